@@ -1,0 +1,1 @@
+"""The commands of `harness`, one file a command."""

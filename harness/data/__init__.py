@@ -1,0 +1,1 @@
+"""Data sets, joint image/label transforms, samplers, and the check made before any training."""

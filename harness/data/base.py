@@ -1,0 +1,106 @@
+"""The contract of a data set: images and labels by index, a manifest of its content, and a check before any training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+IGNORE = 255
+"""The label of pixels that count for nothing."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its labels, as stored.
+
+    Attributes:
+        name: unique within the split.
+        image: (H, W, 3), uint8, RGB.
+        label: (H, W), uint8: class indices, `IGNORE` for pixels that do not count.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+
+
+class Split(ABC, Sequence[Sample]):
+    """One part of a data set, read by index; cheap to build, samples made or decoded on demand, picklable."""
+
+    @property
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """Names of all samples, in order."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a file, found by `check`."""
+
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+class DataParams(BaseModel):
+    """Parameters of a data set, as in `shapes[size=96]`. Subclass it inside the data set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Dataset(ABC):
+    """A data set. Splits are "train", "val" and, where there is one, "test".
+
+    Attributes:
+        params: an instance of the class's `Params`.
+        root: folder that holds the data set, or None for generated ones.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    palette: ClassVar[tuple[tuple[int, int, int], ...]]
+    """An RGB colour for each class."""
+    needs_root: ClassVar[bool] = False
+    weights: ClassVar[str] = "imagenet"
+    """First weights of backbones that suit it: "imagenet", or "random" for pictures unlike photographs."""
+    recipe: ClassVar[str] = "quick"
+    """The recipe that suits it when none is named."""
+    Params: ClassVar[type[DataParams]] = DataParams
+
+    def __init__(self, params: DataParams, root: Path | None = None) -> None:
+        self.params = params
+        self.root = root
+
+    @property
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits. The last one is what the leaderboard reports."""
+
+    @property
+    @abstractmethod
+    def eval_size(self) -> tuple[int, int]:
+        """(height, width) of its images: the input size at which models are evaluated and their cost is counted."""
+
+    @abstractmethod
+    def split(self, name: str) -> Split:
+        """The split of that name."""
+
+    @abstractmethod
+    def manifest(self) -> dict[str, Any]:
+        """All that determines its content, as JSON: generator version and parameters, or sha256 of every file."""
+
+    @abstractmethod
+    def check(self, full: bool = True) -> list[Problem]:
+        """What is wrong with its files. `full` decodes every file; otherwise only presence and pairing are looked at."""

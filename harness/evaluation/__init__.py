@@ -1,0 +1,1 @@
+"""mIoU from one confusion matrix over a set of whole images."""

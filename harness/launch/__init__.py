@@ -1,0 +1,1 @@
+"""Launchers: how the stages of a plan come to run. On this machine, or as SLURM arrays."""

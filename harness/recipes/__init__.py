@@ -1,0 +1,1 @@
+"""Recipes: named YAML files that say how to train."""

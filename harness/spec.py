@@ -1,0 +1,231 @@
+"""What is asked for: sweeps and stages as frozen, validated values with one canonical JSON form.
+
+The sha256 of a stage's canonical JSON is its *key*. What changes the result is in it (recipe, data manifest, parent
+keys, method parameters, seed); what does not (launcher, workspace, number of workers) is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from harness.errors import HarnessError
+
+Kind = Literal["teacher", "translator", "student"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Frozen(BaseModel):
+    """Immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def canonical_json(value: BaseModel | dict[str, Any]) -> str:
+    """One text for one value: sorted keys, no spaces, shortest floats."""
+    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: BaseModel | dict[str, Any]) -> str:
+    """sha256 of the canonical JSON, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+class WeightsSpec(Frozen):
+    """First weights of a backbone: random, ImageNet's, or a file's, named by its content."""
+
+    source: Literal["random", "imagenet", "file"] = "random"
+    sha256: str = ""
+
+
+_WORD = re.compile(r"^(?P<family>[A-Za-z_][\w-]*):(?P<encoder>[\w.\-]+)(?:/(?P<head>[\w\-]+))?(?:@(?P<stride>\d+))?$")
+
+
+class ModelSpec(Frozen):
+    """A model, in one word: `family:encoder/head@stride`."""
+
+    family: str
+    encoder: str
+    head: str
+    stride: Positive
+    weights: WeightsSpec = WeightsSpec()
+
+    @property
+    def word(self) -> str:
+        """The word that names it."""
+        return f"{self.family}:{self.encoder}/{self.head}@{self.stride}"
+
+    @property
+    def label(self) -> str:
+        """The word without the stride: what a table groups by."""
+        return f"{self.family}:{self.encoder}/{self.head}"
+
+
+def parse_model(word: str, head: str | None = None, stride: int | None = None) -> ModelSpec:
+    """A model from its word; `head` and `stride` fill in what the word leaves out.
+
+    Raises:
+        HarnessError: the word is not of that form, or something is still missing.
+    """
+    match = _WORD.match(word.strip())
+    if not match:
+        raise HarnessError(
+            f"'{word}' is not a model", "write family:encoder/head@stride, as in timm:mobilenetv2_100/linear@16"
+        )
+    found_head, found_stride = match["head"] or head, match["stride"] or stride
+    if not found_head:
+        raise HarnessError(f"model '{word}' names no head", "write it as ENCODER/HEAD, or give --head")
+    if not found_stride:
+        raise HarnessError(f"model '{word}' names no output stride", "write it as MODEL@16, or give --strides")
+    return ModelSpec(family=match["family"], encoder=match["encoder"], head=found_head, stride=int(found_stride))
+
+
+class DatasetSpec(Frozen):
+    """A data set: its name, parameters, and the digest of all it holds."""
+
+    name: str
+    params: dict[str, Any] = {}
+    manifest: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name with the parameters that differ from the defaults: `shapes[size=96]`."""
+        if not self.params:
+            return self.name
+        return f"{self.name}[{','.join(f'{k}={v}' for k, v in sorted(self.params.items()))}]"
+
+
+class MethodPart(Frozen):
+    """One method of an expression, fully resolved: every parameter, and the weight of every active term."""
+
+    name: str
+    version: int = 1
+    params: dict[str, Any] = {}
+    weights: dict[str, float] = {}
+    source: str = ""
+    """sha256 of the file it comes from when it is a plugin."""
+
+
+class MethodSpec(Frozen):
+    """A sum of methods' terms. No parts at all is `none`."""
+
+    expression: str = "none"
+    """The canonical expression: what a table shows."""
+    parts: tuple[MethodPart, ...] = ()
+
+
+class TranslatorSpec(Frozen):
+    """What a method learns from its teacher before any student."""
+
+    method: str
+    version: int = 1
+    params: dict[str, Any] = {}
+    source: str = ""
+
+
+class Optimizer(Frozen):
+    """SGD or AdamW."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.007
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 4e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    head_lr: Annotated[float, Field(gt=0)] = 1.0
+    """Learning rate of heads and adapters, as a multiple of the backbone's."""
+
+
+class Schedule(Frozen):
+    """Learning rate over iterations, after a linear warm-up."""
+
+    name: Literal["poly", "cosine", "onecycle", "constant"] = "poly"
+    power: float = 0.9
+    warmup: Annotated[int, Field(ge=0)] = 0
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Lowest learning rate, as a fraction of the highest."""
+
+
+class Augment(Frozen):
+    """Random scale, crop, flip and colour, joint on image and label."""
+
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Strength of brightness, contrast and saturation changes."""
+
+
+class Recipe(Frozen):
+    """How to train one stage. The name is for people; the content is what is keyed."""
+
+    crop: tuple[Positive, Positive] = (64, 64)
+    batch_size: Positive = 16
+    iterations: Positive = 300
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    augment: Augment = Augment()
+    precision: Precision = "fp32"
+    channels_last: bool = True
+    clip_grad: Annotated[float, Field(gt=0)] | None = None
+    compile: bool = False
+    deterministic: bool = True
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Iterations between evaluations on the validation split; 0 for none but the last."""
+    eval_size: tuple[Positive, Positive] | None = None
+    """Images are resized to this before they enter the network at evaluation; labels never are."""
+
+
+class StageSpec(Frozen):
+    """One piece of training: a node of the plan. Its digest is its key."""
+
+    kind: Kind
+    dataset: DatasetSpec
+    model: ModelSpec
+    """The network that is trained; for a translator, the teacher that it reads."""
+    method: MethodSpec = MethodSpec()
+    translator: TranslatorSpec | None = None
+    recipe: Recipe
+    seed: Annotated[int, Field(ge=0)] = 0
+    parents: dict[str, str] = {}
+    """Role -> key: "teacher", "translator:<method>"."""
+
+    @property
+    def key(self) -> str:
+        """The name of the stage: the first 20 hexadecimal digits of its digest, without display names."""
+        data = self.model_dump(mode="json")
+        data["method"].pop("expression")
+        return digest(data)[:20]
+
+
+class SweepSpec(Frozen):
+    """A matrix of cells, from the command line's flags or from a YAML file; both give the same value."""
+
+    methods: tuple[str, ...] = ("none", "kd", "pixel_kd", "ka")
+    students: tuple[str, ...] = ("timm:mobilenetv2_100",)
+    head: str = "linear"
+    strides: tuple[int, ...] = (16,)
+    teachers: tuple[str, ...] = ("timm:resnet18/aspp",)
+    teacher_head: str = "aspp"
+    teacher_strides: tuple[int, ...] = (8,)
+    dataset: str = "shapes"
+    recipe: str = "quick"
+    set: dict[str, Any] = {}
+    """Changes to the recipe, by dotted path: {"student.iterations": 500}."""
+    seeds: tuple[int, ...] = (0,)
+    teacher_seed: int = 0
+    weights: str = "auto"
+    """First weights of the students: auto (what the data set suggests), random, imagenet, or a safetensors file."""
+    teacher_weights: str = "auto"
+
+    @field_validator("methods", "students", "strides", "teachers", "teacher_strides", "seeds")
+    @classmethod
+    def _not_empty(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("must name at least one")
+        return value

@@ -1,0 +1,1 @@
+"""One training loop for every kind of stage; checkpoints; the numerics guard."""

@@ -1,0 +1,1 @@
+"""Distillation methods, one file each; `methods.base` is the contract."""
