@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import entry_points
@@ -43,10 +43,13 @@ class Registry(Generic[T]):
         base: the class that all must extend.
         package: dotted name of the package whose modules hold the built-in ones.
         group: entry point group for third parties: "harness.methods".
+        check: raises `HarnessError` for a class whose declarations make no sense.
     """
 
-    def __init__(self, kind: str, base: type[T], package: str, group: str) -> None:
-        self.kind, self.base, self.package, self.group = kind, base, package, group
+    def __init__(
+        self, kind: str, base: type[T], package: str, group: str, check: Callable[[type[T]], None] | None = None
+    ) -> None:
+        self.kind, self.base, self.package, self.group, self.check = kind, base, package, group, check
         self._entries: dict[str, Entry[T]] = {}
         self._loaded = False
 
@@ -98,6 +101,11 @@ class Registry(Generic[T]):
             raise HarnessError(
                 f"{self.kind} '{name}' of {origin} is already registered by {taken.origin}", "choose another name"
             )
+        if self.check:
+            try:
+                self.check(cls)
+            except HarnessError as error:
+                raise HarnessError(f"{origin}: {error.message}", error.hint) from error
         self._entries[name] = Entry(name, cls, origin, source)
 
     def add_module(self, module: ModuleType, origin: str, source: str = "") -> int:

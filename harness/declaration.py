@@ -1,0 +1,89 @@
+"""What a method declares about itself, checked when it is registered: names that an expression can tell apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import HarnessError
+from methods.base import Method, Term
+
+READABLE = frozenset({"logits", "last", "features", "images", "labels"})
+"""What a method may declare in `reads`."""
+
+RESERVED = frozenset({"all", "teacher"})
+"""Names with a meaning of their own in expressions and tables."""
+
+
+def check_declaration(cls: type[Method]) -> None:
+    """See that a method's declarations make sense and that an expression can name everything in them.
+
+    Raises:
+        HarnessError: a reserved or colliding name, a field that is no term, a weight that is no number >= 0,
+            parameters without defaults.
+    """
+    if cls.name in RESERVED:
+        raise _bad(cls, f"'{cls.name}' has a meaning of its own in expressions", "choose another name")
+    if not cls.reads <= READABLE:
+        unknown = ", ".join(sorted(cls.reads - READABLE))
+        raise _bad(cls, f"reads {unknown}, which no network gives", f"known: {', '.join(sorted(READABLE))}")
+    if not isinstance(getattr(cls, "summary", None), str) or not cls.summary.strip():
+        raise _bad(cls, "has no summary", 'declare summary = "one line that says what it compares"')
+    if not (isinstance(cls.Params, type) and issubclass(cls.Params, BaseModel)):
+        raise _bad(cls, "Params is no class of parameters", "subclass methods.base.Params inside the method")
+    _check_terms(cls)
+    name_table(cls)
+    try:
+        defaults = cls.Params()
+    except ValidationError as error:
+        raise _bad(cls, f"a parameter has no valid default: {error.errors()[0]['loc']}", "give each one") from error
+    weights = cls.weights(defaults)
+    if set(weights) != set(cls.terms):
+        raise _bad(cls, "weights() does not name exactly its terms", f"terms: {', '.join(cls.terms) or 'none'}")
+    _check_weights(cls, weights)
+
+
+def name_table(cls: type[Method]) -> dict[str, tuple[str, str]]:
+    """Every name that may stand in the brackets after a method, with what it means: ("term", x) or ("param", x).
+
+    Raises:
+        HarnessError: two of them are equal.
+    """
+    table: dict[str, tuple[str, str]] = {}
+
+    def put(name: str, meaning: tuple[str, str]) -> None:
+        if not name.isidentifier():
+            raise _bad(cls, f"'{name}' cannot be written in an expression", "use letters, digits and underscores")
+        if table.get(name, meaning) != meaning:
+            what, other = table[name]
+            raise _bad(cls, f"'{name}' is the name of a {meaning[0]} and of the {what} {other}", "rename one")
+        table[name] = meaning
+
+    for name, term in cls.terms.items():
+        put(name, ("term", name))
+        if term.symbol:
+            put(term.symbol, ("term", name))
+    for name in cls.Params.model_fields:
+        put(name, ("param", name))
+    return table
+
+
+def _check_terms(cls: type[Method]) -> None:
+    if not isinstance(cls.terms, Mapping):
+        raise _bad(cls, "terms is no mapping", 'declare terms = {"name": Term(weight=1.0)}')
+    for name, term in cls.terms.items():
+        if not isinstance(term, Term):
+            raise _bad(cls, f"'{name}' in terms is no Term", 'declare terms = {"name": Term(weight=1.0)}')
+    _check_weights(cls, {name: term.weight for name, term in cls.terms.items()})
+
+
+def _check_weights(cls: type[Method], weights: Mapping[str, float]) -> None:
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise _bad(cls, f"the weight of term '{name}' is {weight!r}", "a weight is a finite number, zero or more")
+
+
+def _bad(cls: type[Method], what: str, hint: str) -> HarnessError:
+    return HarnessError(f"method {getattr(cls, 'name', cls.__name__)} ({cls.__module__}): {what}", hint)
