@@ -110,6 +110,10 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+MethodParams = Params
+"""The same class, under a name that `Method.Params` does not hide inside a method's body."""
+
+
 class Translator(nn.Module, ABC):
     """What a method learns from a teacher before any student: KA's auto-encoder, MasKD's receptive tokens.
 
@@ -160,11 +164,11 @@ class Method(nn.Module, ABC):
     """The terms do not change when the images of a batch are permuted."""
     cost: ClassVar[str] = "linear"
     """How time and memory grow with the number of positions: "linear", or what else ("quadratic in pooled nodes")."""
-    Params: ClassVar[type[Params]] = Params
+    Params: ClassVar[type[MethodParams]] = MethodParams
 
     def __init__(
         self,
-        params: Params,
+        params: MethodParams,
         active: frozenset[str],
         student: Sizes,
         teacher: Sizes | None,
@@ -192,18 +196,18 @@ class Method(nn.Module, ABC):
         """The active terms, each an unweighted scalar."""
 
     @classmethod
-    def weights(cls, params: Params) -> dict[str, float]:
+    def weights(cls, params: MethodParams) -> dict[str, float]:
         """Default weight of every term. Override where a variant of the method brings weights of its own."""
         return {name: term.weight for name, term in cls.terms.items()}
 
     @classmethod
-    def skip(cls, params: Params, student: Sizes, teacher: Sizes | None) -> str | None:
+    def skip(cls, params: MethodParams, student: Sizes, teacher: Sizes | None) -> str | None:
         """Why the method does not fit this cell, or None when it does. Shown in the plan."""
         return None
 
     @classmethod
     def translator_key(
-        cls, params: Params, active: frozenset[str], student: Sizes, teacher: Sizes
+        cls, params: MethodParams, active: frozenset[str], student: Sizes, teacher: Sizes
     ) -> dict[str, Any] | None:
         """What the translator stage depends on besides the teacher, or None when there is nothing to learn first.
 

@@ -1,0 +1,331 @@
+"""Knowledge Adaptation: match a latent space learned from the teacher, and the affinity of all pairs of positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
+from methods.pairwise import row_norms, squared_distance, unit_columns
+from methods.parts import Adapter, adapter, check_same_shape, full_precision, precise, regrid, safe_sqrt
+
+Norm = Literal["batch", "none"]
+Activation = Literal["relu", "none"]
+
+
+def _block(conv: nn.Module, outputs: int, norm: Norm, activation: Activation) -> list[nn.Module]:
+    layers = [conv]
+    if norm == "batch":
+        layers.append(nn.BatchNorm2d(outputs))
+    if activation == "relu":
+        layers.append(nn.ReLU())
+    return layers
+
+
+class Encoder(Adapter):
+    """E: three 3×3 convolutions. (B, C_t, h, w) -> (B, C, h', w'), h' = ⌈h / total stride⌉."""
+
+    def __init__(self, inputs: int, outputs: int, strides: tuple[int, ...], norm: Norm, activation: Activation) -> None:
+        layers: list[nn.Module] = []
+        for index, stride in enumerate(strides):
+            conv = nn.Conv2d(inputs if index == 0 else outputs, outputs, 3, stride, padding=1, bias=norm == "none")
+            layers += _block(conv, outputs, norm, activation if index == len(strides) - 1 else "relu")
+        super().__init__(*layers)
+
+
+class Decoder(Adapter):
+    """D: the encoder's mirror in transposed convolutions, the last one bare. (B, C, h', w') -> (B, C_t, h, w)."""
+
+    def __init__(self, inputs: int, outputs: int, strides: tuple[int, ...], norm: Norm) -> None:
+        layers: list[nn.Module] = []
+        for index, stride in enumerate(reversed(strides)):
+            last = index == len(strides) - 1
+            wide = outputs if last else inputs
+            conv = nn.ConvTranspose2d(
+                inputs, wide, 3, stride, padding=1, output_padding=stride - 1, bias=last or norm == "none"
+            )
+            layers += [conv] if last else _block(conv, wide, norm, "relu")
+        super().__init__(*layers)
+
+
+class KATranslator(Translator):
+    """The auto-encoder of a teacher's last map Φ: L_ae = ‖Φ − D(E(Φ))‖² + α‖E(Φ)‖₁, both as means over elements.
+
+    Args:
+        inputs: channels of the teacher's last map.
+        channels: channels of the latent map.
+        strides: of the encoder's convolutions.
+        norm: batch norm inside encoder and decoder, or none. With it the paper's learning rate of 0.1 is stable.
+        activation: at the end of the encoder. ReLU, since the student's adapter C_f ends in one: what has no negative
+            values can only match what has none.
+    """
+
+    terms: ClassVar[Mapping[str, Term]] = {
+        "reconstruction": Term(1.0, summary="mean squared error of the teacher's map and its reconstruction"),
+        "sparsity": Term(1e-7, "alpha", "mean absolute value of the latent map"),
+    }
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+    }
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int = 128,
+        strides: tuple[int, ...] = (2, 1, 1),
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.encoder: Adapter = Encoder(inputs, channels, strides, norm, activation)
+        self.decoder: Adapter = Decoder(channels, inputs, strides, norm)
+
+    def latent(self, teacher: Maps) -> Tensor:
+        """E(Φ): (B, C, h', w')."""
+        result: Tensor = self.encoder(teacher.last)
+        return result
+
+    def forward(self, teacher: Maps) -> dict[str, Tensor]:
+        """{"reconstruction", "sparsity"}, unweighted."""
+        latent = self.latent(teacher)
+        target, restored, latent = precise(teacher.last), precise(self._decode(latent, teacher)), precise(latent)
+        return {"reconstruction": (target - restored).square().mean(), "sparsity": latent.abs().mean()}
+
+    def _decode(self, latent: Tensor, teacher: Maps) -> Tensor:
+        """D(latent), cut to the teacher's grid: a grid that the strides do not divide comes back a little larger."""
+        height, width = teacher.last.shape[-2:]
+        restored: Tensor = self.decoder(latent)
+        return restored[..., :height, :width]
+
+    @torch.no_grad()
+    def health(self, teacher: Maps) -> dict[str, float]:
+        """What was learned, on a batch.
+
+        Returns:
+            latent_variance: mean over channels of the variance over images and positions.
+            latent_mean_abs: mean |E(Φ)|.
+            dead_channels: fraction of the channels that do not vary (standard deviation below 1e-4 of the latent's
+                root mean square).
+            reconstruction_error: squared error relative to that of the per-channel mean of Φ: 0 is perfect, 1 is
+                no better than the mean.
+
+        Raises:
+            ValueError: the latent is not finite, or no channel of it varies.
+        """
+        latent, target = precise(self.latent(teacher)), precise(teacher.last)
+        if not bool(torch.isfinite(latent).all()):
+            raise ValueError("the translator's latent is not finite: its training diverged (lower its learning rate)")
+        variance = latent.var(dim=(0, 2, 3), unbiased=False)
+        dead = variance.sqrt() <= 1e-4 * latent.square().mean().sqrt() + 1e-8
+        if bool(dead.all()):
+            raise ValueError(
+                "the translator's latent is dead: none of its channels varies over the images, so a student would "
+                "learn nothing from it (lower the translator's learning rate, or train it longer)"
+            )
+        error = (target - precise(self._decode(latent.to(teacher.last.dtype), teacher))).square().mean()
+        spread = target.var(dim=(0, 2, 3), unbiased=False).mean()
+        return {
+            "latent_variance": float(variance.mean()),
+            "latent_mean_abs": float(latent.abs().mean()),
+            "dead_channels": float(dead.float().mean()),
+            "reconstruction_error": float(error / spread.clamp_min(1e-12)),
+        }
+
+
+def encoder_strides(teacher_stride: int, latent_stride: int) -> tuple[int, int, int]:
+    """Strides of the three convolutions that bring a teacher's map to a latent stride, the first ones largest.
+
+    1 and 1 → (1, 1, 1); 8 and 16 → (2, 1, 1); 4 and 32 → (2, 2, 2). A latent finer than the teacher's map cannot be
+    had by striding: the teacher's own grid is kept.
+
+    Raises:
+        ValueError: the ratio is no power of two.
+    """
+    ratio = max(latent_stride // teacher_stride, 1)
+    if ratio & (ratio - 1) or (latent_stride > teacher_stride and latent_stride % teacher_stride):
+        raise ValueError(f"a latent stride of {latent_stride} is no power of two times the teacher's {teacher_stride}")
+    doublings = ratio.bit_length() - 1
+    first, second, third = ((doublings + 2 - index) // 3 for index in range(3))
+    return 2**first, 2**second, 2**third
+
+
+class KnowledgeAdaptation(Method):
+    """L = β·L_adapt + γ·L_aff on the student's last map Φs and the teacher's latent E(Φt).
+
+        L_adapt = 1/|I| Σ_j ‖ C_f(Φs)_j/‖C_f(Φs)_j‖_q − E(Φt)_j/‖E(Φt)_j‖_q ‖_p      mean over images and positions j
+        L_aff   = Σ_i ‖ (A_s)_i − (A_t)_i ‖₂,   A = cosines of all pairs of positions / m      mean over images
+
+    What the paper leaves open is a parameter. The affinity never makes an m×m matrix (`methods.pairwise`).
+    """
+
+    name = "ka"
+    summary = "match a latent space learned from the teacher, and the affinity of all pairs of positions"
+    paper = (
+        "He, Shen, Tian, Gong, Sun, Yan: Knowledge Adaptation for Efficient Semantic Segmentation; "
+        "CVPR 2019; arXiv 1903.04688"
+    )
+    terms: ClassVar[Mapping[str, Term]] = {
+        "adapt": Term(50.0, "beta", "distance of normalised feature vectors in the teacher's latent space"),
+        "affinity": Term(1.0, "gamma", "distance of the rows of the affinity matrices"),
+    }
+    reads = frozenset({"last"})
+
+    class Params(MethodParams):
+        """The reading of the paper. `[open]` marks what it does not say."""
+
+        p: float = Field(2.0, ge=1, description="[open] norm of the difference of feature vectors")
+        q: float = Field(2.0, ge=1, description="[open] norm by which feature vectors are normalised")
+        affinity_adapter: Literal["own", "shared", "none"] = Field(
+            "own", description="[open] C_a: an adapter of its own like C_f, C_f itself, or the student's map as it is"
+        )
+        normalise: Literal["positions", "none"] = Field(
+            "positions", description="divide affinities by the number of positions, or not"
+        )
+        form: Literal["row", "squared"] = Field(
+            "row", description="sum of the rows' norms (the paper), or of their squares"
+        )
+        latent: Literal["shared", "student"] = Field(
+            "shared",
+            description="[open] one latent of `latent_stride` for all students, regridded to each one's map; or one "
+            "latent on the grid of each student stride",
+        )
+        latent_stride: int = Field(16, ge=1, description="input size divided by the size of the shared latent")
+        channels: int = Field(128, ge=1, description="[open] channels of the latent")
+        norm: Norm = Field("batch", description="[open] norm layers of the translator")
+        activation: Activation = Field("relu", description="[open] end of the translator's encoder")
+
+    params: Params
+
+    def setup(self) -> None:
+        """Build C_f and C_a, if their terms are active.
+
+        Raises:
+            ValueError: there is no translator to match.
+        """
+        if not self.active:
+            return
+        if not isinstance(self.translator, KATranslator):
+            raise ValueError("ka needs the translator that was learned from its teacher")
+        own = self.params.affinity_adapter == "own" and "affinity" in self.active
+        shared = self.params.affinity_adapter == "shared" and "affinity" in self.active
+        if "adapt" in self.active or shared:
+            self.adapter = self._adapter(self.translator.channels)
+        if own:
+            self.affinity_adapter = self._adapter(self.translator.channels)
+
+    def _adapter(self, channels: int) -> Adapter:
+        """3×3 convolution, batch norm, ReLU: the paper's C_f."""
+        return adapter(self.student.last, channels, kernel=3, norm=True, relu=True)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """{"adapt", "affinity"}, those active."""
+        if not self.active:
+            return {}
+        assert isinstance(self.translator, KATranslator)
+        with torch.no_grad():
+            latent = regrid(self.translator.latent(step.taught), step.student.last)
+        terms: dict[str, Tensor] = {}
+        adapted = self.adapter(step.student.last) if "adapter" in self._modules else None
+        if "adapt" in self.active:
+            assert adapted is not None
+            terms["adapt"] = adaptation(adapted, latent, self.params.p, self.params.q)
+        if "affinity" in self.active:
+            choice = self.params.affinity_adapter
+            own = self.affinity_adapter(step.student.last) if choice == "own" else None
+            features = own if own is not None else adapted if choice == "shared" else step.student.last
+            assert features is not None
+            terms["affinity"] = affinity(features, latent, self.params.form, self.params.normalise)
+        return terms
+
+    @classmethod
+    def skip(cls, params: MethodParams, student: Sizes, teacher: Sizes | None) -> str | None:
+        """A latent stride that no power of two reaches from the teacher's."""
+        assert isinstance(params, cls.Params)
+        if teacher is None:
+            return None
+        try:
+            encoder_strides(teacher.last_stride, cls._latent_stride(params, student))
+        except ValueError as error:
+            return str(error)
+        return None
+
+    @staticmethod
+    def _latent_stride(params: Params, student: Sizes) -> int:
+        return params.latent_stride if params.latent == "shared" else student.last_stride
+
+    @classmethod
+    def translator_key(
+        cls, params: MethodParams, active: frozenset[str], student: Sizes, teacher: Sizes
+    ) -> dict[str, Any] | None:
+        """Strides, channels, norm and activation of the auto-encoder: all that it depends on besides the teacher."""
+        assert isinstance(params, cls.Params)
+        if not active:
+            return None
+        strides = encoder_strides(teacher.last_stride, cls._latent_stride(params, student))
+        return {
+            "strides": list(strides),
+            "channels": params.channels,
+            "norm": params.norm,
+            "activation": params.activation,
+        }
+
+    @classmethod
+    def build_translator(cls, key: Mapping[str, Any], teacher: Sizes) -> Translator:
+        """The untrained auto-encoder."""
+        return KATranslator(teacher.last, key["channels"], tuple(key["strides"]), key["norm"], key["activation"])
+
+
+def adaptation(student: Tensor, latent: Tensor, p: float = 2.0, q: float = 2.0) -> Tensor:
+    """Mean over images and positions of ‖ s/‖s‖_q − t/‖t‖_q ‖_p: (B, C, h, w), (B, C, h, w) -> scalar.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_same_shape(student, latent)
+    with full_precision(student):
+        s, t = precise(student), precise(latent)
+        return p_norm(_normalised(s, q) - _normalised(t, q), p).mean()
+
+
+def p_norm(x: Tensor, p: float) -> Tensor:
+    """‖x‖_p over channels, (B, C, ...) -> (B, ...), with a finite gradient where it is zero."""
+    if p == 1:
+        return x.abs().sum(dim=1)
+    if p == 2:
+        return safe_sqrt(x.square().sum(dim=1))
+    # Taken relative to the largest entry, so that no power over- or underflows.
+    largest = x.abs().amax(dim=1, keepdim=True).detach()
+    ratio = x.abs() / largest.clamp_min(torch.finfo(x.dtype).tiny)
+    total = ratio.pow(p).sum(dim=1)
+    return torch.where(total > 0, total.clamp_min(1e-30).pow(1 / p), torch.zeros_like(total)) * largest[:, 0]
+
+
+def _normalised(x: Tensor, q: float) -> Tensor:
+    return x / p_norm(x, q).unsqueeze(1).clamp_min(1e-6)
+
+
+def affinity(
+    student: Tensor,
+    latent: Tensor,
+    form: Literal["row", "squared"] = "row",
+    normalise: Literal["positions", "none"] = "positions",
+) -> Tensor:
+    """Distance of cosine affinities, mean over images: (B, C, h, w), (B, C', h, w) -> scalar.
+
+    "row" is Σ_i ‖row_i‖₂, "squared" Σ_i ‖row_i‖₂²; normalised by positions, every affinity is divided by m = h·w, so
+    that "squared" is the mean squared entry.
+
+    Raises:
+        ValueError: batch or grid differ.
+    """
+    with full_precision(student):
+        s, t = unit_columns(precise(student)), unit_columns(precise(latent))
+        scale = 1 / s.shape[2] if normalise == "positions" else 1.0
+        if form == "row":
+            return row_norms(s, t).sum(dim=1).mean() * scale
+        return squared_distance(s, t).mean() * scale**2
