@@ -1,0 +1,325 @@
+"""A method specification made into one module: the sum of its parts' terms, each with its weight.
+
+Plugins are other people's code. Whatever goes wrong inside a method becomes one sentence that names the method, where
+it comes from, the file and the line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import HarnessError, StageFailed
+from harness.registries import METHODS
+from harness.spec import MethodPart, MethodSpec, TranslatorSpec
+from methods.base import Maps, Method, Params, Sizes, Step, Translator
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A part of a specification with the class it names and its validated parameters."""
+
+    part: MethodPart
+    cls: type[Method]
+    params: Params
+
+    @property
+    def active(self) -> frozenset[str]:
+        """The terms with a weight other than zero."""
+        return frozenset(self.part.weights)
+
+
+def resolved_parts(spec: MethodSpec) -> list[Resolved]:
+    """The classes and parameters behind a specification.
+
+    Raises:
+        HarnessError: a method is not registered (its plugin is missing), or is not the one that was planned.
+    """
+    return [_resolved(part) for part in spec.parts]
+
+
+def _resolved(part: MethodPart) -> Resolved:
+    entry = METHODS.entry(part.name)
+    if entry.cls.version != part.version:
+        raise HarnessError(
+            f"method '{part.name}' is version {entry.cls.version}, the plan was made with version {part.version}",
+            "plan again with this code, or run the code that made the plan",
+        )
+    if entry.source != part.source:
+        raise HarnessError(
+            f"method '{part.name}' comes from {entry.origin} (sha256 {entry.source[:12] or 'none'}), the plan was made "
+            f"with sha256 {part.source[:12] or 'none'}",
+            "the plugin changed since it was planned: plan again, or put the old file back",
+        )
+    return Resolved(part, entry.cls, entry.cls.Params.model_validate(part.params))
+
+
+def needs_teacher(spec: MethodSpec) -> bool:
+    """Whether any part looks at a teacher."""
+    return any(r.cls.needs_teacher for r in resolved_parts(spec))
+
+
+def reads(spec: MethodSpec) -> frozenset[str]:
+    """All that the parts look at: "logits", "last", "features", "images", "labels"."""
+    return frozenset().union(*(r.cls.reads for r in resolved_parts(spec)))
+
+
+def skip_reason(spec: MethodSpec, student: Sizes, teacher: Sizes | None) -> str | None:
+    """Why the method does not fit this cell, naming the part that does not; None when it fits."""
+    for r in resolved_parts(spec):
+        if r.cls.needs_teacher and teacher is None:
+            return f"{r.part.name} needs a teacher"
+        reason = _guarded(r.cls, "skip", r.cls.skip, r.params, student, teacher)
+        if reason:
+            return f"{r.part.name}: {reason}"
+    return None
+
+
+def translator_specs(spec: MethodSpec, student: Sizes, teacher: Sizes | None) -> dict[str, TranslatorSpec]:
+    """What must be learned from the teacher before the student, by method; equal ones are one stage."""
+    found: dict[str, TranslatorSpec] = {}
+    for r in resolved_parts(spec):
+        if teacher is None or not r.cls.needs_teacher:
+            continue
+        key = _guarded(r.cls, "translator_key", r.cls.translator_key, r.params, r.active, student, teacher)
+        if key is not None:
+            found[r.part.name] = TranslatorSpec(
+                method=r.part.name, version=r.cls.version, params=key, source=r.part.source
+            )
+    return found
+
+
+def build_translator(spec: TranslatorSpec, teacher: Sizes, seed: int = 0) -> Translator:
+    """The untrained translator of a specification, initialised under its own seed."""
+    cls = METHODS.get(spec.method)
+    with _own_randomness(seed, spec.method):
+        return _guarded(cls, "build_translator", cls.build_translator, spec.params, teacher)
+
+
+def instantiate(
+    spec: MethodSpec,
+    student: Sizes,
+    teacher: Sizes | None,
+    translators: Mapping[str, Translator] | None = None,
+    seed: int = 0,
+) -> Combined:
+    """Build every part of a specification.
+
+    The first weights of adapters, memories and discriminators come from `seed` and the part's name alone: neither the
+    global random state nor the other parts of the sum have a say, and the global state is left as it was.
+
+    Args:
+        spec: what `harness.expression.resolve` gave.
+        student, teacher: sizes of their maps; None when there is no teacher.
+        translators: learned translators by method; they are frozen here.
+
+    Raises:
+        HarnessError: a method is missing, has changed, or does not fit these sizes.
+        StageFailed: the method's own code raised.
+    """
+    reason = skip_reason(spec, student, teacher)
+    if reason:
+        raise HarnessError(f"method {spec.expression} does not fit: {reason}")
+    built: dict[str, Method] = {}
+    for r in resolved_parts(spec):
+        translator = (translators or {}).get(r.part.name)
+        if translator is not None:
+            translator.eval().requires_grad_(False)
+        with _own_randomness(seed, r.part.name):
+            built[r.part.name] = _guarded(r.cls, "setup", r.cls, r.params, r.active, student, teacher, translator)
+    return Combined(spec, built)
+
+
+class Combined(nn.Module):
+    """The parts of a method specification. Calling it gives every term with its weight.
+
+    Attributes:
+        weights: of every term, by "method.term".
+        needs_teacher: any part looks at a teacher.
+        reads: all that the parts look at.
+    """
+
+    def __init__(self, spec: MethodSpec, parts: Mapping[str, Method]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.parts = nn.ModuleDict(dict(parts))
+        self.weights = {f"{part.name}.{term}": w for part in spec.parts for term, w in part.weights.items()}
+        self.needs_teacher = any(method.needs_teacher for method in parts.values())
+        self.reads: frozenset[str] = frozenset().union(*(method.reads for method in parts.values()))
+
+    def forward(self, step: Step) -> dict[str, tuple[Tensor, float]]:
+        """{"method.term": (unweighted scalar, weight)}.
+
+        Raises:
+            StageFailed: a method's code raised, or returned something else than its active terms as scalars.
+        """
+        terms: dict[str, tuple[Tensor, float]] = {}
+        for part in self.spec.parts:
+            method = self.method(part.name)
+            values = _guarded(type(method), "forward", method, step)
+            _check_returned(type(method), values, frozenset(part.weights))
+            for name, weight in part.weights.items():
+                terms[f"{part.name}.{name}"] = (values[name], weight)
+        return terms
+
+    def method(self, name: str) -> Method:
+        """The part of that name."""
+        module = self.parts[name]
+        assert isinstance(module, Method)
+        return module
+
+    def adversaries(self) -> list[tuple[Method, nn.Module]]:
+        """(method, discriminator) of every part that has one."""
+        pairs = ((self.method(name), self.method(name).adversary()) for name in self.parts)
+        return [(method, module) for method, module in pairs if module is not None]
+
+    def adversary_loss(self, adversary: nn.Module, step: Step) -> Tensor:
+        """The discriminator's own loss on a step; the student's maps are detached here.
+
+        Raises:
+            StageFailed: the method's code raised, or gave no scalar.
+            KeyError: no part owns this discriminator.
+        """
+        for method, module in self.adversaries():
+            if module is adversary:
+                apart = replace(step, student=detached(step.student))
+                loss = _guarded(type(method), "adversary_loss", method.adversary_loss, apart)
+                _check_scalar(type(method), "adversary_loss", loss)
+                return loss
+        raise KeyError("no method of this sum owns that discriminator")
+
+    def blame(self, values: Mapping[str, Tensor | float]) -> str:
+        """A sentence that names the first term that is not finite, and where its method comes from; "" if all are."""
+        for name, value in values.items():
+            if name in self.weights and not bool(torch.isfinite(torch.as_tensor(value)).all()):
+                method, term = name.split(".", 1)
+                return f"term '{term}' of method {_called(type(self.method(method)))} is {float(value)}"
+        return ""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Combined:
+        # Translators are no submodules of a method, so that they are neither trained nor saved; but they move along.
+        for name in self.parts:
+            translator = self.method(name).translator
+            if translator is not None:
+                translator._apply(fn)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+@dataclass(frozen=True)
+class DetachedMaps:
+    """A network's maps without their graph."""
+
+    logits: Tensor
+    last: Tensor
+    features: tuple[Tensor, ...]
+
+
+def detached(maps: Maps) -> DetachedMaps:
+    """The same values, cut from the graph that made them."""
+    return DetachedMaps(maps.logits.detach(), maps.last.detach(), tuple(f.detach() for f in maps.features))
+
+
+# Other people's code ------------------------------------------------------------------------------------------------
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _guarded(cls: type[Method], doing: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a method's code; what it raises becomes a sentence. Out of memory and our own errors pass as they are."""
+    try:
+        return call(*args, **kwargs)
+    except (HarnessError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        if "not enough memory" in str(error) or "out of memory" in str(error):
+            raise
+        raise StageFailed(
+            f"method {_called(cls)} failed in {doing}, {_place(error, cls)}: {type(error).__name__}: {error}",
+            f"check it with `harness check-method {cls.name}`",
+        ) from error
+
+
+def _called(cls: type[Method]) -> str:
+    """Its name, and where it comes from unless it is built in."""
+    origin = METHODS.entry(cls.name).origin if cls.name in METHODS else "not registered"
+    return f"'{cls.name}'" if origin == "built-in" else f"'{cls.name}' ({origin})"
+
+
+def _place(error: BaseException, cls: type[Method]) -> str:
+    """File and line of the innermost frame in the method's own file; else of the innermost frame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == source_file(cls)] or frames
+    return f"{own[-1].filename}, line {own[-1].lineno}"
+
+
+def source_file(cls: type) -> str:
+    """The file that defines a class, or "" if none does."""
+    try:
+        return inspect.getfile(cls)
+    except (TypeError, OSError):
+        return ""
+
+
+def _where(cls: type[Method], function: str) -> str:
+    """File and line at which a method's function is defined."""
+    code = getattr(getattr(cls, function, None), "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code else source_file(cls)
+
+
+def _check_returned(cls: type[Method], values: Any, active: frozenset[str]) -> None:
+    if not isinstance(values, Mapping):
+        raise StageFailed(
+            f"method {_called(cls)} gave {type(values).__name__} instead of a dict of terms ({_where(cls, 'forward')})",
+            'return {"term": scalar tensor}',
+        )
+    undeclared = sorted(set(values) - set(cls.terms))
+    if undeclared:
+        raise StageFailed(
+            f"method {_called(cls)} gave the undeclared term '{undeclared[0]}' ({_where(cls, 'forward')})",
+            f"declare it in terms; declared: {', '.join(cls.terms) or 'none'}",
+        )
+    missing = sorted(active - set(values))
+    if missing:
+        raise StageFailed(
+            f"method {_called(cls)} did not give its active term '{missing[0]}' ({_where(cls, 'forward')})",
+            "return every term that is in self.active",
+        )
+    inactive = sorted(set(values) - active)
+    if inactive:
+        raise StageFailed(
+            f"method {_called(cls)} computed the term '{inactive[0]}', which has no weight ({_where(cls, 'forward')})",
+            "compute a term only if it is in self.active",
+        )
+    for name in active:
+        _check_scalar(cls, name, values[name])
+
+
+def _check_scalar(cls: type[Method], name: str, value: Any) -> None:
+    if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
+        what = f"a {value.dtype} tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        function = name if name == "adversary_loss" else "forward"
+        raise StageFailed(
+            f"method {_called(cls)}: {name} is {what} ({_where(cls, function)})", "it must be a scalar floating tensor"
+        )
+
+
+@contextmanager
+def _own_randomness(seed: int, name: str) -> Iterator[None]:
+    """The CPU's random state set from a seed and a name, and put back afterwards."""
+    state = torch.default_generator.get_state()
+    mixed = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7])
+    torch.default_generator.manual_seed(mixed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
