@@ -1,8 +1,8 @@
 """`shapes`: generated street-like scenes in which the output stride matters. No files, no download, any size.
 
-Large textured regions (sky, buildings, ground, water) are what a coarse map does well; poles and wires of 1 to 3 pixels,
-signs and vehicles of a few pixels are what it loses. Colours and textures are shared between classes (water looks like
-sky, grass like trees, vehicles like buildings, trunks like poles), so that a pixel cannot be told without its context.
+Large textured regions (sky, buildings, ground, water) are what a coarse map does well; poles and wires of 1 to 3
+pixels, signs and vehicles of a few pixels are what it loses. Colours and textures are shared between classes (water
+looks like sky, grass like trees, vehicles like buildings, trunks like poles), so that context is needed.
 
 Sample `index` of a split is a function of (version, parameters, split, index) alone. Only integers and exactly rounded
 float operations are used, elementwise, so the bytes are the same on every machine.

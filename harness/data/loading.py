@@ -1,0 +1,347 @@
+"""From samples to batches, with stateless randomness.
+
+Which samples a batch holds and how each is changed is a function of (seed, iteration, position in the batch) alone: a
+resumed run, any number of loader processes and any number of ranks see exactly the same data. Nothing here touches the
+global random state of torch, NumPy or Python.
+
+torch is imported inside functions: the registry of data sets imports this module, and listing them needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from harness.data.base import IGNORE, Sample, Split
+from harness.errors import HarnessError
+from harness.spec import Augment, Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+_ORDER, _CHANGE = 1, 2
+"""Separate streams of random numbers: the order of samples, and what is done to them."""
+
+Triple = Sequence[float]
+
+
+class Batch(NamedTuple):
+    """A batch to train on.
+
+    Attributes:
+        images: (B, 3, h, w), float32, normalised.
+        labels: (B, h, w), int64, `IGNORE` where a pixel does not count.
+        names: of the samples.
+        indices: (B,), int64, of the samples in their split.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    names: tuple[str, ...]
+    indices: torch.Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device; the copy overlaps with computation when the batch is pinned."""
+        images = self.images.to(device, non_blocking=True)
+        return self._replace(images=images, labels=self.labels.to(device, non_blocking=True))
+
+
+class EvaluationBatch(NamedTuple):
+    """Whole images of one input size.
+
+    Attributes:
+        images: (B, 3, h, w), float32, normalised, resized to the evaluation size where there is one.
+        labels: each (H, W), int64, at its own resolution, never resized.
+        names: of the samples.
+    """
+
+    images: torch.Tensor
+    labels: list[torch.Tensor]
+    names: tuple[str, ...]
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, _ORDER, epoch)).permutation(count)
+
+
+def sample_index(seed: int, iteration: int, position: int, batch_size: int, count: int) -> int:
+    """Which of `count` samples stands at a position of the global batch of an iteration.
+
+    Batches are cut from an endless row of permutations, so that every sample is seen once an epoch and none is
+    dropped, even when the epoch is shorter than a batch.
+    """
+    epoch, place = divmod(iteration * batch_size + position, count)
+    return int(_permutation(seed, epoch, count)[place])
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done to one sample: a region of the stored image, resized, placed on the crop, flipped, recoloured.
+
+    Attributes:
+        region: (top, left, height, width) in pixels of the stored image; only this is resized.
+        size: (height, width) of the region after scaling, at most the crop.
+        place: (top, left) of it on the crop; the rest is padding.
+        flip: mirrored left to right.
+        colour: factors of brightness, contrast and saturation.
+    """
+
+    region: tuple[int, int, int, int]
+    size: tuple[int, int]
+    place: tuple[int, int]
+    flip: bool
+    colour: tuple[float, float, float]
+
+
+def _axis(extent: int, crop: int, scale: float, where: float) -> tuple[int, int, int, int]:
+    """(start, length, scaled length, place) along one axis; `where` in [0, 1) decides what is cut or padded."""
+    length = min(extent, max(round(crop / scale), 1))
+    scaled = crop if length < extent else min(crop, max(round(length * scale), 1))
+    return int(where * (extent - length + 1)), length, scaled, int(where * (crop - scaled + 1))
+
+
+def draw_change(extent: tuple[int, int], crop: tuple[int, int], augment: Augment, rng: np.random.Generator) -> Change:
+    """Random scale, crop, flip and colour for an image of (height, width) `extent`.
+
+    The scale is log-uniform in `augment.scale`; brightness, contrast and saturation are uniform in
+    1 ± `augment.jitter` / 2. Always draws the same number of random numbers.
+    """
+    at_scale, at_y, at_x, at_flip, *at_colour = rng.random(7)
+    low, high = augment.scale
+    scale = float(low * (high / low) ** at_scale)
+    top, height, scaled_height, place_y = _axis(extent[0], crop[0], scale, at_y)
+    left, width, scaled_width, place_x = _axis(extent[1], crop[1], scale, at_x)
+    brightness, contrast, saturation = (1 + augment.jitter * (float(u) - 0.5) for u in at_colour)
+    return Change(
+        (top, left, height, width),
+        (scaled_height, scaled_width),
+        (place_y, place_x),
+        bool(at_flip < augment.flip),
+        (brightness, contrast, saturation),
+    )
+
+
+def apply_change(change: Change, sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
+    """The changed part of a sample, not yet placed on the crop: (3, h, w) uint8 and (h, w) uint8.
+
+    Labels are resized by exact nearest neighbour, which keeps them aligned with the bilinear image to the sub-pixel;
+    torchvision's own resize of masks (and so its joint transforms) floors, and shifts thin objects by half a pixel.
+    """
+    import torch
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as transform
+
+    top, left, height, width = change.region
+    area = np.s_[top : top + height, left : left + width]
+    image, label = _tensor(sample.image[area]).permute(2, 0, 1), _tensor(sample.label[area])[None]
+    if change.size != (height, width):
+        image = transform.resize(image, list(change.size), InterpolationMode.BILINEAR, antialias=True)
+        label = transform.resize(label, list(change.size), InterpolationMode.NEAREST_EXACT, antialias=False)
+    if change.flip:
+        image, label = transform.horizontal_flip(image), transform.horizontal_flip(label)
+    if change.colour != (1.0, 1.0, 1.0):
+        brightness, contrast, saturation = change.colour
+        image = transform.adjust_brightness(image, brightness)
+        image = transform.adjust_contrast(image, contrast)
+        image = transform.adjust_saturation(image, saturation)
+    return image, label[0]
+
+
+def _normalise(image: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
+    """(3, H, W) uint8 to float32 with the network's mean and standard deviation, given for [0, 1]."""
+    import torch
+
+    shift, scale = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+    return image.to(torch.float32).div_(255).sub_(shift).div_(scale)
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """A copy: samples are shared by whoever asks for them."""
+    import torch
+
+    return torch.from_numpy(np.array(array))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """Batches by iteration: what a loader process works on."""
+
+    split: Split
+    recipe: Recipe
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+    batch_size: int
+    positions: range
+
+    def __getitem__(self, iteration: int) -> Batch | HarnessError:
+        try:
+            return self._batch(iteration)
+        except HarnessError as error:
+            # Raised by the loader in the main process: a traceback through process borders would bury the sentence.
+            return error
+
+    def _batch(self, iteration: int) -> Batch:
+        import torch
+
+        crop, count = self.recipe.crop, len(self.positions)
+        images = torch.zeros(count, 3, *crop)  # zero is the mean after normalisation, hence the padding
+        labels = torch.full((count, *crop), IGNORE, dtype=torch.int64)
+        names, indices = [], []
+        for i, position in enumerate(self.positions):
+            index = sample_index(self.seed, iteration, position, self.batch_size, len(self.split))
+            sample = self.split[index]
+            rng = np.random.default_rng((self.seed, _CHANGE, iteration, position))
+            change = draw_change(sample.label.shape, crop, self.recipe.augment, rng)  # type: ignore[arg-type]
+            image, label = apply_change(change, sample)
+            (y, x), (height, width) = change.place, change.size
+            images[i, :, y : y + height, x : x + width] = _normalise(image, self.mean, self.std)
+            labels[i, y : y + height, x : x + width] = label
+            names.append(sample.name)
+            indices.append(index)
+        return Batch(images, labels, tuple(names), torch.tensor(indices))
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """Whole samples by index, normalised and resized for evaluation."""
+
+    split: Split
+    eval_size: tuple[int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, str] | HarnessError:
+        import torch
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional as transform
+
+        try:
+            sample = self.split[index]
+        except HarnessError as error:
+            return error
+        image = _tensor(sample.image).permute(2, 0, 1)
+        if self.eval_size and tuple(image.shape[-2:]) != tuple(self.eval_size):
+            image = transform.resize(image, list(self.eval_size), InterpolationMode.BILINEAR, antialias=True)
+        return _normalise(image, self.mean, self.std), _tensor(sample.label).to(torch.int64), sample.name
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Loader(Generic[T]):
+    """Items in order, made here or by loader processes. Every `iter` starts over."""
+
+    source: Any
+    order: range
+    workers: int
+    pin_memory: bool
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[T]:
+        """The items.
+
+        Raises:
+            HarnessError: a sample cannot be read; the sentence names its file.
+        """
+        import torch
+        from torch.utils.data import DataLoader
+
+        loader: DataLoader[Any] = DataLoader(
+            self.source,
+            batch_size=None,
+            sampler=self.order,
+            num_workers=min(self.workers, len(self.order)),
+            pin_memory=self.pin_memory,
+            prefetch_factor=4 if min(self.workers, len(self.order)) else None,
+            generator=torch.Generator(),  # else the loader draws from the global random state
+        )
+        for item in loader:
+            if isinstance(item, HarnessError):
+                raise item
+            yield item
+
+
+def training_loader(
+    split: Split,
+    recipe: Recipe,
+    mean: Triple,
+    std: Triple,
+    seed: int,
+    start_iteration: int = 0,
+    iterations: int | None = None,
+    batch_size: int | None = None,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    world_size: int = 1,
+) -> Loader[Batch]:
+    """Batches of iterations `start_iteration` to `iterations` - 1, augmented as the recipe says.
+
+    Args:
+        iterations: how many the whole run has (the recipe's by default), not how many are left.
+        batch_size: of the global batch (the recipe's by default).
+        workers: loader processes; 0 works in this one. Does not change the batches.
+        device: where the batches will go; pinned memory is used for a GPU. They are made on the CPU: see `Batch.to`.
+        rank, world_size: this process gets its slice of every global batch.
+
+    Raises:
+        HarnessError: the split is empty, or there are more processes than samples in a batch.
+    """
+    batch_size = batch_size or recipe.batch_size
+    if not len(split):
+        raise HarnessError("the split to train on is empty", "look at it with harness data check")
+    if world_size > batch_size:
+        raise HarnessError(f"a batch of {batch_size} cannot be shared by {world_size} processes", "raise batch_size")
+    positions = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+    source = _Training(split, recipe, tuple(mean), tuple(std), seed, batch_size, positions)
+    order = range(start_iteration, max(recipe.iterations if iterations is None else iterations, start_iteration))
+    return Loader(source, order, workers, str(device).startswith("cuda"))
+
+
+@dataclass(frozen=True)
+class EvaluationLoader:
+    """Whole images in batches of one size, in the order of the split."""
+
+    items: Loader[Any]
+    batch_size: int
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        """The batches. Raises as `Loader` does."""
+        waiting: list[Any] = []
+        for item in self.items:
+            if waiting and (len(waiting) == self.batch_size or waiting[0][0].shape != item[0].shape):
+                yield _stack(waiting)
+                waiting = []
+            waiting.append(item)
+        if waiting:
+            yield _stack(waiting)
+
+
+def _stack(items: list[Any]) -> EvaluationBatch:
+    import torch
+
+    images, labels, names = zip(*items)
+    return EvaluationBatch(torch.stack(images), list(labels), names)
+
+
+def evaluation_loader(
+    split: Split,
+    eval_size: tuple[int, int] | None,
+    mean: Triple,
+    std: Triple,
+    batch_size: int = 8,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> EvaluationLoader:
+    """Whole images, resized to `eval_size` (height, width) where it is given, with labels at their own resolution."""
+    source = _Whole(split, eval_size, tuple(mean), tuple(std))
+    return EvaluationLoader(Loader(source, range(len(split)), workers, str(device).startswith("cuda")), batch_size)
