@@ -1,0 +1,193 @@
+"""Data sets stored as folders of images and folders of label pictures, paired by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from harness.data.base import IGNORE, Problem, Sample, Split
+from harness.errors import HarnessError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MODES = ("L", "P")
+"""Modes of label pictures: a number for each pixel."""
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Pictures of a folder by name; hidden files and others are passed over."""
+    if not folder.is_dir():
+        return []
+    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(found, key=lambda p: p.name)
+
+
+def _open(path: Path) -> Image.Image:
+    """The whole picture, decoded.
+
+    Raises:
+        HarnessError: it is missing, truncated or no picture.
+    """
+    try:
+        picture = Image.open(path)
+        picture.load()
+    except FileNotFoundError as error:
+        raise HarnessError(f"{path}: is missing", "run harness data check") from error
+    except UnidentifiedImageError as error:
+        raise HarnessError(f"{path}: is not a picture", "run harness data check") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise HarnessError(f"{path}: cannot be decoded, {error}", "run harness data check") from error
+    return picture
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How numbers in a label picture are read.
+
+    Attributes:
+        classes: how many there are: values 0 to classes - 1.
+        ignored: values that count for nothing, read as `IGNORE`.
+    """
+
+    classes: int
+    ignored: frozenset[int] = frozenset({IGNORE})
+
+    @property
+    def table(self) -> np.ndarray:
+        """(256,), int16: what each value is read as, -1 for those that must not occur."""
+        table = np.full(256, -1, np.int16)
+        table[: self.classes] = np.arange(self.classes)
+        table[list(self.ignored)] = IGNORE
+        return table
+
+    def read(self, path: Path) -> np.ndarray:
+        """(H, W), uint8.
+
+        Raises:
+            HarnessError: the file cannot be read, has a wrong mode, or holds a value out of range.
+        """
+        picture = _open(path)
+        if picture.mode not in MODES:
+            modes = " or ".join(MODES)
+            raise HarnessError(f"{path}: label picture has mode {picture.mode}, not {modes}", "run harness data check")
+        read = self.table[np.asarray(picture)]
+        if (read < 0).any():
+            bad = sorted({int(v) for v in np.asarray(picture)[read < 0]})
+            shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+            expected = f"0 to {self.classes - 1}, or {' or '.join(map(str, sorted(self.ignored)))} for void"
+            raise HarnessError(f"{path}: label values out of range: {shown} (expected {expected})")
+        return read.astype(np.uint8)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3), uint8, RGB.
+
+    Raises:
+        HarnessError: the file cannot be read.
+    """
+    return np.array(_open(path).convert("RGB"))
+
+
+class FolderSplit(Split):
+    """Images of one folder and labels of another, paired by name without suffix. Only pairs are samples."""
+
+    def __init__(self, images: Path, labels: Path, labelling: Labelling) -> None:
+        self.image_folder, self.label_folder, self.labelling = images, labels, labelling
+        label_files = {p.stem: p for p in _pictures(labels)}
+        self.pairs = tuple((p, label_files[p.stem]) for p in _pictures(images) if p.stem in label_files)
+        self._names = tuple(image.stem for image, _ in self.pairs)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        """The sample.
+
+        Raises:
+            HarnessError: a file cannot be read, or image and label differ in size.
+        """
+        image_file, label_file = self.pairs[index]
+        image, label = read_image(image_file), self.labelling.read(label_file)
+        if image.shape[:2] != label.shape:
+            raise HarnessError(f"{label_file}: {_size(label)} pixels, but {image_file.name} has {_size(image)}")
+        return Sample(self._names[index], image, label)
+
+    def unpaired(self) -> list[Problem]:
+        """Missing folders, empty ones, doubled names, and files without a partner."""
+        problems = []
+        for folder in (self.image_folder, self.label_folder):
+            if not folder.is_dir():
+                problems.append(Problem(str(folder), "folder is missing"))
+        if problems:
+            return problems
+        images, labels = _pictures(self.image_folder), _pictures(self.label_folder)
+        if not images:
+            problems.append(Problem(str(self.image_folder), "has no pictures"))
+        for files in (images, labels):
+            stems: set[str] = set()
+            for file in files:
+                if file.stem in stems:
+                    problems.append(Problem(str(file), "another picture has the same name"))
+                stems.add(file.stem)
+        for files, others, role in ((images, labels, "label"), (labels, images, "image")):
+            stems = {p.stem for p in others}
+            folder = self.label_folder if role == "label" else self.image_folder
+            problems += [Problem(str(p), f"has no {role} in {folder.name}/") for p in files if p.stem not in stems]
+        return problems
+
+    def look(self, index: int) -> list[Problem]:
+        """What is wrong with one pair, both files decoded."""
+        problems, sizes = [], []
+        image_file, label_file = self.pairs[index]
+        for file, read in ((image_file, read_image), (label_file, self.labelling.read)):
+            try:
+                sizes.append(read(file))
+            except HarnessError as error:
+                problems.append(Problem(str(file), error.message.removeprefix(f"{file}: ")))
+        if len(sizes) == 2 and sizes[0].shape[:2] != sizes[1].shape[:2]:
+            what = f"{_size(sizes[1])} pixels, but {image_file.name} has {_size(sizes[0])}"
+            problems.append(Problem(str(label_file), what))
+        return problems
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"
+
+
+def check_splits(splits: Mapping[str, FolderSplit], full: bool, progress: Any = None) -> list[Problem]:
+    """What is wrong with the files of some splits; `progress(done, total)` is called as files are decoded."""
+    problems = [problem for split in splits.values() for problem in split.unpaired()]
+    if not full:
+        return problems
+    work = [(split, i) for split in splits.values() for i in range(len(split))]
+    with ThreadPoolExecutor() as pool:
+        for done, found in enumerate(pool.map(lambda item: item[0].look(item[1]), work), 1):
+            problems += found
+            if progress:
+                progress(done, len(work))
+    return problems
+
+
+def content_digest(root: Path, files: Sequence[Path]) -> str:
+    """sha256 over the names (relative to `root`) and contents of files, in hexadecimal.
+
+    Kept in memory for as long as no file changes its size or time.
+    """
+    stats = [(f.relative_to(root).as_posix(), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
+    return _content_digest(root, tuple(sorted(stats)))
+
+
+@lru_cache(maxsize=16)
+def _content_digest(root: Path, stats: tuple[tuple[str, int, int], ...]) -> str:
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(lambda entry: sha256((root / entry[0]).read_bytes()).hexdigest(), stats)
+        lines = [f"{digest}  {name}\n" for (name, *_), digest in zip(stats, digests)]
+    return sha256("".join(lines).encode()).hexdigest()
