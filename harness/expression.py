@@ -160,7 +160,7 @@ class _Parser:
 
     def value(self) -> Any:
         if self.take("("):
-            return self.tuple()
+            return self.items()
         if match := self.match(_NUMBER):
             return int(match) if re.fullmatch(r"[+-]?\d+", match) else float(match)
         if match := self.match(_QUOTED):
@@ -169,7 +169,7 @@ class _Parser:
             return _CONSTANTS.get(match, match)
         raise self.error("a value is missing", "a number, true, false, null, a word, or a tuple like (1,2,3)")
 
-    def tuple(self) -> tuple[Any, ...]:
+    def items(self) -> tuple[Any, ...]:
         items: list[Any] = []
         while not self.take(")"):
             items.append(self.value())
@@ -246,7 +246,7 @@ def _top_level(text: str) -> Iterator[tuple[int, int]]:
 
 def _points(text: str, part: _Part) -> Iterator[MethodPart]:
     """The part resolved, once for every combination of its settings' values."""
-    if part.name not in METHODS:
+    if part.name not in METHODS and part.name not in METHODS.broken:
         raise _error(text, part.at, f"there is no method '{part.name}'", did_you_mean(part.name, METHODS.names()))
     cls = METHODS.get(part.name)
     names = name_table(cls)

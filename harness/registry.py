@@ -10,13 +10,15 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from harness.errors import HarnessError, did_you_mean
 
@@ -47,10 +49,12 @@ class Registry(Generic[T]):
     """
 
     def __init__(
-        self, kind: str, base: type[T], package: str, group: str, check: Callable[[type[T]], None] | None = None
+        self, kind: str, base: type[Any], package: str, group: str, check: Callable[[type[T]], None] | None = None
     ) -> None:
         self.kind, self.base, self.package, self.group, self.check = kind, base, package, group, check
         self._entries: dict[str, Entry[T]] = {}
+        self.broken: dict[str, str] = {}
+        """Entry points of installed packages that could not be registered, and why."""
         self._loaded = False
 
     def __iter__(self) -> Iterator[Entry[T]]:
@@ -73,6 +77,10 @@ class Registry(Generic[T]):
             HarnessError: there is none; the hint says what comes near.
         """
         self._load()
+        if name not in self._entries and name in self.broken:
+            raise HarnessError(
+                f"{self.kind} '{name}' cannot be used: {self.broken[name]}", "mend or remove that package"
+            )
         if name not in self._entries:
             raise HarnessError(f"there is no {self.kind} '{name}'", did_you_mean(name, self._entries))
         return self._entries[name]
@@ -82,101 +90,170 @@ class Registry(Generic[T]):
         return self.entry(name).cls
 
     def add(self, cls: type[T], origin: str, source: str = "") -> None:
-        """Register a class under its own `name`.
+        """Register a class under its own `name`. Registering the same class again changes nothing.
 
         Raises:
-            HarnessError: it does not extend the base class, has no name, or the name is taken.
+            HarnessError: it does not extend the base class, has no name, the name is taken, or `check` refuses it;
+                the sentence says where the class is defined.
         """
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
-            raise HarnessError(
-                f"{origin}: {cls!r} is no {self.kind}", f"it must extend {self.base.__module__}.{self.base.__name__}"
+            raise _refusal(
+                cls,
+                origin,
+                f"{cls!r} is no {self.kind}",
+                f"it must extend {self.base.__module__}.{self.base.__name__}",
             )
+        if inspect.isabstract(cls):
+            raise _refusal(cls, origin, f"{self.kind} {cls.__name__} lacks {_abstract(cls)}", "define it in the class")
         name = getattr(cls, "name", "")
         if not isinstance(name, str) or not name.isidentifier():
-            raise HarnessError(
-                f"{origin}: {self.kind} {cls.__name__} has no usable name", 'declare name = "my_name" in the class'
+            raise _refusal(
+                cls, origin, f"{self.kind} {cls.__name__} has no usable name", 'declare name = "my_name" in the class'
             )
         taken = self._entries.get(name)
-        if taken and (taken.origin, taken.source) != (origin, source):
-            raise HarnessError(
-                f"{self.kind} '{name}' of {origin} is already registered by {taken.origin}", "choose another name"
-            )
+        if taken and taken.cls is cls:
+            return
+        if taken:
+            by = f"another class there, {taken.cls.__name__}" if taken.origin == origin else taken.origin
+            raise _refusal(cls, origin, f"{self.kind} '{name}' is already registered by {by}", "choose another name")
         if self.check:
             try:
                 self.check(cls)
             except HarnessError as error:
-                raise HarnessError(f"{origin}: {error.message}", error.hint) from error
+                raise _refusal(cls, origin, error.message, error.hint) from error
         self._entries[name] = Entry(name, cls, origin, source)
 
     def add_module(self, module: ModuleType, origin: str, source: str = "") -> int:
-        """Register all classes of this kind that a module itself defines; how many there were."""
-        found = [
-            value
-            for value in vars(module).values()
-            if isinstance(value, type)
-            and issubclass(value, self.base)
-            and value.__module__ == module.__name__
-            and not inspect.isabstract(value)
-            and getattr(value, "name", None)
-        ]
+        """Register all concrete, named classes of this kind that a module itself defines; how many there were."""
+        found = [cls for cls in self._defined(module) if not inspect.isabstract(cls) and getattr(cls, "name", None)]
         for cls in found:
             self.add(cls, origin, source)
         return len(found)
+
+    def refused(self, module: ModuleType) -> list[str]:
+        """Why classes of this kind that a module defines cannot be registered: abstract, or without a name."""
+        reasons = []
+        for cls in self._defined(module):
+            if inspect.isabstract(cls):
+                reasons.append(f"{self.kind} {cls.__name__} lacks {_abstract(cls)}")
+            elif not getattr(cls, "name", None):
+                reasons.append(f"{self.kind} {cls.__name__} declares no name")
+        return reasons
+
+    def _defined(self, module: ModuleType) -> list[type[T]]:
+        """Classes of this kind that a module defines itself, in order; what it imports is not its own."""
+        own = {id(v): v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__}
+        return [cls for cls in own.values() if issubclass(cls, self.base)]
 
     def _load(self) -> None:
         if self._loaded:
             return
         self._loaded = True
+        try:
+            self._load_built_in()
+        except BaseException:
+            self._loaded = False
+            raise
+        for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
+            self._load_entry_point(point)
+
+    def _load_built_in(self) -> None:
         package = importlib.import_module(self.package)
         for info in pkgutil.iter_modules(package.__path__):
-            self.add_module(importlib.import_module(f"{self.package}.{info.name}"), "built-in")
-        for point in entry_points(group=self.group):
-            origin = f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
-            try:
-                cls = point.load()
-            except Exception as error:
-                raise HarnessError(f"{origin}: entry point '{point.name}' does not load: {error}") from error
-            self.add(cls, origin)
+            if not info.name.startswith("_"):
+                self.add_module(importlib.import_module(f"{self.package}.{info.name}"), "built-in")
+
+    def _load_entry_point(self, point: EntryPoint) -> None:
+        """Register what an installed package offers. If that fails the others still work: it is a warning, and an
+        error only for who asks for that name."""
+        origin = f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
+        try:
+            found = point.load()
+            if isinstance(found, ModuleType):
+                if not self.add_module(found, origin):
+                    reasons = "; ".join(self.refused(found)) or f"no {self.kind} in it"
+                    raise HarnessError(f"{origin}: {point.value} defines nothing to register: {reasons}")
+            else:
+                self.add(found, origin)
+        except HarnessError as error:
+            self._break(point.name, str(error))
+        except (Exception, SystemExit) as error:
+            self._break(
+                point.name,
+                f"{origin}: entry point '{point.name}' ({point.value}) does not load: {type(error).__name__}: {error}",
+            )
+
+    def _break(self, name: str, reason: str) -> None:
+        self.broken[name] = reason
+        warnings.warn(f"a {self.kind} of an installed package is left out: {reason}", BrokenPlugin, stacklevel=2)
 
 
-def load_plugin(path: Path, registries: list[Registry]) -> str:
-    """Import a plugin's file and register all it defines; its sha256.
+class BrokenPlugin(UserWarning):
+    """An installed package offers something that cannot be registered."""
+
+
+def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
+    """Import a plugin's file and register all it defines; its sha256. Loading it again changes nothing.
 
     Raises:
-        HarnessError: no such file, it raises when imported, or it defines nothing to register.
+        HarnessError: no such file, it raises when imported, it defines nothing to register, or a name is taken.
     """
+    path = path.expanduser().absolute()
     if not path.is_file():
-        raise HarnessError(f"plugin {path} is not a file")
+        raise HarnessError(f"plugin {path} is not a file", "give the path of a Python file")
     content = path.read_bytes()
     source = sha256(content).hexdigest()
-    name = f"harness_plugin_{path.stem}_{source[:8]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise HarnessError(f"plugin {path} is not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[name]
-            raise HarnessError(f"plugin {path}, line {_line(error, path)}: {type(error).__name__}: {error}") from error
-    found = sum(r.add_module(sys.modules[name], str(path), source) for r in registries)
-    if not found:
+    module = _import_file(path, f"harness_plugin_{path.stem}_{source[:8]}")
+    if not sum(registry.add_module(module, str(path), source) for registry in registries):
+        reasons = [reason for registry in registries for reason in registry.refused(module)]
         raise HarnessError(
-            f"plugin {path} defines nothing to register",
-            "a method extends methods.base.Method and declares name = ...",
+            f"plugin {path} defines nothing to register" + (f": {'; '.join(reasons)}" if reasons else ""),
+            'a method extends methods.base.Method, declares name = "..." and defines forward',
         )
     return source
 
 
+def _import_file(path: Path, name: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise HarnessError(f"plugin {path} is not a Python file", "its name ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise HarnessError(
+            f"plugin {path}, line {_line(error, path)}: {type(error).__name__}: {error}", "mend the plugin"
+        ) from error
+    return module
+
+
+def _refusal(cls: object, origin: str, what: str, hint: str) -> HarnessError:
+    return HarnessError(f"{_where(cls, origin)}: {what}", hint)
+
+
+def _abstract(cls: type) -> str:
+    """What an abstract class leaves undefined."""
+    return ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+
+
+def _where(cls: object, origin: str) -> str:
+    """Where a class comes from, with its line when the origin is a file or a package."""
+    if origin == "built-in" or not isinstance(cls, type):
+        return origin
+    try:
+        file, line = inspect.getfile(cls), inspect.getsourcelines(cls)[1]
+    except (OSError, TypeError):
+        return origin
+    return f"{origin}, line {line}" if file == origin else f"{origin} ({file}, line {line})"
+
+
 def _line(error: BaseException, path: Path) -> str:
     """The line of the plugin in which an error arose."""
-    if isinstance(error, SyntaxError) and error.lineno:
+    if isinstance(error, SyntaxError) and error.filename == str(path) and error.lineno:
         return str(error.lineno)
-    line, trace = "?", error.__traceback__
-    while trace:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = str(trace.tb_lineno)
-        trace = trace.tb_next
-    return line
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return str(lines[-1]) if lines else "?"
