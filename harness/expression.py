@@ -163,8 +163,12 @@ class _Parser:
             return self.items()
         if match := self.match(_NUMBER):
             return int(match) if re.fullmatch(r"[+-]?\d+", match) else float(match)
+        at = self.at
         if match := self.match(_QUOTED):
-            return json.loads(match)
+            try:
+                return json.loads(match)
+            except ValueError as error:
+                raise self.error("this text cannot be read", 'text is quoted as in JSON: "a b"', at) from error
         if match := self.match(_TEXT):
             return _CONSTANTS.get(match, match)
         raise self.error("a value is missing", "a number, true, false, null, a word, or a tuple like (1,2,3)")
@@ -344,8 +348,7 @@ def _part_text(part: MethodPart, alone: bool) -> str:
 
 def _changed_params(cls: type[Method], params: dict[str, Any]) -> dict[str, Any]:
     """The fewest parameters that, given alone, bring all the others about (one may set another's default)."""
-    defaults = validated(cls, {}).model_dump(mode="json")
-    changed = {name: params[name] for name in cls.Params.model_fields if params[name] != defaults[name]}
+    changed = {name: params[name] for name in cls.Params.model_fields}
     for name in reversed(list(changed)):
         fewer = {key: value for key, value in changed.items() if key != name}
         try:
