@@ -214,7 +214,8 @@ class SweepSpec(Frozen):
     teacher_head: str = "aspp"
     teacher_strides: tuple[int, ...] = (8,)
     dataset: str = "shapes"
-    recipe: str = "quick"
+    recipe: str = "auto"
+    """A recipe: its name, a YAML file, or "auto" for the one that suits the data set."""
     set: dict[str, Any] = {}
     """Changes to the recipe, by dotted path: {"student.iterations": 500}."""
     seeds: tuple[int, ...] = (0,)

@@ -1,0 +1,76 @@
+"""The command line: what commands there are, and how errors are told. Importing it imports no torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+import typer
+
+from harness import __version__
+from harness.cli.recipes import recipes
+from harness.cli.status import status
+from harness.cli.sweep import sweep
+from harness.errors import HarnessError
+
+app = typer.Typer(
+    name="harness",
+    help="Which distillation method helps *your* student at *your* output stride, how sure that is, and what it costs.",
+    epilog="Start with:  harness sweep --methods ka,kd --strides 8,16,32",
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _global(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
+    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and exit."),
+) -> None:
+    if version:
+        typer.echo(f"harness {__version__}")
+        raise typer.Exit
+    if debug:
+        os.environ["HARNESS_DEBUG"] = "1"
+
+
+for _command in (sweep, status, recipes):
+    app.command()(_command)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code: 0 all done, 1 some stage failed, 2 wrong usage, 130 interrupted."""
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except HarnessError as error:
+        _tell(error.message, error.hint)
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _tell("interrupted", "run the same command again to go on")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        _tell(f"{type(error).__name__}: {text}", "run with --debug for the traceback; this is a fault of the harness")
+        return 1
+
+
+def _tell(message: str, hint: str) -> None:
+    if os.environ.get("HARNESS_DEBUG") == "1":
+        traceback.print_exc()
+    typer.secho(f"error: {message}", fg="red", err=True)
+    if hint:
+        typer.secho(f"hint:  {hint}", err=True)

@@ -1,0 +1,30 @@
+"""Options that many commands share: one spelling, one environment variable, one default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_WORKSPACE = Path("runs")
+
+Workspace = Annotated[
+    Path,
+    typer.Option("--workspace", "-w", envvar="HARNESS_WORKSPACE", help="Folder in which everything happens."),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        envvar="HARNESS_DB",
+        help="Database: a file, or a URL such as postgresql://user@host/name.",
+        show_default="WORKSPACE/results.db",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def database(workspace: Path, db: str | None) -> str:
+    """The database that is meant: the one named, or the workspace's own file."""
+    return db or str(workspace / "results.db")

@@ -1,0 +1,116 @@
+"""A plan, shown before anything runs: stages, shared ones, what exists already, what is skipped, what it will cost."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.launch.base import Launcher, Options
+    from harness.plan import Node, Plan
+    from harness.workspace import Workspace
+
+
+def print_plan(plan: Plan, missing: list[str], options: Options, launcher: Launcher, as_json: bool) -> None:
+    """Print the plan, as JSON or for people; a long list of stages is cut for people."""
+    absent = set(missing)
+    if as_json:
+        typer.echo(json.dumps(_as_data(plan, absent), indent=1))
+        return
+    from rich.console import Console
+
+    console = Console()
+    counts = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(plan.count().items()))
+    done = len(plan.nodes) - len(absent)
+    console.print(
+        f"{plan.cells} cells need {counts}; {done} of {len(plan.nodes)} stages exist already", highlight=False
+    )
+    for skip in plan.skips:
+        console.print(f"[yellow]skip[/] {skip.cell}: {skip.reason}", highlight=False)
+    if absent:
+        console.print(_table(plan, absent, options.workspace))
+    console.print(_estimate(plan, missing, options), highlight=False)
+    if description := launcher.describe(plan, missing, options):
+        console.print(description, highlight=False)
+
+
+def _table(plan: Plan, absent: set[str], workspace: Workspace, most: int = 40) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("stage", "iterations", "needs", "for cells", "key", "state"):
+        table.add_column(column, overflow="fold")
+    shown = list(plan.nodes.values())[:most]
+    for node in shown:
+        parents = ", ".join(f"{role.partition(':')[0]} {key[:6]}" for role, key in node.spec.parents.items())
+        state = "to do" if node.key in absent else "done"
+        table.add_row(node.name, str(node.spec.recipe.iterations), parents, str(node.cells), node.key[:10], state)
+    if len(plan.nodes) > most:
+        table.add_row(f"... and {len(plan.nodes) - most} more: --dry-run --json lists all", "", "", "", "", "")
+    return table
+
+
+def _estimate(plan: Plan, missing: list[str], options: Options) -> str:
+    """Multiply-adds of the training that is left; time, if stages done here tell how fast this machine is."""
+    macs = {key: training_macs(plan, plan.nodes[key]) for key in missing}
+    total = sum(macs.values())
+    text = f"training left: {total / 1e15:.3g} PMAC (forward and backward, teachers' forward included)"
+    rates = _rates(plan, options.workspace)
+    if not rates or not missing:
+        return text
+    workers = options.workers or 1
+    seconds = total / statistics.median(rates) / workers
+    return f"{text}, about {seconds / 60:.0f} min with {workers} worker(s), judging by {len(rates)} stages done here"
+
+
+def training_macs(plan: Plan, node: Node) -> float:
+    """Multiply-adds of a stage's training: three forward passes' worth an image, plus its teacher's forward pass."""
+    spec = node.spec
+    images = spec.recipe.iterations * spec.recipe.batch_size
+    own = 0.0 if spec.kind == "translator" else 3 * _forward_macs(spec.model.word, spec.recipe.crop)
+    teacher = spec.parents.get("teacher")
+    taught = _forward_macs(plan.nodes[teacher].spec.model.word, spec.recipe.crop) if teacher else 0.0
+    return images * (own + taught)
+
+
+def _forward_macs(word: str, crop: tuple[int, int]) -> float:
+    from harness.models import forward_macs
+
+    return forward_macs(word, crop)
+
+
+def _rates(plan: Plan, workspace: Workspace) -> list[float]:
+    """Multiply-adds a second of stages of this plan that are done."""
+    rates = []
+    for node in plan.nodes.values():
+        folder = workspace.stage(node.key)
+        if folder.done():
+            seconds = folder.record().training.seconds
+            if seconds > 0 and (macs := training_macs(plan, node)):
+                rates.append(macs / seconds)
+    return rates
+
+
+def _as_data(plan: Plan, absent: set[str]) -> dict[str, object]:
+    return {
+        "sweep": plan.id,
+        "cells": plan.cells,
+        "stages": [
+            {
+                "key": node.key,
+                "kind": node.spec.kind,
+                "name": node.name,
+                "parents": list(node.parents),
+                "cells": node.cells,
+                "done": node.key not in absent,
+                "training_macs": training_macs(plan, node),
+            }
+            for node in plan.nodes.values()
+        ],
+        "skips": [{"cell": skip.cell, "reason": skip.reason} for skip in plan.skips],
+    }

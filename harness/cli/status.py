@@ -1,0 +1,86 @@
+"""`harness status`: the state of every stage; a pure read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Workspace
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.status import StageStatus
+
+
+def status(
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    sweep: Annotated[str, typer.Option(help="Only this sweep (id, or its beginning).")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Keep looking, until nothing more can happen.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks, with --watch.")] = 2.0,
+    all_stages: Annotated[bool, typer.Option("--all", help="Also list what is done or waiting.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is done, running, waiting, failed or blocked, and why.
+
+    Reads records first and the scheduler second, and changes nothing. Exit code 1 when a stage failed.
+
+    Examples:
+
+        harness status --watch
+
+        harness status --json | jq '.[] | select(.state == "failed")'
+    """
+    from harness.status import FINAL, State
+
+    statuses = _look(workspace, sweep)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(s) for s in statuses], indent=1))
+    elif watch:
+        from rich.live import Live
+
+        with Live(_table(statuses, all_stages), refresh_per_second=4) as live:
+            while any(s.state not in FINAL for s in statuses):
+                time.sleep(every)
+                statuses = _look(workspace, sweep)
+                live.update(_table(statuses, all_stages))
+    else:
+        from rich.console import Console
+
+        Console().print(_table(statuses, all_stages))
+    if any(s.state in (State.FAILED, State.BLOCKED) for s in statuses):
+        raise typer.Exit(1)
+
+
+def _look(workspace: Workspace, sweep: str) -> list[StageStatus]:
+    from harness.launch.choose import observer
+    from harness.status import read_sweeps, stage_states
+    from harness.workspace import Workspace as Folder
+
+    folder = Folder(workspace)
+    return stage_states(folder, read_sweeps(folder, sweep or None), observer(folder))
+
+
+def _table(statuses: list[StageStatus], all_stages: bool) -> Table:
+    from rich.table import Table
+
+    from harness.status import State, tally
+
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(tally(statuses).items()))
+    table = Table(title=f"{len(statuses)} stages: {counts}", title_justify="left", box=None, pad_edge=False)
+    for column in ("state", "stage", "progress", "attempts", "key"):
+        table.add_column(column, overflow="fold")
+    dull = () if all_stages else (State.DONE, State.WAITING, State.QUEUED)
+    for item in statuses:
+        if item.state in dull:
+            continue
+        progress = item.progress or {}
+        text = item.reason
+        if progress:
+            text = f"{progress['iteration']}/{progress['iterations']}, {progress['eta_s']:.0f} s left"
+        table.add_row(str(item.state), item.name, text, str(item.attempts or ""), item.key)
+    return table

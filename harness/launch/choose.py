@@ -1,0 +1,41 @@
+"""Launchers by name, and a user's choices as the options that all launchers take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.launch.base import Launcher, Options
+from harness.plugins import load_plugins
+from harness.registry import Registry
+from harness.status import Listed, StageStatus
+from harness.workspace import Workspace
+
+LAUNCHERS: Registry[Launcher] = Registry("launcher", Launcher, "harness.launch", "harness.launchers")
+
+
+def make_options(workspace: Path, db: str, plugins: list[Path], **rest: Any) -> Options:
+    """The options of a launch, out of a command's flags."""
+    if workspace.exists() and not workspace.is_dir():
+        raise HarnessError(f"the workspace {workspace} is a file", "name a folder with --workspace")
+    folder = Workspace(workspace)
+    return Options(workspace=folder, database=db or str(folder.database), plugins=load_plugins(plugins), **rest)
+
+
+def observer(workspace: Workspace) -> Callable[[Listed, StageStatus], StageStatus]:
+    """What launchers know of stages besides their files; each is asked of the stages that it submitted."""
+    launchers: dict[str, Launcher] = {}
+
+    def observe(stage: Listed, status: StageStatus) -> StageStatus:
+        from harness.workspace import read_json
+
+        job = read_json(workspace.stage(stage.key).job_file) or {}
+        name = job.get("launcher", "local")
+        if name == "local" or name not in LAUNCHERS:
+            return status
+        launcher = launchers.setdefault(name, LAUNCHERS.get(name)())
+        return launcher.observe(workspace, stage, status)
+
+    return observe

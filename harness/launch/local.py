@@ -1,0 +1,202 @@
+"""On this machine: each stage a process of its own, forked from a warm one that has imported torch already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from harness.launch.base import Launched, Launcher, Options, make_job, ready
+from harness.plan import Plan
+from harness.status import State, own_state
+from harness.training.events import last_events
+from harness.workspace import Workspace
+
+POLL_S = 0.2
+GRACE_S = 30.0
+"""Seconds that stages are given to save a checkpoint after Ctrl-C."""
+
+_PRELOAD = ["harness.stages", "harness.worker", "harness.plugins"]
+
+
+def warm_up() -> Any:
+    """Start importing torch, timm and SMP in the process that workers are forked from; returns at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    from multiprocessing import forkserver
+
+    forkserver.ensure_running()
+    return context
+
+
+def _work(job_file: str, parent_pid: int) -> None:
+    from harness.worker import main
+
+    # A Ctrl-C reaches the whole group of processes; it is the launcher that asks workers to stop.
+    os.setpgrp()
+    raise SystemExit(main(Path(job_file), capture=True, parent_pid=parent_pid))
+
+
+@dataclass
+class _Run:
+    """The state of a launch."""
+
+    plan: Plan
+    options: Options
+    waiting: list[str]
+    done: set[str]
+    running: dict[str, BaseProcess] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+    tries: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def workspace(self) -> Workspace:
+        return self.options.workspace
+
+
+class LocalLauncher(Launcher):
+    """Runs stages on this machine, as many at once as there are devices, dependencies respected."""
+
+    name = "local"
+    summary = "this machine: a process for each stage, nothing to set up"
+
+    def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> Launched:
+        """Run the stages; returns when nothing more can be done, or after Ctrl-C with everything resumable."""
+        from harness.launch.progress import Display
+
+        context = warm_up()
+        slots = _slots(options)
+        done = set(plan.nodes) - set(keys)
+        run = _Run(plan, options, list(keys), {k for k in done if options.workspace.stage(k).done()})
+        with _ctrl_c() as asked, Display(plan, list(keys), quiet=options.quiet) as display:
+            while run.waiting or run.running:
+                if asked:
+                    self._stop(run)
+                    return Launched(True, run.failed, run.blocked, interrupted=True)
+                self._reap(run, display)
+                self._block(run, display)
+                self._start(run, context, slots)
+                display.update({key: self._progress(run, key) for key in run.running})
+                time.sleep(POLL_S)
+        return Launched(True, run.failed, run.blocked)
+
+    def _start(self, run: _Run, context: Any, slots: list[str]) -> None:
+        free = [slot for slot in slots if slot not in run.devices.values()]
+        for key in [k for k in run.waiting if ready(run.plan, k, run.done)][: len(free)]:
+            slot = free.pop(0)
+            job = make_job(
+                run.plan,
+                run.plan.nodes[key],
+                run.options,
+                device=slot.partition("#")[0],
+                threads=run.options.threads or _threads(slots),
+                workers_beside=len(slots) - 1,
+            )
+            process = context.Process(target=_work, args=(str(job.write()), os.getpid()), name=key)
+            process.start()
+            run.waiting.remove(key)
+            run.running[key], run.devices[key] = process, slot
+            run.tries[key] = run.tries.get(key, 0) + 1
+
+    def _reap(self, run: _Run, display: Any) -> None:
+        for key, process in list(run.running.items()):
+            if process.is_alive():
+                continue
+            process.join()
+            del run.running[key], run.devices[key]
+            state, reason, _ = own_state(run.workspace.stage(key))
+            if state is State.DONE:
+                run.done.add(key)
+                display.finished(key)
+            elif process.exitcode is not None and process.exitcode < 0 and run.tries[key] < run.options.max_attempts:
+                name = signal.Signals(-process.exitcode).name
+                _close_attempt(run.workspace, key, f"killed by {name}")
+                display.note(f"{run.plan.nodes[key].name} was killed by {name}; it goes on from its checkpoint")
+                run.waiting.insert(0, key)
+            else:
+                why = reason or f"its process ended with code {process.exitcode}"
+                _close_attempt(run.workspace, key, why, outcome="failed")
+                run.failed[key] = why
+                display.failed(key, why)
+
+    def _block(self, run: _Run, display: Any) -> None:
+        for key in list(run.waiting):
+            parents = run.plan.nodes[key].parents
+            culprit = next((p for p in parents if p in run.failed or p in run.blocked), None)
+            if culprit:
+                why = run.failed.get(culprit) or run.blocked[culprit]
+                run.blocked[key] = f"{run.plan.nodes[culprit].name} failed: {why}" if culprit in run.failed else why
+                run.waiting.remove(key)
+                display.blocked(key, run.blocked[key])
+
+    def _stop(self, run: _Run) -> None:
+        """Ask workers to save and end; insist after a while, or at a second Ctrl-C."""
+        for process in run.running.values():
+            process.terminate()
+        deadline = time.monotonic() + GRACE_S
+        try:
+            while any(p.is_alive() for p in run.running.values()) and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+        except KeyboardInterrupt:
+            pass
+        for process in run.running.values():
+            if process.is_alive():
+                process.kill()
+            process.join()
+
+    def _progress(self, run: _Run, key: str) -> dict[str, Any]:
+        attempt = run.workspace.stage(key).last_attempt()
+        return last_events(attempt.events) if attempt else {}
+
+
+def _close_attempt(workspace: Workspace, key: str, reason: str, outcome: str = "interrupted") -> None:
+    """Say of a process that died without a word how it ended."""
+    attempt = workspace.stage(key).last_attempt()
+    if attempt and attempt.outcome() is None:
+        attempt.end(outcome, reason)
+
+
+def _slots(options: Options) -> list[str]:
+    """A name for each place at which a stage can run: `cuda:0`, or `cpu#0`, `cpu#1` where CPUs are shared."""
+    import torch
+
+    if options.device == "auto" and torch.cuda.is_available():
+        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    elif options.device == "auto":
+        devices = ["cpu"]
+    else:
+        devices = [options.device]
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = options.workers or (cpus if devices == ["cpu"] else len(devices))
+    return [f"{devices[i % len(devices)]}#{i}" for i in range(workers)]
+
+
+def _threads(slots: list[str]) -> int:
+    """CPU threads of a stage: one, so that its result does not depend on how many run beside it."""
+    return 1 if slots[0].startswith("cpu") else 0
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[list[int]]:
+    """A list that is no longer empty once Ctrl-C was pressed, or a TERM came; a second Ctrl-C interrupts as usual."""
+    asked: list[int] = []
+
+    def remember(number: int, _: Any) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,119 @@
+"""What a person sees while stages run: a bar for the sweep, one for each running stage; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from harness.plan import Plan
+
+LINE_EVERY_S = 15.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+class Display:
+    """Progress of a launch, with the time it will still take."""
+
+    def __init__(self, plan: Plan, keys: list[str], quiet: bool = False) -> None:
+        self._plan, self._keys, self._began = plan, keys, time.monotonic()
+        self._console = Console(stderr=True, quiet=quiet)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[info]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        work = {key: float(plan.nodes[key].spec.recipe.iterations) for key in keys}
+        self._work, self._all = work, sum(work.values()) or 1.0
+        self._share: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._ended = 0
+        self._line = 0.0
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        self._sweep = self._bars.add_task("[bold]sweep", total=self._all, info="")
+        self._console.print(f"{len(self._keys)} stages to run", highlight=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def update(self, running: Mapping[str, Mapping[str, Any]]) -> None:
+        """Show how far the running stages are, given the latest event of each type of each."""
+        for key, events in running.items():
+            progress = events.get("progress", {})
+            self._share[key] = progress.get("iteration", 0) / self._plan.nodes[key].spec.recipe.iterations
+            if key not in self._tasks:
+                self._tasks[key] = self._bars.add_task(self._plan.nodes[key].name, total=1.0, info="starting")
+            self._bars.update(self._tasks[key], completed=self._share[key], info=_info(events))
+        for key in set(self._tasks) - set(running):
+            self._bars.remove_task(self._tasks.pop(key))
+        self._bars.update(
+            self._sweep, completed=self._completed(), info=f"{self._ended}/{len(self._keys)}{self._eta()}"
+        )
+        if not self._console.is_terminal and time.monotonic() - self._line > LINE_EVERY_S:
+            self._line = time.monotonic()
+            self._plain(running)
+
+    def finished(self, key: str) -> None:
+        """A stage is done."""
+        self._end(key, f"[green]done[/] {self._plan.nodes[key].name}")
+
+    def failed(self, key: str, why: str) -> None:
+        """A stage failed."""
+        self._end(key, f"[red]failed[/] {self._plan.nodes[key].name}: {why}")
+
+    def blocked(self, key: str, why: str) -> None:
+        """A stage waits for one that failed."""
+        self._end(key, f"[yellow]blocked[/] {self._plan.nodes[key].name}: {why}")
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        self._console.print(f"[yellow]note[/] {text}", highlight=False)
+
+    def _end(self, key: str, line: str) -> None:
+        self._share[key] = 1.0
+        self._ended += 1
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _completed(self) -> float:
+        return sum(self._work[key] * share for key, share in self._share.items())
+
+    def _eta(self) -> str:
+        """Time left, if the work that is left goes as fast as what is done."""
+        share = self._completed() / self._all
+        elapsed = time.monotonic() - self._began
+        return f"  about {_span(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
+
+    def _plain(self, running: Mapping[str, Mapping[str, Any]]) -> None:
+        stages = "; ".join(f"{self._plan.nodes[key].name}: {_info(events)}" for key, events in running.items())
+        self._console.print(f"{self._ended}/{len(self._keys)}{self._eta()} | {stages}", highlight=False, soft_wrap=True)
+
+
+def _info(events: Mapping[str, Mapping[str, Any]]) -> str:
+    """A running stage in a few words."""
+    if "evaluating" in events:
+        done = events["evaluating"]
+        return f"evaluating {done['done']}/{done['total']}"
+    if progress := events.get("progress"):
+        return (
+            f"{progress['iteration']}/{progress['iterations']} loss {progress['loss']:.3f} "
+            f"{_span(progress['eta_s'])} left"
+        )
+    return "starting"
+
+
+def _span(seconds: float) -> str:
+    """A time span for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

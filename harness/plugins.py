@@ -1,0 +1,20 @@
+"""Plugins given on the command line: files that register methods, backbones, heads or data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.job import PluginFile
+from harness.registries import DATASETS, FAMILIES, HEADS, METHODS
+from harness.registry import load_plugin
+
+
+def load_plugins(paths: Iterable[Path]) -> tuple[PluginFile, ...]:
+    """Load plugins' files; each with its absolute path and the sha256 of its content.
+
+    Raises:
+        HarnessError: a file is missing, raises when imported, or registers nothing.
+    """
+    registries = [METHODS, FAMILIES, HEADS, DATASETS]
+    return tuple(PluginFile(path=str(p.resolve()), sha256=load_plugin(p.resolve(), registries)) for p in paths)

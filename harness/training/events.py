@@ -1,0 +1,52 @@
+"""Live metrics of an attempt, one JSON object a line; appended, flushed, and read by whoever wants to watch."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class Events:
+    """Writer of an attempt's events. `progress` is throttled; everything else is written at once."""
+
+    def __init__(self, path: Path | None, every_s: float = 0.5) -> None:
+        self._file: TextIO | None = path.open("a", buffering=1) if path else None
+        self._every_s, self._last = every_s, 0.0
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one event with the time."""
+        if self._file:
+            self._file.write(json.dumps({"t": round(time.time(), 3), "event": event, **values}) + "\n")
+
+    def due(self) -> bool:
+        """It is time for another progress event."""
+        if time.monotonic() - self._last < self._every_s:
+            return False
+        self._last = time.monotonic()
+        return True
+
+    def close(self) -> None:
+        """No more events."""
+        if self._file:
+            self._file.close()
+
+
+def last_events(path: Path, tail_bytes: int = 8192) -> dict[str, dict[str, Any]]:
+    """The latest event of each type near the end of a file; empty when there is none. Half-written lines are skipped."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - tail_bytes))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        try:
+            event = json.loads(line)
+            found[event["event"]] = event
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
