@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
 from methods.pairwise import row_norms, squared_distance, unit_columns
-from methods.parts import Adapter, adapter, check_same_shape, full_precision, precise, regrid, safe_sqrt
+from methods.parts import Adapter, adapter, check_same_shape, full_precision, p_norm, precise, regrid
 
 Norm = Literal["batch", "none"]
 Activation = Literal["relu", "none"]
@@ -85,20 +85,24 @@ class KATranslator(Translator):
         self.encoder: Adapter = Encoder(inputs, channels, strides, norm, activation)
         self.decoder: Adapter = Decoder(channels, inputs, strides, norm)
 
+    def source(self, teacher: Maps) -> Tensor:
+        """Φ, what is encoded: the teacher's last map (B, C_t, h, w)."""
+        return teacher.last
+
     def latent(self, teacher: Maps) -> Tensor:
         """E(Φ): (B, C, h', w')."""
-        result: Tensor = self.encoder(teacher.last)
+        result: Tensor = self.encoder(self.source(teacher))
         return result
 
     def forward(self, teacher: Maps) -> dict[str, Tensor]:
         """{"reconstruction", "sparsity"}, unweighted."""
-        latent = self.latent(teacher)
-        target, restored, latent = precise(teacher.last), precise(self._decode(latent, teacher)), precise(latent)
-        return {"reconstruction": (target - restored).square().mean(), "sparsity": latent.abs().mean()}
+        latent, target = self.latent(teacher), precise(self.source(teacher))
+        error = target - precise(self._restored(latent, target))
+        return {"reconstruction": error.square().mean(), "sparsity": precise(latent).abs().mean()}
 
-    def _decode(self, latent: Tensor, teacher: Maps) -> Tensor:
-        """D(latent), cut to the teacher's grid: a grid that the strides do not divide comes back a little larger."""
-        height, width = teacher.last.shape[-2:]
+    def _restored(self, latent: Tensor, target: Tensor) -> Tensor:
+        """D(latent), cut to the target's grid: a grid that the strides do not divide comes back a little larger."""
+        height, width = target.shape[-2:]
         restored: Tensor = self.decoder(latent)
         return restored[..., :height, :width]
 
@@ -117,7 +121,8 @@ class KATranslator(Translator):
         Raises:
             ValueError: the latent is not finite, or no channel of it varies.
         """
-        latent, target = precise(self.latent(teacher)), precise(teacher.last)
+        coded, target = self.latent(teacher), precise(self.source(teacher))
+        latent = precise(coded)
         if not bool(torch.isfinite(latent).all()):
             raise ValueError("the translator's latent is not finite: its training diverged (lower its learning rate)")
         variance = latent.var(dim=(0, 2, 3), unbiased=False)
@@ -127,7 +132,7 @@ class KATranslator(Translator):
                 "the translator's latent is dead: none of its channels varies over the images, so a student would "
                 "learn nothing from it (lower the translator's learning rate, or train it longer)"
             )
-        error = (target - precise(self._decode(latent.to(teacher.last.dtype), teacher))).square().mean()
+        error = (target - precise(self._restored(coded, target))).square().mean()
         spread = target.var(dim=(0, 2, 3), unbiased=False).mean()
         return {
             "latent_variance": float(variance.mean()),
@@ -290,19 +295,6 @@ def adaptation(student: Tensor, latent: Tensor, p: float = 2.0, q: float = 2.0) 
     with full_precision(student):
         s, t = precise(student), precise(latent)
         return p_norm(_normalised(s, q) - _normalised(t, q), p).mean()
-
-
-def p_norm(x: Tensor, p: float) -> Tensor:
-    """‖x‖_p over channels, (B, C, ...) -> (B, ...), with a finite gradient where it is zero."""
-    if p == 1:
-        return x.abs().sum(dim=1)
-    if p == 2:
-        return safe_sqrt(x.square().sum(dim=1))
-    # Taken relative to the largest entry, so that no power over- or underflows.
-    largest = x.abs().amax(dim=1, keepdim=True).detach()
-    ratio = x.abs() / largest.clamp_min(torch.finfo(x.dtype).tiny)
-    total = ratio.pow(p).sum(dim=1)
-    return torch.where(total > 0, total.clamp_min(1e-30).pow(1 / p), torch.zeros_like(total)) * largest[:, 0]
 
 
 def _normalised(x: Tensor, q: float) -> Tensor:

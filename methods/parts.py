@@ -56,6 +56,19 @@ def unit(x: Tensor, dim: int = 1, eps: float = 1e-6) -> Tensor:
     return x / norm.clamp_min(eps)
 
 
+def p_norm(x: Tensor, p: float) -> Tensor:
+    """‖x‖_p over channels, (B, C, ...) -> (B, ...), p ≥ 1. Its gradient is finite where it is zero."""
+    if p == 1:
+        return x.abs().sum(dim=1)
+    if p == 2:
+        return safe_sqrt(x.square().sum(dim=1))
+    # Taken relative to the largest entry, so that no power over- or underflows.
+    largest = x.abs().amax(dim=1, keepdim=True).detach()
+    ratio = x.abs() / largest.clamp_min(torch.finfo(x.dtype).tiny)
+    total = ratio.pow(p).sum(dim=1)
+    return torch.where(total > 0, total.clamp_min(1e-30).pow(1 / p), torch.zeros_like(total)) * largest[:, 0]
+
+
 # --- grids -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,120 @@
+"""Channel-wise distillation: each channel as a distribution over positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.adversary import ADVERSARY_RECIPE, AdversaryFields
+from methods.base import Method, MethodParams, Step, Term
+from methods.parts import (
+    KD_TERM,
+    Grid,
+    KDFields,
+    Source,
+    adapter,
+    align,
+    channels,
+    check_same_shape,
+    full_precision,
+    kd_term,
+    pick,
+    precise,
+)
+
+
+def channel_divergence(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
+    """τ²/(B·C) · Σ_channels KL( φ(T) ‖ φ(S) ),  φ = softmax over positions of x/τ: (B, C, h, w) twice -> scalar.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_same_shape(student, teacher)
+    with full_precision(student):
+        target = F.log_softmax(precise(teacher).flatten(2) / tau, dim=-1)
+        ours = F.log_softmax(precise(student).flatten(2) / tau, dim=-1)
+        kl = (target.exp() * (target - ours)).sum(dim=-1)
+        return kl.mean() * tau**2
+
+
+class CWD(Method):
+    """L = α · KL over positions of each class's scores + β · the same on features + adversarial term + kd.
+
+    `variant=cirkd` is the recipe of CIRKD's tables: scores, features, a hinge discriminator, and `kd`.
+    `variant=original` is the authors' headline command: scores alone.
+    """
+
+    name = "cwd"
+    summary = "KL of each channel's distribution over positions, on scores and features"
+    paper = (
+        "Shu, Liu, Gao, Yan, Shen: Channel-wise Knowledge Distillation for Dense Prediction; "
+        "ICCV 2021; arXiv 2011.13256"
+    )
+    terms: ClassVar[Mapping[str, Term]] = {
+        "logits": Term(3.0, "alpha", "KL over positions of each class's scores"),
+        "feature": Term(50.0, "beta", "KL over positions of each feature channel"),
+        "adversarial": Term(0.001, "lambda_adv", "the discriminator's score of the student"),
+        "kd": KD_TERM,
+    }
+    reads = frozenset({"last", "features", "logits", "images", "labels"})
+    adversary_recipe = ADVERSARY_RECIPE
+
+    class Params(KDFields, AdversaryFields):
+        """The variant, and choices that other code leaves implicit."""
+
+        variant: Literal["cirkd", "original"] = Field("cirkd", description="whose recipe: sets the weights")
+        tau: float = Field(4.0, gt=0, description="temperature of the scores")
+        feature_tau: float = Field(4.0, gt=0, description="temperature of the features")
+        source: Source = Field("last", description="map: what the classifier reads, or the backbone's deepest")
+        align: Grid = Field("teacher", description="grid on which maps are compared; the other's are resized to it")
+
+    params: Params
+
+    @classmethod
+    def weights(cls, params: MethodParams) -> dict[str, float]:
+        """Weights of the variant."""
+        assert isinstance(params, cls.Params)
+        if params.variant == "original":
+            return {"logits": 3.0, "feature": 0.0, "adversarial": 0.0, "kd": 0.0}
+        return super().weights(params)
+
+    def setup(self) -> None:
+        """Build a 1×1 adapter where channels differ, and the discriminator, if their terms are active."""
+        if "feature" in self.active:
+            assert self.teacher is not None
+            ours, theirs = channels(self.student, self.params.source), channels(self.teacher, self.params.source)
+            self.adapter = adapter(ours, theirs) if ours != theirs else None
+        if "adversarial" in self.active:
+            self.discriminator = self.params.adversary(self.student.classes)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """{"logits", "feature", "adversarial", "kd"}, those active."""
+        terms: dict[str, Tensor] = {}
+        params = self.params
+        if "logits" in self.active:
+            maps = align(step.student.logits, step.taught.logits, params.align)
+            terms["logits"] = channel_divergence(*maps, params.tau)
+        if "feature" in self.active:
+            ours = pick(step.student, params.source)
+            adapted = self.adapter(ours) if self.adapter is not None else ours
+            maps = align(adapted, pick(step.taught, params.source), params.align)
+            terms["feature"] = channel_divergence(*maps, params.feature_tau)
+        if "adversarial" in self.active:
+            student, _ = align(step.student.logits, step.taught.logits, params.align)
+            terms["adversarial"] = self.discriminator.student_loss(student, step.images)
+        if "kd" in self.active:
+            terms["kd"] = kd_term(step, params)
+        return terms
+
+    def adversary(self) -> nn.Module | None:
+        """The discriminator, or None while its term is not active."""
+        return self.discriminator if "adversarial" in self.active else None
+
+    def adversary_loss(self, step: Step) -> Tensor:
+        """The discriminator's loss on logits brought to one grid."""
+        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        return self.discriminator.own_loss(student, teacher, step.images)

@@ -1,0 +1,141 @@
+"""Knowledge Adaptation as torchdistill reads it (KTAAD): a different loss under the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
+from methods.ka import KATranslator
+from methods.pairwise import squared_distance
+from methods.parts import (
+    Adapter,
+    Grid,
+    adapter,
+    align,
+    check_same_shape,
+    full_precision,
+    p_norm,
+    precise,
+    safe_sqrt,
+    unit,
+)
+
+
+class LogitsTranslator(KATranslator):
+    """The auto-encoder on the teacher's logits: stride 1, as many latent channels as classes."""
+
+    def source(self, teacher: Maps) -> Tensor:
+        """What is encoded: the logits (B, K, h, w)."""
+        return teacher.logits
+
+
+def map_adaptation(student: Tensor, latent: Tensor, p: float = 1.0, q: float = 2.0) -> Tensor:
+    """Distance of maps, each divided by *one* q-norm over all its channels and positions; mean over images.
+
+    With p = 1 it is the mean absolute difference of elements, otherwise the p-norm of the difference. Since the norm
+    runs over the whole map, the p = 1 term shrinks about twofold with each halving of the stride.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_same_shape(student, latent)
+    with full_precision(student):
+        s, t = (precise(x).flatten(1) for x in (student, latent))
+        difference = s / p_norm(s, q)[:, None].clamp_min(1e-6) - t / p_norm(t, q)[:, None].clamp_min(1e-6)
+        return difference.abs().mean() if p == 1 else p_norm(difference, p).mean()
+
+
+def channel_affinity(student: Tensor, latent: Tensor) -> Tensor:
+    """1/(h·w) · Σ_c ‖ s_c s_cᵀ − t_c t_cᵀ ‖_F, mean over images; s_c, t_c are unit-length maps of one channel each.
+
+    Positions are compared within a channel, not by the cosine of their feature vectors as in the paper. The outer
+    products are never made: `methods.pairwise` with one channel at a time.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_same_shape(student, latent)
+    batch, channels, height, width = student.shape
+    with full_precision(student):
+        s, t = (unit(precise(x).flatten(2), dim=2).reshape(batch * channels, 1, -1) for x in (student, latent))
+        return safe_sqrt(squared_distance(s, t)).sum() / (batch * height * width)
+
+
+class KATorchdistill(Method):
+    """L = β·L_kta + γ·L_aff on logits. Kept beside `ka` to show how far the two lie apart.
+
+    The auto-encoder works on the teacher's class scores at their own grid; both losses compare its latent with the
+    student's adapted class scores, by `map_adaptation` and `channel_affinity`.
+    """
+
+    name = "ka_torchdistill"
+    summary = "torchdistill's reading of ka: on logits, one norm over the map, affinity channel by channel"
+    paper = (
+        "He, Shen, Tian, Gong, Sun, Yan: Knowledge Adaptation for Efficient Semantic Segmentation; CVPR 2019; "
+        "arXiv 1903.04688; as implemented by Matsubara: torchdistill; RRPR 2020; arXiv 2011.12913"
+    )
+    terms: ClassVar[Mapping[str, Term]] = {
+        "adapt": Term(50.0, "beta", "distance of maps normalised as a whole"),
+        "affinity": Term(1.0, "gamma", "distance of each channel's outer product of positions"),
+    }
+    reads = frozenset({"logits"})
+
+    class Params(MethodParams):
+        """torchdistill's defaults."""
+
+        p: float = Field(1.0, ge=1, description="norm of the difference; 1 is a mean over elements")
+        q: float = Field(2.0, ge=1, description="norm over the whole map by which it is divided")
+        align: Grid = Field("teacher", description="grid on which maps are compared; the other's are resized to it")
+
+    params: Params
+
+    def setup(self) -> None:
+        """Build an adapter for each active term.
+
+        Raises:
+            ValueError: there is no translator to match.
+        """
+        if not self.active:
+            return
+        if not isinstance(self.translator, LogitsTranslator):
+            raise ValueError("ka_torchdistill needs the translator that was learned from its teacher")
+        if "adapt" in self.active:
+            self.adapter = self._adapter()
+        if "affinity" in self.active:
+            self.affinity_adapter = self._adapter()
+
+    def _adapter(self) -> Adapter:
+        return adapter(self.student.classes, self.student.classes, kernel=3, norm=True, relu=True)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """{"adapt", "affinity"}, those active."""
+        if not self.active:
+            return {}
+        assert isinstance(self.translator, LogitsTranslator)
+        with torch.no_grad():
+            latent = self.translator.latent(step.taught)
+        terms: dict[str, Tensor] = {}
+        if "adapt" in self.active:
+            maps = align(self.adapter(step.student.logits), latent, self.params.align)
+            terms["adapt"] = map_adaptation(*maps, self.params.p, self.params.q)
+        if "affinity" in self.active:
+            maps = align(self.affinity_adapter(step.student.logits), latent, self.params.align)
+            terms["affinity"] = channel_affinity(*maps)
+        return terms
+
+    @classmethod
+    def translator_key(
+        cls, params: MethodParams, active: frozenset[str], student: Sizes, teacher: Sizes
+    ) -> dict[str, Any] | None:
+        """Nothing but the teacher: the auto-encoder has no choices."""
+        return {} if active else None
+
+    @classmethod
+    def build_translator(cls, key: Mapping[str, Any], teacher: Sizes) -> Translator:
+        """The untrained auto-encoder of the logits."""
+        return LogitsTranslator(teacher.classes, teacher.classes, strides=(1, 1, 1))

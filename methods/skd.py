@@ -1,0 +1,115 @@
+"""Structured Knowledge Distillation: similarities of all pairs of nodes, and a discriminator of whole score maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.adversary import ADVERSARY_RECIPE, AdversaryFields
+from methods.base import Method, MethodParams, Step, Term
+from methods.pairwise import squared_distance, unit_columns
+from methods.parts import KD_TERM, Grid, KDFields, Source, align, full_precision, kd_term, pick, precise
+from methods.pixel_kd import pixel_cross_entropy
+
+
+def pool_nodes(x: Tensor, pool: float) -> Tensor:
+    """Max-pool (B, C, h, w) to nodes: windows of `pool` positions, or of that fraction of the map if below 1."""
+    height, width = x.shape[-2:]
+    window = (max(int(height * pool), 1), max(int(width * pool), 1)) if pool < 1 else (int(pool), int(pool))
+    if window == (1, 1):
+        return x
+    return F.max_pool2d(x, window, window, ceil_mode=True)
+
+
+def pairwise_similarity(student: Tensor, teacher: Tensor, pool: float) -> Tensor:
+    """Mean over images and pairs of nodes of (A_S − A_T)²: (B, C, h, w), (B, C', h, w) -> scalar.
+
+    A holds the cosines of all pairs of nodes. Exact, and linear in the number of nodes (`methods.pairwise`).
+    """
+    with full_precision(student):
+        s, t = (unit_columns(pool_nodes(precise(x), pool)) for x in (student, teacher))
+        return squared_distance(s, t).mean() / s.shape[2] ** 2
+
+
+class SKD(Method):
+    """L = λ_pa · mean (A_S − A_T)² + λ_ho · (−E[D(S)]) + per-pixel distillation.
+
+    `variant=cirkd` is the recipe of CIRKD's tables: nodes of 2×2 positions, a hinge discriminator, and `kd`.
+    `variant=original` is the authors' own: 2×2 nodes in all, WGAN-GP, and the term of `pixel_kd`.
+    """
+
+    name = "skd"
+    summary = "similarities of all pairs of nodes, and a discriminator of whole score maps"
+    paper = (
+        "Liu, Chen, Liu, Qin, Luo, Wang: Structured Knowledge Distillation for Semantic Segmentation; "
+        "CVPR 2019; arXiv 1903.04197"
+    )
+    terms: ClassVar[Mapping[str, Term]] = {
+        "pairwise": Term(10.0, "lambda_pa", "squared difference of the nodes' cosine similarities"),
+        "holistic": Term(0.001, "lambda_ho", "adversarial: the discriminator's score of the student"),
+        "kd": KD_TERM,
+        "pixel": Term(0.0, "lambda_pi", "cross-entropy of class distributions, summed over the batch"),
+    }
+    reads = frozenset({"last", "features", "logits", "images", "labels"})
+    adversary_recipe = ADVERSARY_RECIPE
+
+    class Params(KDFields, AdversaryFields):
+        """The variant, and what it sets; anything given explicitly wins over the variant."""
+
+        variant: Literal["cirkd", "original"] = Field("cirkd", description="whose recipe: sets pool, adv_loss, weights")
+        pool: float = Field(
+            2.0, gt=0, description="size of a node: in positions if 1 or more, as a fraction of the map if less"
+        )
+        source: Source = Field("last", description="map: what the classifier reads, or the backbone's deepest")
+        align: Grid = Field("teacher", description="grid on which maps are compared; the other's are resized to it")
+
+        @model_validator(mode="before")
+        @classmethod
+        def _variant(cls, data: Any) -> Any:
+            if isinstance(data, dict) and data.get("variant") == "original":
+                return {"pool": 0.5, "adv_loss": "wgan-gp", **data}
+            return data
+
+    params: Params
+
+    @classmethod
+    def weights(cls, params: MethodParams) -> dict[str, float]:
+        """Weights of the variant."""
+        assert isinstance(params, cls.Params)
+        if params.variant == "original":
+            return {"pairwise": 0.5, "holistic": 0.1, "kd": 0.0, "pixel": 10.0}
+        return super().weights(params)
+
+    def setup(self) -> None:
+        """Build the discriminator, if its term is active."""
+        if "holistic" in self.active:
+            self.discriminator = self.params.adversary(self.student.classes)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """{"pairwise", "holistic", "kd", "pixel"}, those active."""
+        terms: dict[str, Tensor] = {}
+        params = self.params
+        if "pairwise" in self.active:
+            maps = align(pick(step.student, params.source), pick(step.taught, params.source), params.align)
+            terms["pairwise"] = pairwise_similarity(*maps, params.pool)
+        if "holistic" in self.active:
+            student, _ = align(step.student.logits, step.taught.logits, params.align)
+            terms["holistic"] = self.discriminator.student_loss(student, step.images)
+        if "kd" in self.active:
+            terms["kd"] = kd_term(step, params)
+        if "pixel" in self.active:
+            terms["pixel"] = pixel_cross_entropy(*align(step.student.logits, step.taught.logits, params.align))
+        return terms
+
+    def adversary(self) -> nn.Module | None:
+        """The discriminator, or None while its term is not active."""
+        return self.discriminator if "holistic" in self.active else None
+
+    def adversary_loss(self, step: Step) -> Tensor:
+        """The discriminator's loss on logits brought to one grid."""
+        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        return self.discriminator.own_loss(student, teacher, step.images)
