@@ -1,0 +1,324 @@
+"""Cross-image relational distillation: similarities of pixels across the images of a batch, and to memories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from methods.base import IGNORE, Method, MethodParams, Step, Term, resize_labels
+from methods.parts import (
+    KD_TERM,
+    Adapter,
+    Grid,
+    KDFields,
+    Source,
+    align,
+    channels,
+    full_precision,
+    kd_term,
+    pick,
+    precise,
+    unit,
+)
+
+BLOCK = 1 << 22
+"""Similarities held at once. Beyond this they are computed block by block, and again in the backward pass."""
+
+
+# --- relations -------------------------------------------------------------------------------------------------------
+
+
+def relation_kl(
+    student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor, tau: float, block: int = BLOCK
+) -> Tensor:
+    """Σ over rows and groups of KL( softmax(t·K_t/τ) ‖ softmax(s·K_s/τ) ), softmax over the keys of a group.
+
+    Args:
+        student: rows (n, C). Student and teacher may differ in channels, but each fits its own keys.
+        teacher: rows (n, C').
+        student_keys: (G, m, C).
+        teacher_keys: (G, m, C').
+        tau: temperature τ.
+        block: at most this many similarities exist at once (but at least one row's).
+
+    Returns:
+        A scalar; 0 when there are no rows.
+    """
+    rows = max(1, block // max(student_keys.shape[0] * student_keys.shape[1], 1))
+    if student.shape[0] <= rows:
+        return _relation_kl(student, teacher, student_keys, teacher_keys, tau)
+    parts = [
+        checkpoint(_relation_kl, s, t, student_keys, teacher_keys, tau, use_reentrant=False, preserve_rng_state=False)
+        for s, t in zip(torch.split(student, rows), torch.split(teacher, rows), strict=True)
+    ]
+    return torch.stack(parts).sum()
+
+
+def _relation_kl(student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor, tau: float) -> Tensor:
+    with full_precision(student):
+        target = _log_similarities(teacher, teacher_keys, tau)
+        ours = _log_similarities(student, student_keys, tau)
+        return (target.exp() * (target - ours)).sum()
+
+
+def _log_similarities(rows: Tensor, keys: Tensor, tau: float) -> Tensor:
+    """(n, C), (G, m, C) -> (n, G, m)."""
+    similar = (rows @ keys.flatten(0, 1).mT).reshape(rows.shape[0], keys.shape[0], keys.shape[1])
+    return F.log_softmax(similar / tau, dim=-1)
+
+
+def unit_positions(x: Tensor, pool: int = 1) -> Tensor:
+    """Unit feature vectors, position by position: (B, C, h, w) -> (B, m, C), after average pooling to m positions."""
+    x = F.avg_pool2d(precise(x), pool, ceil_mode=True) if pool > 1 else precise(x)
+    return unit(x.flatten(2)).mT
+
+
+def pixel_relations(
+    student: Tensor, teacher: Tensor, tau: float = 0.1, anchors: Tensor | None = None, block: int = BLOCK
+) -> Tensor:
+    """Mean over ordered pairs of images (i, j), i = j too, and positions a of i, of KL between rows of similarities.
+
+        L = 1/(B² m) Σ_ij Σ_a KL( softmax(T_i,a · T_jᵀ / τ) ‖ softmax(S_i,a · S_jᵀ / τ) )
+
+    Args:
+        student: unit vectors (B, m, C).
+        teacher: unit vectors (B, m, C'). Only similarities are compared, so channels may differ.
+        tau: temperature τ.
+        anchors: indices of the positions a, the same in every image; None for all m.
+        block: see `relation_kl`.
+
+    Raises:
+        ValueError: batch or number of positions differ.
+    """
+    if student.shape[:2] != teacher.shape[:2]:
+        raise ValueError(f"relations of {tuple(student.shape)} and {tuple(teacher.shape)} (B, m, C) cannot be compared")
+    s, t = (student, teacher) if anchors is None else (student[:, anchors], teacher[:, anchors])
+    total = relation_kl(s.flatten(0, 1), t.flatten(0, 1), student, teacher, tau, block)
+    return total / (s.shape[0] * s.shape[1] * student.shape[0])
+
+
+# --- memories --------------------------------------------------------------------------------------------------------
+
+
+class Memory(nn.Module):
+    """A ring of unit vectors for every class, the oldest overwritten first. All of its state is in buffers.
+
+    Args:
+        classes: K.
+        size: N, vectors kept for each class. At first they are random directions, as in the reference.
+        width: C, their length.
+    """
+
+    vectors: Tensor
+    """(K, N, C)."""
+    next: Tensor
+    """(K,): where each class's next vector goes."""
+
+    def __init__(self, classes: int, size: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", unit(torch.randn(classes, size, width), dim=-1))
+        self.register_buffer("next", torch.zeros(classes, dtype=torch.long))
+
+    @torch.no_grad()
+    def push(self, vectors: Tensor, classes: Tensor) -> None:
+        """Append vectors (n, C) of the classes (n,), in order. A class with more than N keeps the last N."""
+        size = self.vectors.shape[1]
+        counted = F.one_hot(classes, self.next.shape[0])
+        totals = counted.sum(dim=0)
+        rank = counted.cumsum(dim=0).gather(1, classes[:, None])[:, 0] - 1
+        kept = rank >= totals[classes] - size
+        classes, rank = classes[kept], rank[kept]
+        self.vectors[classes, (self.next[classes] + rank) % size] = vectors[kept].to(self.vectors.dtype)
+        self.next.copy_((self.next + totals) % size)
+
+    def sample(self, total: int) -> Tensor:
+        """The same ⌊total/K⌋ + 1 random places of every class, but at most N: (1, keys, C)."""
+        classes, size, _ = self.vectors.shape
+        places = torch.randperm(size, device=self.vectors.device)[: total // classes + 1]
+        return self.vectors[:, places].flatten(0, 1).unsqueeze(0)
+
+
+@torch.no_grad()
+def class_pixels(teacher: Tensor, member: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Up to `count` random pixels of every class in every image.
+
+    Args:
+        teacher: unit vectors (B, m, C).
+        member: (B, m, K), true where a position has the class.
+        count: how many.
+
+    Returns:
+        Vectors (B, K, c, C) with c = min(count, m), and which of them are real (B, K, c).
+    """
+    draw = torch.rand(member.shape[:2], device=member.device)
+    draw = draw.unsqueeze(-1).masked_fill(~member, -1.0).mT
+    drawn, places = draw.topk(min(count, member.shape[1]), dim=-1)
+    images = torch.arange(teacher.shape[0], device=teacher.device)[:, None, None]
+    return teacher[images, places], drawn >= 0
+
+
+@torch.no_grad()
+def class_means(teacher: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit mean vector of every class in every image (B, K, 1, C), and which classes are there (B, K, 1)."""
+    count = member.sum(dim=1)
+    means = member.to(teacher.dtype).mT @ teacher / count.unsqueeze(-1).clamp_min(1)
+    return unit(means, dim=-1).unsqueeze(2), (count > 0).unsqueeze(2)
+
+
+def push_real(memory: Memory, found: tuple[Tensor, Tensor]) -> None:
+    """Push what `class_pixels` or `class_means` found, of all processes, image by image."""
+    vectors, real = _from_all_processes(found[0]), _from_all_processes(found[1].to(torch.uint8)).bool()
+    memory.push(vectors[real], real.nonzero()[:, 1])
+
+
+def _from_all_processes(x: Tensor) -> Tensor:
+    """The tensors of all processes in a row, so that every process's memory stays the same."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+# --- the method ------------------------------------------------------------------------------------------------------
+
+
+class CIRKD(Method):
+    """L = λ_b·L_batch + λ_p·L_pixel + λ_r·L_region + kd.
+
+        L_batch   similarities between the pixels of every ordered pair of images: `pixel_relations`
+        L_pixel   1/P Σ_a KL( softmax(T_a · Qᵀ / τ) ‖ softmax(h(S)_a · Qᵀ / τ) ),  Q sampled from a memory of pixels
+        L_region  the same with a memory of class means
+
+    over the P labelled pixels a; all vectors have unit length. h is two 1×1 convolutions with batch norm and ReLU
+    between them. Both memories are rings of teacher vectors by class; while training, each image adds up to 16 random
+    pixels and the mean of every class it shows, before the terms are computed. Ignored pixels enter neither.
+
+    The reference takes its random pixels from the first places of the image, whatever their class; here they are of
+    the class.
+    """
+
+    name = "cirkd"
+    summary = "similarities of pixels across images, and to memories of teacher pixels and regions"
+    paper = (
+        "Yang, Zhou, An, Jiang, Xu, Zhang: Cross-Image Relational Knowledge Distillation for Semantic Segmentation; "
+        "CVPR 2022; arXiv 2204.06986"
+    )
+    terms: ClassVar[Mapping[str, Term]] = {
+        "batch": Term(1.0, "lambda_batch", "similarities of pixels between the images of a batch"),
+        "pixel": Term(0.1, "lambda_pixel", "similarities of pixels to a memory of teacher pixels"),
+        "region": Term(0.1, "lambda_region", "similarities of pixels to a memory of teacher class means"),
+        "kd": KD_TERM,
+    }
+    reads = frozenset({"last", "features", "logits", "labels"})
+    permutable = False
+    cost = "quadratic in the positions of all images (batch), linear with a large factor (pixel, region); memory linear"
+
+    class Params(KDFields):
+        """The published recipe and its choices."""
+
+        variant: Literal["cityscapes", "voc"] = Field("cityscapes", description="data set whose weights are used")
+        tau: float = Field(0.1, gt=0, description="temperature of similarities")
+        pixel_memory: int = Field(20000, ge=1, description="teacher pixels remembered for each class")
+        region_memory: int = Field(2000, ge=1, description="teacher class means remembered for each class")
+        pixel_keys: int = Field(4096, ge=1, description="pixels compared with in each iteration, over all classes")
+        region_keys: int = Field(1024, ge=1, description="class means compared with in each iteration")
+        pixels_per_image: int = Field(16, ge=1, description="new pixels remembered of each class in each image")
+        anchors: int | None = Field(
+            None, ge=1, description="random positions of each image whose similarities are compared; null: all"
+        )
+        pool: int = Field(1, ge=1, description="side of the average pooling before the batch term")
+        source: Source = Field("last", description="map: what the classifier reads, or the backbone's deepest")
+        align: Grid = Field("teacher", description="grid on which maps are compared; the other's are resized to it")
+
+    params: Params
+
+    @classmethod
+    def weights(cls, params: MethodParams) -> dict[str, float]:
+        """Those of the data set's published recipe."""
+        assert isinstance(params, cls.Params)
+        memory = 0.01 if params.variant == "voc" else 0.1
+        return {"batch": 1.0, "pixel": memory, "region": memory, "kd": 1.0}
+
+    def setup(self) -> None:
+        """Build the projection and the memories of the active terms."""
+        if not self.active & {"pixel", "region"}:
+            return
+        assert self.teacher is not None
+        ours, width = channels(self.student, self.params.source), channels(self.teacher, self.params.source)
+        self.projection: Adapter = Adapter(
+            nn.Conv2d(ours, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 1, bias=False),
+        )
+        classes = self.student.classes
+        if "pixel" in self.active:
+            self.pixels = Memory(classes, self.params.pixel_memory, width)
+        if "region" in self.active:
+            self.regions = Memory(classes, self.params.region_memory, width)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """{"batch", "pixel", "region", "kd"}, those active. In training mode the memories take in the teacher."""
+        terms: dict[str, Tensor] = {}
+        ours, theirs = pick(step.student, self.params.source), pick(step.taught, self.params.source)
+        if "batch" in self.active:
+            terms["batch"] = self._batch(ours, theirs)
+        if self.active & {"pixel", "region"}:
+            terms |= self._memories(self.projection(ours), theirs, step.labels)
+        if "kd" in self.active:
+            terms["kd"] = kd_term(step, self.params)
+        return terms
+
+    def _anchors(self, positions: int, device: torch.device) -> Tensor | None:
+        """Random positions, if fewer than all are asked for."""
+        wanted = self.params.anchors
+        if wanted is None or wanted >= positions:
+            return None
+        return torch.randperm(positions, device=device)[:wanted]
+
+    def _batch(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        student, teacher = align(ours, theirs, self.params.align)
+        with full_precision(student):
+            s, t = unit_positions(student, self.params.pool), unit_positions(teacher, self.params.pool)
+            return pixel_relations(s, t, self.params.tau, self._anchors(s.shape[1], s.device))
+
+    def _memories(self, projected: Tensor, theirs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The memory terms; a batch without any label gives zeros."""
+        projected, teacher = align(projected, theirs, self.params.align)
+        label = resize_labels(labels, teacher).flatten(1)
+        classes = self.student.classes
+        valid = (label != IGNORE) & (label >= 0) & (label < classes)
+        with full_precision(projected):
+            s, t = unit_positions(projected), unit_positions(teacher)
+            if self.training:
+                member = F.one_hot(label.masked_fill(~valid, classes), classes + 1)[..., :classes].bool()
+                self._remember(t, member)
+            anchors = self._anchors(s.shape[1], s.device)
+            if anchors is not None:
+                s, t, valid = s[:, anchors], t[:, anchors], valid[:, anchors]
+            s, t = s[valid], t[valid]
+            terms: dict[str, Tensor] = {}
+            if "pixel" in self.active:
+                terms["pixel"] = self._relation(s, t, self.pixels.sample(self.params.pixel_keys))
+            if "region" in self.active:
+                terms["region"] = self._relation(s, t, self.regions.sample(self.params.region_keys))
+        return terms
+
+    def _remember(self, teacher: Tensor, member: Tensor) -> None:
+        if "pixel" in self.active:
+            push_real(self.pixels, class_pixels(teacher, member, self.params.pixels_per_image))
+        if "region" in self.active:
+            push_real(self.regions, class_means(teacher, member))
+
+    def _relation(self, student: Tensor, teacher: Tensor, keys: Tensor) -> Tensor:
+        """Mean over rows. Its gradient exists, and is zero, when there are no rows."""
+        keys = keys.to(student.dtype)
+        return relation_kl(student, teacher, keys, keys, self.params.tau) / max(student.shape[0], 1)
