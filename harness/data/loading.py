@@ -132,7 +132,6 @@ def apply_change(change: Change, sample: Sample) -> tuple[torch.Tensor, torch.Te
     Labels are resized by exact nearest neighbour, which keeps them aligned with the bilinear image to the sub-pixel;
     torchvision's own resize of masks (and so its joint transforms) floors, and shifts thin objects by half a pixel.
     """
-    import torch
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as transform
 
@@ -218,17 +217,24 @@ class _Whole:
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, str] | HarnessError:
         import torch
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms.v2 import functional as transform
 
         try:
             sample = self.split[index]
         except HarnessError as error:
             return error
-        image = _tensor(sample.image).permute(2, 0, 1)
-        if self.eval_size and tuple(image.shape[-2:]) != tuple(self.eval_size):
-            image = transform.resize(image, list(self.eval_size), InterpolationMode.BILINEAR, antialias=True)
-        return _normalise(image, self.mean, self.std), _tensor(sample.label).to(torch.int64), sample.name
+        image = evaluation_batch(sample, self.eval_size, self.mean, self.std)[0]
+        return image, _tensor(sample.label).to(torch.int64), sample.name
+
+
+def evaluation_batch(sample: Sample, eval_size: tuple[int, int] | None, mean: Triple, std: Triple) -> torch.Tensor:
+    """(1, 3, H, W), float32: one whole image, normalised and, where `eval_size` is given, resized."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as transform
+
+    image = _tensor(sample.image).permute(2, 0, 1)
+    if eval_size and tuple(image.shape[-2:]) != tuple(eval_size):
+        image = transform.resize(image, list(eval_size), InterpolationMode.BILINEAR, antialias=True)
+    return _normalise(image, mean, std)[None]
 
 
 T = TypeVar("T")

@@ -1,0 +1,45 @@
+"""Confusion matrices, one an image, at the labels' own resolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.data.base import IGNORE
+from harness.errors import HarnessError
+
+
+def predict(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, H, W), int64: the class of every pixel.
+
+    Logits (B, K, h, w) are upsampled bilinearly to `size` (H, W), corners not aligned, in float32, before the argmax.
+    """
+    logits = logits.float()
+    if tuple(logits.shape[-2:]) != tuple(size):
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return logits.argmax(1)
+
+
+def confusion(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
+    """(B, K, K), int64, [label, prediction]: how many pixels of each class were called what, image by image.
+
+    Args:
+        prediction: (B, H, W), int64, in [0, K).
+        label: (B, H, W), int64, in [0, K) or `IGNORE`; ignored pixels are counted nowhere.
+        classes: K.
+
+    Raises:
+        HarnessError: a label is out of range.
+    """
+    batch = label.shape[0]
+    counts = label != IGNORE
+    if (counts & ((label < 0) | (label >= classes))).any():
+        bad = sorted(int(v) for v in label[counts].unique() if not 0 <= v < classes)
+        raise HarnessError(f"label values out of range: {bad[:5]} (expected 0 to {classes - 1})", "harness data check")
+    image = torch.arange(batch, device=label.device).view(-1, 1, 1)
+    flat = (image * classes + label) * classes + prediction
+    # Ignored pixels go to one bin behind the last: no boolean indexing, hence no wait for a GPU.
+    flat = torch.where(counts, flat, batch * classes * classes)
+    counted = torch.bincount(flat.flatten(), minlength=batch * classes * classes + 1)
+    return counted[:-1].view(batch, classes, classes)

@@ -1,0 +1,125 @@
+"""A network's confusion matrices over a split: whole images, one scale, at the labels' own resolution."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.data.base import Split
+from harness.data.loading import evaluation_loader
+from harness.errors import HarnessError
+from harness.evaluation.confusion import confusion, predict
+from harness.workspace import write_atomic
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network made of a split.
+
+    Attributes:
+        confusion: (N, K, K), uint32, [label, prediction], one matrix an image.
+        names: of the images, in the split's order.
+    """
+
+    confusion: np.ndarray
+    names: tuple[str, ...]
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients; every module gets its own mode back afterwards, frozen batch norms too."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The autocast context of a precision: "fp32", "bf16" or "fp16"."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+
+
+def _matrices(logits: Tensor, labels: Sequence[Tensor], classes: int) -> Tensor:
+    """(B, K, K). Images whose labels have one size are counted together."""
+    if len({label.shape for label in labels}) == 1:
+        stacked = torch.stack(list(labels)).to(logits.device, non_blocking=True)
+        return confusion(predict(logits, stacked.shape[-2:]), stacked, classes)  # type: ignore[arg-type]
+    return torch.cat([_matrices(logits[i : i + 1], [label], classes) for i, label in enumerate(labels)])
+
+
+def evaluate(
+    network: nn.Module,
+    split: Split,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    eval_size: tuple[int, int] | None = None,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    channels_last: bool = False,
+    batch_size: int = 8,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Confusion matrices of `network`, which gives maps with `.logits`, over a split.
+
+    Args:
+        eval_size: (height, width) that images are resized to before they enter the network; labels never are.
+        progress: called with (images done, images in all) after every batch.
+
+    Raises:
+        HarnessError: the split is empty, a sample cannot be read, or a label is out of range.
+    """
+    if not len(split):
+        raise HarnessError("the split to evaluate on is empty", "look at it with harness data check")
+    device = torch.device(device)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    matrices: list[np.ndarray] = []
+    names: list[str] = []
+    with evaluating(network):
+        for batch in evaluation_loader(split, eval_size, mean, std, batch_size, workers, device):
+            images = batch.images.to(device, non_blocking=True, memory_format=layout)
+            with autocast(device, precision):
+                logits = network(images).logits
+            try:
+                counted = _matrices(logits, batch.labels, classes)
+            except HarnessError as error:
+                raise HarnessError(f"{', '.join(batch.names)}: {error.message}", "run harness data check") from error
+            matrices.append(counted.cpu().numpy().astype(np.uint32))
+            names.extend(batch.names)
+            if progress:
+                progress(len(names), len(split))
+    return Evaluation(np.concatenate(matrices), tuple(names))
+
+
+def save_confusion(path: Path, evaluation: Evaluation) -> None:
+    """Write the matrices as a compressed .npz with arrays `confusion` and `names`; whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, confusion=evaluation.confusion, names=np.array(evaluation.names, dtype=np.str_))
+    write_atomic(path, buffer.getvalue())
+
+
+def load_confusion(path: Path) -> Evaluation:
+    """What `save_confusion` wrote.
+
+    Raises:
+        HarnessError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return Evaluation(data["confusion"], tuple(str(name) for name in data["names"]))
+    except Exception as error:  # zipfile, zlib, OSError, KeyError and ValueError, by the kind of damage
+        raise HarnessError(f"{path} is not a file of confusion matrices: {error}") from error
