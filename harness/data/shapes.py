@@ -28,12 +28,12 @@ SKY, BUILDING, GROUND, WATER, TREE, POLE, SIGN, VEHICLE = range(8)
 THIN = (POLE, SIGN)
 
 Colour = tuple[float, float, float]
-SKIES: tuple[Colour, ...] = ((0.55, 0.70, 0.90), (0.75, 0.78, 0.82), (0.40, 0.52, 0.70), (0.85, 0.72, 0.62))
-GROUNDS: tuple[Colour, ...] = ((0.42, 0.42, 0.44), (0.33, 0.45, 0.25), (0.52, 0.44, 0.34), (0.60, 0.58, 0.55))
-GREENS: tuple[Colour, ...] = ((0.22, 0.38, 0.18), (0.33, 0.45, 0.25), (0.42, 0.40, 0.20))
-WALLS: tuple[Colour, ...] = ((0.60, 0.36, 0.28), (0.72, 0.66, 0.54), (0.50, 0.50, 0.54), (0.36, 0.38, 0.46))
-PAINTS: tuple[Colour, ...] = ((0.75, 0.18, 0.16), (0.20, 0.30, 0.65), (0.85, 0.72, 0.20), (0.88, 0.88, 0.88))
-METALS: tuple[Colour, ...] = ((0.25, 0.24, 0.24), (0.45, 0.45, 0.47), (0.38, 0.28, 0.20), (0.70, 0.70, 0.70))
+SKIES: tuple[Colour, ...] = ((0.55, 0.72, 0.95), (0.72, 0.80, 0.90), (0.45, 0.58, 0.80))
+GROUNDS: tuple[Colour, ...] = ((0.46, 0.46, 0.47), (0.40, 0.50, 0.28), (0.54, 0.48, 0.40))
+GREENS: tuple[Colour, ...] = ((0.14, 0.34, 0.12), (0.24, 0.44, 0.16), (0.34, 0.40, 0.14))
+WALLS: tuple[Colour, ...] = ((0.62, 0.34, 0.26), (0.74, 0.64, 0.50), (0.54, 0.40, 0.38))
+PAINTS: tuple[Colour, ...] = ((0.85, 0.12, 0.12), (0.15, 0.22, 0.75), (0.92, 0.80, 0.12))
+METALS: tuple[Colour, ...] = ((0.12, 0.12, 0.14), (0.22, 0.20, 0.22), (0.26, 0.18, 0.14))
 
 _TILE = 512
 _CACHE_BYTES = 128 << 20
@@ -79,7 +79,7 @@ class _Canvas:
         """True with that probability."""
         return float(self.rng.random()) < probability
 
-    def colour(self, palette: Sequence[Colour], spread: float = 0.08) -> np.ndarray:
+    def colour(self, palette: Sequence[Colour], spread: float = 0.05) -> np.ndarray:
         """(3,), a colour near one of the palette's."""
         base = np.asarray(palette[self.whole(0, len(palette) - 1)], np.float32)
         return base + spread * (2 * self.rng.random(3, np.float32) - 1)
@@ -121,7 +121,7 @@ def _background(c: _Canvas) -> int:
             _building(c, x, wide, horizon)
         x += wide + (c.whole(0, c.width // 5) if c.chance(0.4) else 0)
     c.paint(GROUND, c.colour(GROUNDS), (horizon, c.height), (0, c.width), c.fine, 0.10)
-    if c.chance(0.6):
+    if c.chance(0.7):
         _water(c, horizon)
     return horizon
 
@@ -144,7 +144,7 @@ def _windows(c: _Canvas, cls: int, y0: int, y1: int, x0: int, x1: int) -> None:
 
 def _water(c: _Canvas, horizon: int) -> None:
     """A lake with a wavy shore: the sky's colours and smoothness, told from it by its place alone."""
-    high, wide = c.whole(c.height // 8, c.height // 3), c.whole(c.width // 3, c.width)
+    high, wide = c.whole(c.height // 6, c.height // 3), c.whole(c.width // 2, c.width)
     y, x = c.whole(horizon, max(c.height - high // 2, horizon)), c.whole(-wide // 3, c.width - wide // 2)
     mask = _ellipse(high, wide, 0.0, c)
     c.paint(WATER, c.colour(SKIES), (y, y + high), (x, x + wide), c.smooth, 0.10, mask)
@@ -165,7 +165,7 @@ def _ellipse(high: int, wide: int, ragged: float, c: _Canvas) -> np.ndarray:
 def _tree(c: _Canvas, base: int, near: float) -> None:
     """A ragged crown on a trunk that looks like a pole."""
     x, trunk, thick = c.whole(0, c.width), int(near * c.whole(4, 9)), c.whole(1, 3)
-    high, wide = int(near * c.whole(10, 20)), int(near * c.whole(9, 20))
+    high, wide = int(near * c.whole(14, 26)), int(near * c.whole(12, 24))
     c.paint(TREE, c.colour(METALS), (base - trunk - high // 3, base), (x, x + thick))
     y, left = base - trunk - high, x + thick // 2 - wide // 2
     mask = _ellipse(high, wide, 0.5, c)
@@ -174,7 +174,7 @@ def _tree(c: _Canvas, base: int, near: float) -> None:
 
 def _vehicle(c: _Canvas, base: int, near: float) -> None:
     """A box with a cabin, in the paints of signs or the colours of walls, with windows as a building has."""
-    high, wide = max(int(near * c.whole(4, 7)), 3), max(int(near * c.whole(7, 14)), 4)
+    high, wide = max(int(near * c.whole(7, 11)), 3), max(int(near * c.whole(11, 20)), 4)
     x = c.whole(-wide // 2, c.width - wide // 2)
     colour = c.colour(WALLS if c.chance(0.6) else PAINTS)
     cabin = wide // 4
@@ -185,10 +185,10 @@ def _vehicle(c: _Canvas, base: int, near: float) -> None:
 
 def _pole(c: _Canvas, base: int, near: float) -> None:
     """A pole 1 to 3 pixels wide, often with a sign."""
-    thick, high, x = c.whole(1, 3), int(near * c.whole(16, 34)), c.whole(0, c.width - 1)
+    thick, high, x = c.whole(1, 3), int(near * c.whole(18, 36)), c.whole(0, c.width - 1)
     c.paint(POLE, c.colour(METALS), (base - high, base), (x, x + thick))
     if c.chance(0.7):
-        size, y = c.whole(4, 7), base - high + c.whole(-2, 5)
+        size, y = c.whole(6, 10), base - high + c.whole(-2, 5)
         left = x + thick // 2 - size // 2
         mask = _ellipse(size, size, 0.0, c) if c.chance(0.5) else None
         c.paint(SIGN, c.colour(PAINTS), (y, y + size), (left, left + size), mask=mask)
@@ -209,7 +209,7 @@ def _wires(c: _Canvas, horizon: int) -> None:
         c.label[rows[inside], x[inside]] = POLE
 
 
-OBJECTS = ((_tree, 1.5), (_vehicle, 1.7), (_pole, 2.2))
+OBJECTS = ((_tree, 1.2), (_vehicle, 2.0), (_pole, 2.0))
 """What stands on the ground, and how many of it in 64 columns, on average."""
 
 
@@ -240,10 +240,10 @@ def _void(c: _Canvas, share: float) -> np.ndarray:
 
 def _finish(c: _Canvas, noise: float) -> np.ndarray:
     """(H, W, 3), uint8: light across the picture, a colour cast, a soft lens, and noise."""
-    across, down = c.uniform(-0.3, 0.3), c.uniform(-0.3, 0.3)
+    across, down = c.uniform(-0.2, 0.2), c.uniform(-0.2, 0.2)
     y, x = np.arange(c.height, dtype=np.float32) / c.height - 0.5, np.arange(c.width, dtype=np.float32) / c.width - 0.5
-    light = c.uniform(0.75, 1.15) * (1 + down * y[:, None] + across * x[None])
-    cast = 1 + 0.1 * (2 * c.rng.random(3, np.float32) - 1)
+    light = c.uniform(0.8, 1.1) * (1 + down * y[:, None] + across * x[None])
+    cast = 1 + 0.05 * (2 * c.rng.random(3, np.float32) - 1)
     image = c.image * light.astype(np.float32)[..., None] * cast
     soft = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
     soft = soft[:-2, 1:-1] + soft[2:, 1:-1] + soft[1:-1, :-2] + soft[1:-1, 2:]
@@ -278,7 +278,7 @@ class ShapesParams(DataParams):
     val: Annotated[int, Field(ge=1, description="samples of the split")] = 64
     test: Annotated[int, Field(ge=1, description="samples of the split")] = 128
     seed: Annotated[int, Field(ge=0, description="another seed, another set of pictures")] = 0
-    noise: Annotated[float, Field(ge=0, le=1, description="standard deviation of the grain, of [0, 1]")] = 0.06
+    noise: Annotated[float, Field(ge=0, le=1, description="standard deviation of the grain, of [0, 1]")] = 0.04
     void: Annotated[float, Field(ge=0, le=0.5, description="how much of the borders is left unlabelled")] = 0.25
 
     @property
