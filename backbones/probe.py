@@ -1,0 +1,89 @@
+"""Finding the sizes of maps by a dry forward on the meta device: shapes without arithmetic, and nothing typed by hand."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from backbones.base import Network
+
+PROBE = 512
+"""Side of the square input of a dry forward. Large, so that encoders without padding keep their nominal strides."""
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class NetworkSizes:
+    """Channels and strides of a network's maps; the same fields as the sizes that methods are given.
+
+    Attributes:
+        classes: K, channels of the logits.
+        last: channels of what the classifier reads.
+        last_stride: its stride.
+        logits_stride: stride of the logits.
+        features: channels of the backbone maps, shallow to deep.
+        strides: their strides; the last is the output stride.
+    """
+
+    classes: int
+    last: int
+    last_stride: int
+    logits_stride: int
+    features: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def meta_copy(module: M) -> M:
+    """A copy of a module whose parameters and buffers have shapes but no content: cheap, whatever the size.
+
+    The original is left as it is, wherever it lies; the copy is in the same mode (training or evaluation).
+    """
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(
+            torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad
+        )
+    for buffer in module.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(module, memo)
+
+
+def stride_of(x: Tensor, side: int = PROBE) -> int:
+    """Nominal stride of a map (B, C, h, w) of a square input: the power of two nearest to side / h."""
+    return int(2 ** round(math.log2(side / x.shape[-2])))
+
+
+def map_sizes(forward: Callable[[Tensor], Sequence[Tensor]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and strides of the maps that a backbone on the meta device gives.
+
+    Raises:
+        ValueError: what it gives are no maps of a square image.
+    """
+    with torch.no_grad():
+        maps = forward(torch.empty(1, 3, PROBE, PROBE, device="meta"))
+    for x in maps:
+        if x.ndim != 4 or x.shape[-1] != x.shape[-2]:
+            raise ValueError(f"gives {tuple(x.shape)}, no map of shape (B, C, h, w)")
+    return tuple(x.shape[1] for x in maps), tuple(stride_of(x) for x in maps)
+
+
+def measure_sizes(network: Network) -> NetworkSizes:
+    """Sizes of a network's maps, by a dry forward of a copy on the meta device."""
+    twin = meta_copy(network).eval()
+    with torch.no_grad():
+        maps = twin(torch.empty(1, 3, PROBE, PROBE, device="meta"))
+    return NetworkSizes(
+        classes=maps.logits.shape[1],
+        last=maps.last.shape[1],
+        last_stride=stride_of(maps.last),
+        logits_stride=stride_of(maps.logits),
+        features=tuple(x.shape[1] for x in maps.features),
+        strides=tuple(stride_of(x) for x in maps.features),
+    )

@@ -1,0 +1,168 @@
+"""Encoders from segmentation_models_pytorch (SMP), dilated by its own rule."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import timm
+import torch
+from segmentation_models_pytorch import encoders as smp
+from segmentation_models_pytorch.encoders import _utils as smp_utils
+from torch import Tensor, nn
+
+from backbones.base import Backbone, BackboneFamily, Weights
+from backbones.probe import map_sizes, meta_copy, stride_of
+from backbones.weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    check_filled,
+    load_checked,
+    no_hub,
+    read_state,
+    unknown,
+)
+
+
+class SmpBackbone(Backbone):
+    """An SMP encoder, without the input image that SMP puts before its maps and without its empty stand-ins."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        # VGG-like encoders give a map of stride 1 where others give the image itself.
+        maps = self.encoder(images)
+        return [x for x in maps if x is not images and x.shape[1] > 0]
+
+
+def _create(encoder: str, stride: int, weights: Any = None, **options: Any) -> nn.Module:
+    """SMP's encoder at strides 8, 16, 32, and `tu-` ones at whatever timm can; 4 by `_dilate_to_four`."""
+    if encoder.startswith("tu-") and encoder[3:] in ("", "timm"):
+        raise ValueError(f"'{encoder}' names no timm encoder")
+    wide = stride == 4 and not encoder.startswith("tu-")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        built: nn.Module = smp.get_encoder(
+            encoder, in_channels=3, depth=5, weights=weights, output_stride=32 if wide else stride, **options
+        )
+    if wide:
+        _dilate_to_four(built)
+    return built
+
+
+def _dilate_to_four(encoder: nn.Module) -> None:
+    """Carry SMP's rule for strides 16 and 8 one stage further, where SMP itself stops.
+
+    The rule: every convolution whose output had stride s > 4 loses its stride and is dilated by s / 4. SMP reads the
+    stages from a table that begins at stride 16; here each convolution's stride is seen in a dry forward.
+    """
+    seen: dict[str, int] = {}
+    twin = meta_copy(encoder).eval()
+    for name, module in twin.named_modules():
+        if isinstance(module, nn.Conv2d) and (module.kernel_size != (1, 1) or module.stride != (1, 1)):
+            module.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, stride_of(out)))
+    map_sizes(lambda x: [m for m in twin(x) if m.shape[1] > 0])
+    modules = dict(encoder.named_modules())
+    for name, stride in seen.items():
+        if stride > 4:
+            smp_utils.replace_strides_with_dilation(modules[name], stride // 4)
+
+
+@lru_cache(maxsize=4096)
+def probe(encoder: str, stride: int) -> tuple[tuple[int, ...], tuple[int, ...]] | str:
+    """Channels and strides of an encoder's maps at an output stride, or the reason why it cannot be had."""
+    try:
+        with torch.device("meta"):
+            backbone = SmpBackbone(_create(encoder, stride).eval())
+        channels, strides = map_sizes(backbone)
+    except Exception as error:  # whatever SMP raises is the reason
+        cause = " ".join(str(error).split())[:160] or type(error).__name__
+        return f"smp:{encoder} cannot be built at stride {stride}: {cause}"
+    if strides[-1] != stride:
+        return f"smp:{encoder} cannot be dilated to stride {stride}: its last map has stride {strides[-1]}"
+    return channels, strides
+
+
+class SmpFamily(BackboneFamily):
+    """SMP's own encoders, and any of timm's behind the prefix `tu-`."""
+
+    name: ClassVar[str] = "smp"
+    summary: ClassVar[str] = "SMP's encoders, strides by make_dilated; timm's as tu-NAME"
+
+    def encoders(self) -> Sequence[str]:
+        """SMP's own names. Those of timm, `tu-NAME`, are taken too but not listed again."""
+        return sorted(smp.get_encoder_names())
+
+    def impossible(self, encoder: str, stride: int) -> str | None:
+        if encoder.startswith("tu-"):
+            if not timm.is_model(encoder[3:]):
+                return unknown(encoder[3:], "timm (for smp:tu-)", timm.list_models())
+        elif encoder not in smp.get_encoder_names():
+            return unknown(encoder, "smp", smp.get_encoder_names())
+        found = probe(encoder, stride)
+        return found if isinstance(found, str) else None
+
+    def build(self, encoder: str, stride: int, weights: Weights) -> Backbone:
+        reason = self.impossible(encoder, stride)
+        found = probe(encoder, stride) if reason is None else reason
+        if isinstance(found, str):
+            raise ValueError(found)
+        backbone = SmpBackbone(_weighted(encoder, stride, weights))
+        backbone.channels, backbone.strides = found
+        backbone.dilation = _path(encoder, stride)
+        backbone.mean, backbone.std = _normalisation(encoder, weights)
+        return backbone
+
+
+def _path(encoder: str, stride: int) -> str:
+    if stride == 32:
+        return "none (native stride)"
+    if encoder.startswith("tu-"):
+        return f"smp tu-, timm output_stride={stride}"
+    return "smp make_dilated rule, carried to stride 4" if stride == 4 else f"smp make_dilated({stride})"
+
+
+def _normalisation(
+    encoder: str, weights: Weights
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and std: timm's for `tu-`; SMP's, from its hub, when the weights came from there; else ImageNet's."""
+    if encoder.startswith("tu-"):
+        config = timm.get_pretrained_cfg(encoder[3:], allow_unregistered=True)
+        mean, std = getattr(config, "mean", IMAGENET_MEAN), getattr(config, "std", IMAGENET_STD)
+    elif weights.source == "imagenet" and weights.file is None:
+        params = smp.get_preprocessing_params(encoder, "imagenet")
+        mean, std = params["mean"], params["std"]
+    else:
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+
+
+def _weighted(encoder: str, stride: int, weights: Weights) -> nn.Module:
+    """The encoder with its first weights."""
+    if weights.source == "random":
+        return _create(encoder, stride)
+    if weights.file is None and weights.source == "file":
+        raise ValueError(f"smp:{encoder}: weights from a file were asked for, but no file was named")
+    if weights.file is None:
+        try:
+            return _create(encoder, stride, weights=True if encoder.startswith("tu-") else "imagenet")
+        except Exception as error:
+            raise no_hub(encoder, error) from error
+    if not encoder.startswith("tu-"):
+        built = _create(encoder, stride)
+        load_checked(built, weights.file, f"smp:{encoder}")
+        return built
+    state = read_state(weights.file)
+    with torch.device("meta"):
+        known = timm.create_model(encoder[3:]).state_dict()
+    try:
+        built = _create(encoder, stride, weights=True, pretrained_cfg_overlay={"file": str(weights.file)})
+    except Exception as error:
+        raise ValueError(f"weights file {weights.file} does not fit smp:{encoder}: {error}") from error
+    check_filled(built, state, known, f"smp:{encoder}", weights.file)
+    return built

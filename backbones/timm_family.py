@@ -1,0 +1,136 @@
+"""Encoders from timm, with its own `features_only` and `output_stride`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from backbones.base import Backbone, BackboneFamily, Weights
+from backbones.probe import map_sizes
+from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, check_filled, no_hub, read_state, unknown
+
+
+class TimmBackbone(Backbone):
+    """A timm encoder; maps are (B, C, h, w), also where timm gives (B, h, w, C)."""
+
+    def __init__(self, model: nn.Module, stride: int, encoder: str) -> None:
+        super().__init__()
+        self.model = model
+        config = timm.get_pretrained_cfg(encoder, allow_unregistered=True)
+        self.mean = _triple(getattr(config, "mean", None), IMAGENET_MEAN)
+        self.std = _triple(getattr(config, "std", None), IMAGENET_STD)
+        self._last_axis = str(getattr(model, "output_fmt", "")).endswith("NHWC")
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.model(images)
+        return [x.permute(0, 3, 1, 2).contiguous() for x in maps] if self._last_axis else list(maps)
+
+
+def _triple(value: Any, default: tuple[float, float, float]) -> tuple[float, float, float]:
+    if value is None or len(value) != 3:
+        return default
+    return float(value[0]), float(value[1]), float(value[2])
+
+
+def _options(stride: int) -> list[tuple[dict[str, Any], str]]:
+    """Ways to build an encoder at a stride, the best first, each with its name for the record."""
+    dilated = [({"output_stride": stride}, f"timm output_stride={stride}")] if stride != 32 else []
+    return [
+        *dilated,
+        ({}, "none (native stride)"),
+        ({"strict_img_size": False}, "none (native stride, any image size)"),
+        ({"dynamic_img_size": True}, "none (native stride, any image size)"),
+    ]
+
+
+def _create(encoder: str, **options: Any) -> nn.Module:
+    model: nn.Module = timm.create_model(encoder, features_only=True, **options)
+    return model
+
+
+@lru_cache(maxsize=4096)
+def probe(encoder: str, stride: int) -> tuple[dict[str, Any], str, tuple[int, ...], tuple[int, ...]] | str:
+    """How to build an encoder at a stride: (options, path, channels, strides), or the reason why it cannot be.
+
+    Found out by building it on the meta device, not from a list.
+    """
+    first: Exception | None = None
+    native = 0
+    for options, path in _options(stride):
+        try:
+            with torch.device("meta"):
+                backbone = TimmBackbone(_create(encoder, **options).eval(), stride, encoder)
+            channels, strides = map_sizes(backbone)
+        except Exception as error:  # whatever timm raises is the reason
+            first = first or error
+            continue
+        if strides[-1] == stride:
+            return options, path, channels, strides
+        native = strides[-1]
+        if not options:
+            break
+    return _reason(encoder, stride, native, first)
+
+
+def _reason(encoder: str, stride: int, native: int, error: Exception | None) -> str:
+    if native:
+        why = "takes no output stride in timm" if isinstance(error, TypeError) else "cannot be dilated so far by timm"
+        if error is None:
+            why = "ignores the output stride asked of it"
+        return f"timm:{encoder} {why}: its last map has stride {native}, not {stride}"
+    cause = " ".join(str(error).split())[:160] if error and str(error) else type(error).__name__
+    return f"timm:{encoder} gives no maps at stride {stride}: {cause}"
+
+
+class TimmFamily(BackboneFamily):
+    """timm's encoders, more than a thousand. Strides below 32 are built by timm's `output_stride`."""
+
+    name: ClassVar[str] = "timm"
+    summary: ClassVar[str] = "any timm encoder with feature maps; strides by timm's output_stride"
+
+    def encoders(self) -> Sequence[str]:
+        """All names of timm. Which strides one can do is found out by `impossible`, as it takes a part of a second."""
+        return timm.list_models()
+
+    def impossible(self, encoder: str, stride: int) -> str | None:
+        if not timm.is_model(encoder):
+            return unknown(encoder, "timm", timm.list_models())
+        found = probe(encoder, stride)
+        return found if isinstance(found, str) else None
+
+    def build(self, encoder: str, stride: int, weights: Weights) -> Backbone:
+        reason = self.impossible(encoder, stride)
+        found = probe(encoder, stride) if reason is None else reason
+        if isinstance(found, str):
+            raise ValueError(found)
+        options, path, channels, strides = found
+        backbone = TimmBackbone(_weighted(encoder, options, weights), stride, encoder)
+        backbone.channels, backbone.strides, backbone.dilation = channels, strides, path
+        return backbone
+
+
+def _weighted(encoder: str, options: dict[str, Any], weights: Weights) -> nn.Module:
+    """The encoder with its first weights."""
+    if weights.source == "random":
+        return _create(encoder, pretrained=False, **options)
+    if weights.file is None and weights.source == "file":
+        raise ValueError(f"timm:{encoder}: weights from a file were asked for, but no file was named")
+    if weights.file is None:
+        try:
+            return _create(encoder, pretrained=True, **options)
+        except Exception as error:
+            raise no_hub(encoder, error) from error
+    state = read_state(weights.file)
+    with torch.device("meta"):
+        known = timm.create_model(encoder).state_dict()
+    try:
+        model = _create(encoder, pretrained=True, pretrained_cfg_overlay={"file": str(weights.file)}, **options)
+    except Exception as error:
+        raise ValueError(f"weights file {weights.file} does not fit timm:{encoder}: {error}") from error
+    check_filled(model, state, known, f"timm:{encoder}", weights.file)
+    return model

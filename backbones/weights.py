@@ -1,0 +1,144 @@
+"""First weights of a backbone: found in a folder, read from a file, and checked; never silently random."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@lru_cache(maxsize=1)
+def _known() -> tuple[str, ...]:
+    import segmentation_models_pytorch as smp
+    import timm
+
+    return tuple({*timm.list_models(), *smp.encoders.get_encoder_names()})
+
+
+def find_weights(folder: Path, encoder: str) -> Path | None:
+    """The safetensors file of an encoder in a folder, or None.
+
+    A file belongs to the encoder whose name is the longest that its own name begins with: `resnet18d_ra2.safetensors`
+    is not taken for `resnet18`. SMP's `tu-NAME` looks for timm's NAME. Of several, the exact name comes first, then
+    the first in alphabetical order.
+
+    Raises:
+        ValueError: the folder is not there.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"weights folder {folder} is not a folder")
+    name = encoder.removeprefix("tu-")
+    longer = [other for other in _known() if other.startswith(name) and len(other) > len(name)]
+    found = [
+        path
+        for path in sorted(folder.glob("*.safetensors"))
+        if re.match(re.escape(name) + r"([^A-Za-z0-9].*)?$", path.stem)
+        and not any(path.stem.startswith(other) for other in longer)
+    ]
+    exact = [path for path in found if path.stem == name]
+    return next(iter(exact + found), None)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a file that torch.save wrote (read with weights_only=True).
+
+    Raises:
+        ValueError: there is no such file, or it holds no weights.
+    """
+    if not path.is_file():
+        raise ValueError(f"weights file {path} is not there")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"weights file {path} cannot be read: {type(error).__name__}: {error}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"weights file {path} holds no state dict")
+    return dict(state)
+
+
+def _print_of(tensor: Tensor) -> str:
+    return sha256(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()).hexdigest()
+
+
+def check_filled(module: nn.Module, state: Mapping[str, Tensor], known: Iterable[str], what: str, path: Path) -> None:
+    """Make sure that every weight of a module came from a file, and that the file is this encoder's.
+
+    Libraries rename keys on the way, so tensors are compared by content.
+
+    Args:
+        module: the encoder after loading.
+        state: the tensors of the file.
+        known: keys of the whole model, classifier included; a file with others belongs to another encoder.
+        what: the encoder's name, for the message.
+        path: the file's path, for the message.
+
+    Raises:
+        ValueError: weights are missing, with their number; or the file holds weights that the encoder lacks.
+    """
+    given = {_print_of(value) for value in state.values()}
+    tensors = {name: t for name, t in module.state_dict().items() if not name.endswith("num_batches_tracked")}
+    missing = [name for name, value in tensors.items() if _print_of(value) not in given]
+    if missing:
+        raise ValueError(
+            f"weights file {path} does not fit {what}: {len(missing)} of {len(tensors)} keys are missing, "
+            f"first {missing[0]}"
+        )
+    names = set(known)
+    foreign = sorted(key for key in state if key not in names)
+    if names and foreign and len(foreign) < len(state) / 2:
+        raise ValueError(
+            f"weights file {path} is another encoder's: {what} has no {foreign[0]} ({len(foreign)} such keys)"
+        )
+
+
+def load_checked(module: nn.Module, path: Path, what: str) -> None:
+    """Load a file into a module that uses the file's own names; keys of a classifier are left aside.
+
+    Raises:
+        ValueError: keys are missing, with their number, or shapes differ.
+    """
+    state = read_state(path)
+    own = module.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(
+            f"weights file {path} does not fit {what}: {len(missing)} of {len(own)} keys are missing, first {missing[0]}"
+        )
+    try:
+        nn.Module.load_state_dict(module, {key: state[key] for key in own if key in state}, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"weights file {path} does not fit {what}: {error}") from error
+
+
+def no_hub(encoder: str, error: Exception) -> ValueError:
+    """The error for ImageNet weights that cannot be fetched: it names both remedies."""
+    cause = " ".join(str(error).split())[:200] or type(error).__name__
+    return ValueError(
+        f"ImageNet weights of {encoder} cannot be had from the hub ({cause}); put {encoder.removeprefix('tu-')}.safetensors "
+        "into a weights folder (--weights-dir or HARNESS_WEIGHTS), or name a file (--weights FILE), "
+        "or begin from random weights (--weights random)"
+    )
+
+
+def unknown(encoder: str, family: str, names: Iterable[str]) -> str:
+    """The reason for a name that a family does not know, with the nearest ones."""
+    near = difflib.get_close_matches(encoder, list(names), n=3, cutoff=0.6)
+    return f"{family} knows no encoder '{encoder}'" + (f"; did you mean {' or '.join(near)}?" if near else "")
