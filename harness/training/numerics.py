@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.environment import device_name
 from harness.errors import StageFailed
 from harness.spec import Precision
+from harness.workspace import write_atomic
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What autocast runs convolutions in."""
@@ -187,7 +186,7 @@ class _Recorder(TorchDispatchMode):
     """Notes every convolution that runs, functional ones and those of third parties' modules included."""
 
     def __init__(self, batch: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.batch = batch
         self.cases: dict[ConvCase, None] = {}
 
@@ -324,19 +323,20 @@ def definition(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
     pad_rows, pad_columns = case.padding
     if not case.transposed:
         x = F.pad(x, (pad_columns, pad_columns, pad_rows, pad_rows))
-        taps = weight.unflatten(0, (groups, -1))  # (g, O/g, C/g, kh, kw)
+        taps = weight.reshape(groups, -1, *weight.shape[1:])  # (g, O/g, C/g, kh, kw)
         spans = [
             (n - d * (k - 1) - 1) // s * s + 1
             for n, d, k, s in zip(x.shape[-2:], case.dilation, case.kernel, case.stride)
         ]
-        grouped = x.unflatten(1, (groups, -1))
+        grouped = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
         parts = [
             torch.einsum("bgchw,goc->bgohw", grouped[(..., *_window(case, i, j, spans))], taps[..., i, j])
             for i in range(case.kernel[0])
             for j in range(case.kernel[1])
         ]
         return torch.stack(parts).sum(0).flatten(1, 2)
-    taps = weight.unflatten(0, (groups, -1))  # (g, C/g, O/g, kh, kw)
+    taps = weight.reshape(groups, -1, *weight.shape[1:])  # (g, C/g, O/g, kh, kw)
+    grouped = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
     spans = [(n - 1) * s + 1 for n, s in zip(case.size, case.stride)]
     rows, columns = (
         span + d * (k - 1) + extra for span, d, k, extra in zip(spans, case.dilation, case.kernel, case.output_padding)
@@ -344,7 +344,7 @@ def definition(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
     y = x.new_zeros(x.shape[0], groups, case.out_channels // groups, rows, columns)
     for i in range(case.kernel[0]):
         for j in range(case.kernel[1]):
-            part = torch.einsum("bgchw,gco->bgohw", x.unflatten(1, (groups, -1)), taps[..., i, j])
+            part = torch.einsum("bgchw,gco->bgohw", grouped, taps[..., i, j])
             y[(..., *_window(case, i, j, spans))] += part
     return y.flatten(1, 2)[..., pad_rows : rows - pad_rows, pad_columns : columns - pad_columns]
 
@@ -422,7 +422,7 @@ def _measure(
         nan = math.nan
         return Finding(case, precision, channels_last, nan, nan, nan, limit, reason)
     errors = [relative_error(value, right) for value, right in zip(values, truth.values)]
-    return Finding(case, precision, channels_last, *errors, tolerance=limit)
+    return Finding(case, precision, channels_last, errors[0], errors[1], errors[2], limit)
 
 
 class Cache:
@@ -457,13 +457,8 @@ class Cache:
         """Write the file atomically, with what others have written meanwhile. Does nothing without news or a path."""
         if self.path is None or not self._fresh:
             return
-        text = json.dumps({**_read(self.path), **self._known}, sort_keys=True, indent=0)
         with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
-            Path(temporary).replace(self.path)
+            write_atomic(self.path, json.dumps({**_read(self.path), **self._known}, sort_keys=True, indent=0))
             self._fresh = False
 
 
@@ -484,7 +479,8 @@ def _machine(device: torch.device) -> str:
     parts = [f"torch {torch.__version__}", device_name(device), f"{torch.get_num_threads()} threads"]
     if device.type == "cuda":
         cudnn = torch.backends.cudnn
-        parts.append(f"cudnn {cudnn.version()}, tf32 {cudnn.allow_tf32}, deterministic {cudnn.deterministic}")
+        number = cudnn.version()  # type: ignore[no-untyped-call]
+        parts.append(f"cudnn {number}, tf32 {cudnn.allow_tf32}, deterministic {cudnn.deterministic}")
     elif device.type == "cpu":
         parts.append(f"{torch.backends.cpu.get_cpu_capability()}, onednn {torch.backends.mkldnn.enabled}")
     return " | ".join(parts)
@@ -610,9 +606,11 @@ def _worst(finding: Finding) -> float:
 def _case(kernel: int, groups: int = 1, stride: int = 1, dilation: int = 1, transposed: bool = False) -> ConvCase:
     """A case of the table: 64 channels on 36x36, "same" padding."""
     padding = dilation * (kernel // 2)
-    pairs = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     return ConvCase(
-        **{name: (value, value) for name, value in pairs.items()},  # type: ignore[arg-type]
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        padding=(padding, padding),
+        dilation=(dilation, dilation),
         groups=groups,
         in_channels=64,
         out_channels=64,
