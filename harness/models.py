@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from backbones.base import Network, Weights
-from backbones.build import build_network, impossible, measure_sizes, shell
+from backbones.build import build_network, measure_sizes, shell
 from harness.errors import HarnessError
 from harness.registries import FAMILIES, HEADS
 from harness.spec import ModelSpec
@@ -22,14 +22,23 @@ def build_model(spec: ModelSpec, classes: int, weights_file: Path | None = None)
     """
     weights = Weights(spec.weights.source, weights_file)
     try:
-        return build_network(_family(spec), HEADS.get(spec.head), spec.encoder, spec.stride, classes, weights)
+        return build_network(
+            FAMILIES.get(spec.family)(), HEADS.get(spec.head), spec.encoder, spec.stride, classes, weights
+        )
     except ValueError as error:
         raise HarnessError(str(error)) from error
 
 
 def model_sizes(spec: ModelSpec, classes: int) -> Sizes:
-    """Channels and strides of its maps, found by a dry forward."""
-    return _sizes(spec.family, spec.encoder, spec.head, spec.stride, classes)
+    """Channels and strides of its maps, found by a dry forward.
+
+    Raises:
+        HarnessError: there is no such network.
+    """
+    found = _probed(spec.family, spec.encoder, spec.head, spec.stride)
+    if isinstance(found, str):
+        raise HarnessError(found)
+    return dataclasses.replace(found, classes=classes)
 
 
 def model_impossible(spec: ModelSpec) -> str | None:
@@ -38,19 +47,19 @@ def model_impossible(spec: ModelSpec) -> str | None:
     Raises:
         HarnessError: unknown family or head.
     """
-    return _impossible(spec.family, spec.encoder, spec.head, spec.stride)
-
-
-def _family(spec: ModelSpec):  # type: ignore[no-untyped-def]
-    return FAMILIES.get(spec.family)()
+    found = _probed(spec.family, spec.encoder, spec.head, spec.stride)
+    return found if isinstance(found, str) else None
 
 
 @lru_cache(maxsize=256)
-def _sizes(family: str, encoder: str, head: str, stride: int, classes: int) -> Sizes:
-    network = shell(FAMILIES.get(family)(), HEADS.get(head), encoder, stride, classes)
-    return Sizes(**dataclasses.asdict(measure_sizes(network)))
-
-
-@lru_cache(maxsize=256)
-def _impossible(family: str, encoder: str, head: str, stride: int) -> str | None:
-    return impossible(FAMILIES.get(family)(), HEADS.get(head), encoder, stride)
+def _probed(family: str, encoder: str, head: str, stride: int) -> Sizes | str:
+    """The sizes of a model (with two classes), or the reason why there is none; found by one dry forward."""
+    source, top = FAMILIES.get(family)(), HEADS.get(head)
+    if reason := source.impossible(encoder, stride):
+        return reason
+    try:
+        return Sizes(**dataclasses.asdict(measure_sizes(shell(source, top, encoder, stride, classes=2))))
+    except ValueError as error:
+        return str(error)
+    except Exception as error:  # a head of a plugin may raise anything
+        return f"{family}:{encoder}/{head}@{stride} cannot run: {type(error).__name__}: {error}"
