@@ -315,9 +315,8 @@ def affinity(
     Raises:
         ValueError: batch or grid differ.
     """
-    with full_precision(student):
-        s, t = unit_columns(precise(student)), unit_columns(precise(latent))
-        scale = 1 / s.shape[2] if normalise == "positions" else 1.0
-        if form == "row":
-            return row_norms(s, t).sum(dim=1).mean() * scale
-        return squared_distance(s, t).mean() * scale**2
+    columns = unit_columns(student, latent)
+    scale = 1 / columns[0].shape[2] if normalise == "positions" else 1.0
+    if form == "row":
+        return row_norms(*columns).sum(dim=1).mean() * scale
+    return squared_distance(*columns).mean() * scale**2

@@ -63,7 +63,7 @@ def channel_affinity(student: Tensor, latent: Tensor) -> Tensor:
     batch, channels, height, width = student.shape
     with full_precision(student):
         s, t = (unit(precise(x).flatten(2), dim=2).reshape(batch * channels, 1, -1) for x in (student, latent))
-        return safe_sqrt(squared_distance(s, t)).sum() / (batch * height * width)
+        return safe_sqrt(squared_distance(s, t, s - t)).sum() / (batch * height * width)
 
 
 class KATorchdistill(Method):

@@ -7,7 +7,7 @@ A_t = TᵀT of the teacher. With D = S − T,
 
 so row i has the squared norm ‖Pᵀu_i‖² = u_iᵀ(PPᵀ)u_i, and the sum over rows is ⟨PPᵀ, UUᵀ⟩. Only 2C×2C and 2C×m
 matrices are made. Every product holds a factor D, so nothing cancels when the student comes near the teacher: a form in
-SᵀS and TᵀT would subtract numbers of order m to get one of order ‖D‖².
+SᵀS and TᵀT would subtract numbers of order m to get one of order ‖D‖². D itself is found without cancellation too.
 
 Where m ≤ 2C the m×m matrix is no larger than P, and is used directly.
 """
@@ -17,60 +17,71 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from methods.parts import full_precision, precise, safe_sqrt, unit
+from methods.parts import full_precision, precise, safe_sqrt
+
+EPS = 1e-6
+"""Feature vectors shorter than this are not brought to unit length: they fade to zero."""
 
 
-def unit_columns(x: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, C, h·w), each position's feature vector divided by its length; zero vectors stay zero."""
-    return unit(x.flatten(2), dim=1)
+def unit_columns(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Feature vectors of unit length, and their differences.
 
+    With n the lengths, s − t = (x − y)/n_y − x (n_x² − n_y²)/(n_x n_y (n_x + n_y)) and n_x² − n_y² = ⟨x − y, x + y⟩,
+    so that the differences keep their relative precision however near the two maps come.
 
-def row_norms(student: Tensor, teacher: Tensor) -> Tensor:
-    """‖(A_s − A_t)_i‖₂ for every row i: (B, C, m) and (B, C', m) unit columns -> (B, m).
+    Args:
+        student, teacher: x and y, (B, C, h, w) each; C may differ.
 
-    Channels may differ, since only similarities are compared. The gradient where a row is zero is zero.
+    Returns:
+        S, T and S − T, each (B, C, h·w); where C differs, the narrower map is padded with zeros, which changes no
+        similarity. Zero vectors stay zero.
 
     Raises:
-        ValueError: batch or number of positions differ.
+        ValueError: batch or grid differ.
     """
-    left, right = _factors(student, teacher)
-    with full_precision(left):
+    if student.shape[0] != teacher.shape[0] or student.shape[2:] != teacher.shape[2:]:
+        raise ValueError(
+            f"affinities of {tuple(student.shape)} and {tuple(teacher.shape)} cannot be compared: "
+            "(B, C, h, w) maps need equal batch and grid"
+        )
+    with full_precision(student):
+        wide = max(student.shape[1], teacher.shape[1])
+        x, y = (_widen(precise(maps).flatten(2), wide) for maps in (student, teacher))
+        long_x, long_y = (safe_sqrt(maps.square().sum(dim=1, keepdim=True)) for maps in (x, y))
+        n_x, n_y = long_x.clamp_min(EPS), long_y.clamp_min(EPS)
+        apart = x - y
+        exact = (apart * (x + y)).sum(dim=1, keepdim=True) / (n_x + n_y)
+        longer = torch.where((long_x > EPS) & (long_y > EPS), exact, n_x - n_y)
+        return x / n_x, y / n_y, apart / n_y - x * longer / (n_x * n_y)
+
+
+def row_norms(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
+    """‖(A_s − A_t)_i‖₂ for every row i: S, T and S − T, (B, C, m) each -> (B, m). Zero rows give no gradient."""
+    with full_precision(student):
+        left, right = _factors(student, teacher, difference)
         if _direct(left):
             return safe_sqrt((left.mT @ right).square().sum(dim=-1))
-        gram = left @ left.mT
-        return safe_sqrt((right * (gram @ right)).sum(dim=1))
+        return safe_sqrt((right * ((left @ left.mT) @ right)).sum(dim=1))
 
 
-def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """‖A_s − A_t‖²_F: (B, C, m) and (B, C', m) unit columns -> (B,).
-
-    Raises:
-        ValueError: batch or number of positions differ.
-    """
-    left, right = _factors(student, teacher)
-    with full_precision(left):
+def squared_distance(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
+    """‖A_s − A_t‖²_F: S, T and S − T, (B, C, m) each -> (B,)."""
+    with full_precision(student):
+        left, right = _factors(student, teacher, difference)
         if _direct(left):
             return (left.mT @ right).square().sum(dim=(-2, -1))
         return ((left @ left.mT) * (right @ right.mT)).sum(dim=(-2, -1))
 
 
+def _factors(student: Tensor, teacher: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
+    """P = [S; D] and U = [D; T], each (B, 2C, m)."""
+    s, t, d = precise(student), precise(teacher), precise(difference)
+    return torch.cat((s, d), dim=1), torch.cat((d, t), dim=1)
+
+
 def _direct(left: Tensor) -> bool:
     """Whether the m×m matrix is no larger than the factors."""
     return left.shape[2] <= left.shape[1]
-
-
-def _factors(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """P = [S; D] and U = [D; T], each (B, 2C, m). The narrower map is padded with zeros: no similarity changes."""
-    if student.shape[0] != teacher.shape[0] or student.shape[2] != teacher.shape[2]:
-        raise ValueError(
-            f"affinities of {tuple(student.shape)} and {tuple(teacher.shape)} cannot be compared: "
-            "(B, C, m) maps need equal batch and positions"
-        )
-    with full_precision(student):
-        wide = max(student.shape[1], teacher.shape[1])
-        s, t = _widen(precise(student), wide), _widen(precise(teacher), wide)
-        difference = s - t
-        return torch.cat((s, difference), dim=1), torch.cat((difference, t), dim=1)
 
 
 def _widen(x: Tensor, wide: int) -> Tensor:

@@ -31,8 +31,8 @@ def pairwise_similarity(student: Tensor, teacher: Tensor, pool: float) -> Tensor
     A holds the cosines of all pairs of nodes. Exact, and linear in the number of nodes (`methods.pairwise`).
     """
     with full_precision(student):
-        s, t = (unit_columns(pool_nodes(precise(x), pool)) for x in (student, teacher))
-        return squared_distance(s, t).mean() / s.shape[2] ** 2
+        columns = unit_columns(*(pool_nodes(precise(x), pool) for x in (student, teacher)))
+        return squared_distance(*columns).mean() / columns[0].shape[2] ** 2
 
 
 class SKD(Method):
