@@ -240,6 +240,11 @@ def evaluation_batch(sample: Sample, eval_size: tuple[int, int] | None, mean: Tr
 T = TypeVar("T")
 
 
+def _as_it_is(item: T) -> T:
+    """In place of torch's own conversion, which turns tuples into lists."""
+    return item
+
+
 @dataclass(frozen=True)
 class Loader(Generic[T]):
     """Items in order, made here or by loader processes. Every `iter` starts over."""
@@ -264,6 +269,7 @@ class Loader(Generic[T]):
         loader: DataLoader[Any] = DataLoader(
             self.source,
             batch_size=None,
+            collate_fn=_as_it_is,
             sampler=self.order,
             num_workers=min(self.workers, len(self.order)),
             pin_memory=self.pin_memory,

@@ -32,7 +32,8 @@ SKIES: tuple[Colour, ...] = ((0.55, 0.72, 0.95), (0.72, 0.80, 0.90), (0.45, 0.58
 GROUNDS: tuple[Colour, ...] = ((0.46, 0.46, 0.47), (0.40, 0.50, 0.28), (0.54, 0.48, 0.40))
 GREENS: tuple[Colour, ...] = ((0.14, 0.34, 0.12), (0.24, 0.44, 0.16), (0.34, 0.40, 0.14))
 WALLS: tuple[Colour, ...] = ((0.62, 0.34, 0.26), (0.74, 0.64, 0.50), (0.54, 0.40, 0.38))
-PAINTS: tuple[Colour, ...] = ((0.85, 0.12, 0.12), (0.15, 0.22, 0.75), (0.92, 0.80, 0.12))
+PAINTS: tuple[Colour, ...] = ((0.85, 0.12, 0.12), (0.15, 0.20, 0.80), (0.60, 0.10, 0.55))
+BOARDS: tuple[Colour, ...] = ((0.95, 0.85, 0.12), (0.95, 0.60, 0.10), (0.85, 0.12, 0.12))
 METALS: tuple[Colour, ...] = ((0.12, 0.12, 0.14), (0.22, 0.20, 0.22), (0.26, 0.18, 0.14))
 
 _TILE = 512
@@ -173,10 +174,10 @@ def _tree(c: _Canvas, base: int, near: float) -> None:
 
 
 def _vehicle(c: _Canvas, base: int, near: float) -> None:
-    """A box with a cabin, in the paints of signs or the colours of walls, with windows as a building has."""
+    """A box with a cabin, in paints or the colours of walls, with windows as a building has."""
     high, wide = max(int(near * c.whole(7, 11)), 3), max(int(near * c.whole(11, 20)), 4)
     x = c.whole(-wide // 2, c.width - wide // 2)
-    colour = c.colour(WALLS if c.chance(0.6) else PAINTS)
+    colour = c.colour(WALLS if c.chance(0.3) else PAINTS)
     cabin = wide // 4
     c.paint(VEHICLE, colour, (base - high // 2 - 1, base), (x, x + wide), c.fine, 0.05)
     c.paint(VEHICLE, colour, (base - high, base - high // 2), (x + cabin, x + wide - cabin), c.fine, 0.05)
@@ -191,7 +192,7 @@ def _pole(c: _Canvas, base: int, near: float) -> None:
         size, y = c.whole(6, 10), base - high + c.whole(-2, 5)
         left = x + thick // 2 - size // 2
         mask = _ellipse(size, size, 0.0, c) if c.chance(0.5) else None
-        c.paint(SIGN, c.colour(PAINTS), (y, y + size), (left, left + size), mask=mask)
+        c.paint(SIGN, c.colour(BOARDS), (y, y + size), (left, left + size), mask=mask)
 
 
 def _wires(c: _Canvas, horizon: int) -> None:
