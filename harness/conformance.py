@@ -283,6 +283,10 @@ def total_of(built: Combined, values: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([weights[name] * value.double() for name, value in values.items()]).sum()
 
 
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
 def _some_terms(subject: Subject) -> None:
     if not subject.cls.terms:
         raise NotApplicable("the method has no terms")
@@ -337,7 +341,7 @@ def _expect_finite(built: Combined, step: Step, where: str) -> None:
         raise Broken(f"{fault} ({where})")
     total = total_of(built, values)
     if total.requires_grad:
-        total.backward()
+        _backward(total)
     for name, tensor in [*step_tensors(step).items(), *built.named_parameters()]:
         if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
             raise Broken(f"the gradient at {name} is not finite ({where})")
@@ -456,7 +460,7 @@ def _gradients(subject: Subject) -> None:
         before = {name: tensor.detach().clone() for name, tensor in step_tensors(step).items()}
         values = values_of(built, step)
         _expect_student_gradients(values, step, case)
-        total_of(built, values).backward()
+        _backward(total_of(built, values))
         for name, tensor in step_tensors(step).items():
             if not torch.equal(tensor.detach(), before[name]):
                 raise Broken(f"it changes the {name} in place ({case.label})")
@@ -515,7 +519,7 @@ def _deterministic(subject: Subject) -> None:
         built = subject.build(subject.full, case, torch.float32)
         step = subject.step(case, dtype=torch.float32)
         values = values_of(built, step)
-        total_of(built, values).backward()
+        _backward(total_of(built, values))
         grads = {name: t.grad for name, t in step_tensors(step).items() if t.grad is not None}
         runs.append(
             {**{f"term {k}": v for k, v in values.items()}, **{f"gradient at {k}": g for k, g in grads.items()}}
@@ -578,7 +582,7 @@ def _train_once(built: Combined, step: Step) -> dict[str, float]:
     """One plain gradient step on adapters, then on adversaries; what the terms were."""
     values = values_of(built, step)
     built.zero_grad()
-    total_of(built, values).backward()
+    _backward(total_of(built, values))
     adversarial = _adversary_parameters(built)
     _descend(p for p in built.parameters() if id(p) not in adversarial)
     seen = {f"term '{name}'": float(value.detach()) for name, value in values.items()}
@@ -586,7 +590,7 @@ def _train_once(built: Combined, step: Step) -> dict[str, float]:
         adversary.zero_grad()
         torch.manual_seed(4)
         loss = built.adversary_loss(adversary, step)
-        loss.backward()
+        _backward(loss)
         _descend(adversary.parameters())
         seen[f"the adversary's loss of {method.name}"] = float(loss.detach())
     return seen
@@ -648,7 +652,7 @@ def _subsets(subject: Subject) -> None:
         values = values_of(built, step)
         for name, value in values.items():
             _expect_close(float(value.detach()), float(expected[name].detach()), 1e-9, f"term '{name}' {where}")
-        total_of(built, values).backward()
+        _backward(total_of(built, values))
         _expect_parameter_gradients(built, where)
         without_adversary |= not built.adversaries()
     if not without_adversary:
@@ -670,7 +674,7 @@ def _adversary(subject: Subject) -> None:
             loss = built.adversary_loss(adversary, step)
             if not bool(torch.isfinite(loss)):
                 raise Broken(f"the adversary's loss is {float(loss)} ({case.label})")
-            loss.backward()
+            _backward(loss)
             if any(t.grad is not None for t in step_tensors(step).values()):
                 raise Broken(f"the adversary's loss reaches the student or the teacher ({case.label})")
             own = _adversary_parameters(built)
@@ -692,21 +696,21 @@ def _translator(subject: Subject) -> None:
         if json.loads(json.dumps(spec.params)) != spec.params:
             raise Broken(f"translator_key is not plain JSON: {spec.params} ({where})")
         translator = build_translator(spec, case.teacher, seed=5).train()
-        teacher = made_maps(case.teacher, case.batch, case.size, torch.Generator().manual_seed(0), grad=False)
-        teacher = teacher.to(torch.float32)
-        before = [t.clone() for t in teacher.tensors()]
-        values = translator(teacher)
+        generator = torch.Generator().manual_seed(0)
+        maps = made_maps(case.teacher, case.batch, case.size, generator, grad=False).to(torch.float32)
+        before = [t.clone() for t in maps.tensors()]
+        values = translator(maps)
         if set(values) != set(translator.terms):
             raise Broken(f"the translator declares {sorted(translator.terms)} and computes {sorted(values)} ({where})")
         for name, value in values.items():
             if value.ndim or not bool(torch.isfinite(value)):
                 raise Broken(f"the translator's term '{name}' is {value} ({where})")
         total = torch.stack([translator.terms[name].weight * value for name, value in values.items()]).sum()
-        total.backward()
+        _backward(total)
         _expect_translator_gradients(translator, where)
-        if not all(torch.equal(a, b) for a, b in zip(before, teacher.tensors(), strict=True)):
+        if not all(torch.equal(a, b) for a, b in zip(before, maps.tensors(), strict=True)):
             raise Broken(f"the translator changes the teacher's maps in place ({where})")
-        _expect_health(translator.eval(), teacher, where)
+        _expect_health(translator.eval(), maps, where)
 
 
 def _expect_translator_gradients(translator: Translator, where: str) -> None:
@@ -739,7 +743,7 @@ def _cost(subject: Subject) -> None:
             raise NotApplicable("it does not fit two networks at stride 8")
         built, step = subject.build(subject.full, case, torch.float32), subject.step(case, dtype=torch.float32)
         with _Largest() as seen:
-            total_of(built, values_of(built, step)).backward()
+            _backward(total_of(built, values_of(built, step)))
         counts.append(seen.calls)
     growth = 4.0
     for name, small, large in _pairs(*counts):

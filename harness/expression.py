@@ -284,7 +284,7 @@ def _point(
     chosen = {name: pair for (kind, name), pair in given.items() if kind == "term"}
     for name, (value, at) in chosen.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise _error(text, at, f"the weight of {part.name}.{name} cannot be {_text(value)}", "a number >= 0")
+            raise _error(text, at, f"the weight of {part.name}.{name} cannot be {text_of(value)}", "a number >= 0")
         weights[name] = value
     only, off = [name for name, _ in part.only], [name for name, _ in part.off]
     for name, (_, at) in chosen.items():
@@ -334,10 +334,10 @@ def _part_text(part: MethodPart, alone: bool) -> str:
     cls = METHODS.get(part.name)
     changed = _changed_params(cls, part.params)
     defaults = cls.weights(cls.Params.model_validate(part.params))
-    settings = [f"{name}={_text(value)}" for name, value in changed.items()]
+    settings = [f"{name}={text_of(value)}" for name, value in changed.items()]
     for name, term in cls.terms.items():
         if name in part.weights and part.weights[name] != float(defaults[name]):
-            settings.append(f"{term.symbol or name}={_text(part.weights[name])}")
+            settings.append(f"{term.symbol or name}={text_of(part.weights[name])}")
     active = [name for name in cls.terms if name in part.weights]
     off = [name for name in cls.terms if name not in part.weights and defaults[name]]
     # As few names as may be. "ka-affinity" reads well alone, in a sum "kd+ka.affinity" does.
@@ -360,7 +360,7 @@ def _changed_params(cls: type[Method], params: dict[str, Any]) -> dict[str, Any]
     return changed
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A value as the grammar has it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -371,5 +371,5 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value if _TEXT.fullmatch(value) and value not in _CONSTANTS else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list | tuple):
-        return f"({','.join(_text(item) for item in value)})"
+        return f"({','.join(text_of(item) for item in value)})"
     raise HarnessError(f"a parameter with the value {value!r} cannot be written in an expression")

@@ -1,0 +1,60 @@
+"""`harness check-method`: does a method keep to what is asked of every method?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import AsJson
+
+
+def check_method(
+    name: Annotated[str, typer.Argument(help="A method's name.")],
+    plugin: Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers it.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Check this property only; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the conformance suite on a method: terms, gradients, determinism, saving, precision, cost.
+
+    Takes seconds, needs no data, trains nothing. Exit code 1 when a property fails.
+
+    Examples:
+
+        harness check-method ka
+
+        harness check-method my_method --plugin my_method.py
+
+        harness check-method my_method --plugin my_method.py --only gradients --only cost
+    """
+    from harness.conformance import PROPERTIES, check
+    from harness.plugins import load_plugins
+
+    load_plugins(plugin or [])
+    results = check(name, only or [])
+    failed = [result for result in results if result.outcome == "fail"]
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
+    else:
+        from rich import box
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("property", "", "what is asked, or why it is not so"):
+            table.add_column(column, overflow="fold")
+        styles = {"pass": "green", "fail": "red", "skip": "yellow"}
+        asked = {item.name: item.summary for item in PROPERTIES}
+        for result in results:
+            mark = f"[{styles[result.outcome]}]{result.outcome}[/]"
+            table.add_row(result.property, mark, escape(result.reason or asked[result.property]))
+        console = Console()
+        console.print(table)
+        passed = sum(result.outcome == "pass" for result in results)
+        console.print(f"{name}: {passed} passed, {len(failed)} failed, {len(results) - passed - len(failed)} skipped")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,144 @@
+"""`harness new-method`: a documented, working method to start from, and its test."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import HarnessError
+
+METHOD = '''"""{name}: the student's class probabilities move towards the teacher's. Say here what your method does."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+
+from methods import base
+from methods.base import Method, Step, Term, resize
+
+
+class {cls}(Method):
+    """L = alpha · mean over pixels of Σ_classes (softmax(T/τ) − softmax(S/τ))²."""
+
+    name = "{name}"
+    summary = "squared distance of class probabilities at every pixel"
+    paper = "Authors: Title; venue, year"
+    terms = {{"distance": Term(1.0, symbol="alpha", summary="squared distance of class probabilities")}}
+    reads = frozenset({{"logits"}})  # of: logits, last, features, images, labels
+
+    class Params(base.Params):
+        """What a user may change: {name}[tau=2]."""
+
+        tau: float = Field(1.0, gt=0, description="temperature of both softmaxes")
+
+    params: Params
+
+    def setup(self) -> None:
+        """Build adapters for the active terms here; sizes are in self.student and self.teacher."""
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """The active terms: unweighted scalars. Maps are (B, C, h, w), and strides may differ."""
+        if "distance" not in self.active:
+            return {{}}
+        student = resize(step.student.logits, step.taught.logits)
+        difference = (step.taught.logits / self.params.tau).softmax(1) - (student / self.params.tau).softmax(1)
+        return {{"distance": difference.square().sum(dim=1).mean()}}
+'''
+
+TEST = '''"""{name} keeps to what is asked of every method, and computes its formula."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from harness.conformance import CASES, check, made_step
+from harness.distiller import instantiate
+from harness.expression import resolve
+from harness.registries import METHODS
+from harness.registry import load_plugin
+
+load_plugin(Path(__file__).with_name("{name}.py"), [METHODS])
+
+
+def test_it_conforms() -> None:
+    assert [result for result in check("{name}") if result.outcome == "fail"] == []
+
+
+def test_it_computes_its_formula() -> None:
+    case = CASES[2]
+    step = made_step(case)
+    method = instantiate(resolve("{name}[tau=2]")[0], case.student, case.teacher).double()
+    value, weight = method(step)["{name}.distance"]
+    expected = ((step.teacher.logits / 2).softmax(1) - (step.student.logits / 2).softmax(1)).square().sum(1).mean()
+    torch.testing.assert_close(value, expected)
+    assert weight == 1.0
+
+
+def test_nothing_is_left_to_learn_from_a_teacher_like_the_student() -> None:
+    case = CASES[2]
+    step = made_step(case)
+    method = instantiate(resolve("{name}")[0], case.student, case.teacher).double()
+    value, _ = method(replace(step, teacher=step.student))["{name}.distance"]
+    assert float(value) == 0.0
+'''
+
+
+def new_method(
+    name: Annotated[str, typer.Argument(help="The method's name: small letters, digits, underscores.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Folder in which the two files are written.")] = Path(),
+) -> None:
+    """Write a documented, working method of under 40 lines, and its test.
+
+    Nothing that exists is overwritten.
+
+    Examples:
+
+        harness new-method my_method
+
+        harness check-method my_method --plugin my_method.py
+
+        harness sweep --methods none,my_method --plugin my_method.py
+    """
+    check_new_name(name)
+    cls = "".join(word.capitalize() for word in name.split("_"))
+    files = {folder / f"{name}.py": METHOD, folder / f"test_{name}.py": TEST}
+    for file in files:
+        if file.exists():
+            raise HarnessError(f"{file} exists already; nothing is written", "choose another name or --dir")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, template in files.items():
+            with file.open("x") as stream:
+                stream.write(template.format(name=name, cls=cls))
+    except OSError as error:
+        raise HarnessError(f"cannot write into {folder}: {error.strerror}", "choose another --dir") from error
+    method, test = files
+    typer.echo(f"wrote {method} and {test}; next:")
+    typer.echo(f"  harness check-method {name} --plugin {method}")
+    typer.echo(f"  python -m pytest {test}")
+    typer.echo(f"  harness sweep --methods none,{name} --plugin {method}")
+
+
+def check_new_name(name: str) -> None:
+    """See that a name is one that a new method can have.
+
+    Raises:
+        HarnessError: it is no lower-case identifier, or is taken.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise HarnessError(
+            f"'{name}' cannot be a method's name", "use small letters, digits and underscores: my_method"
+        )
+    from harness.declaration import RESERVED
+    from harness.registries import METHODS
+
+    if name in METHODS:
+        raise HarnessError(f"there is a method '{name}' already ({METHODS.entry(name).origin})", "choose another name")
+    if name in RESERVED:
+        raise HarnessError(f"'{name}' has a meaning of its own in expressions", "choose another name")
