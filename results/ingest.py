@@ -1,0 +1,365 @@
+"""Collecting: from the records in a workspace to the rows of a database. The only writer there is.
+
+Collecting twice changes nothing; collecting after a while looks only at what is new or changed. Deleting the database
+and collecting again gives the same rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError
+
+from results import store as schema
+from results.record import Record
+from results.statistics import mean_iou, tally
+from results.store import Store
+
+BATCH = 64
+"""Records read before they are written in one transaction: no lock is held while files are read."""
+
+
+class Problem(NamedTuple):
+    """A file that is not as it should be, and why. It never stops the others."""
+
+    path: Path
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
+
+
+@dataclass
+class Summary:
+    """What collecting did.
+
+    Attributes:
+        added, updated, unchanged, removed: keys.
+        invalid: files that could not be used; also those known from earlier.
+    """
+
+    added: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    invalid: list[Problem] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = {"added": self.added, "updated": self.updated, "unchanged": self.unchanged, "removed": self.removed}
+        words = [f"{len(keys)} {name}" for name, keys in counts.items() if keys or name in ("added", "unchanged")]
+        return ", ".join([*words, f"{len(self.invalid)} invalid"] if self.invalid else words)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What one record becomes: rows of the tables."""
+
+    run: dict[str, Any]
+    children: dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the database holds of a run, as far as deciding whether to read it again needs it."""
+
+    stamps: tuple[str, str]
+    workspace: str
+    problem: str
+
+
+def collect(workspace: Path, store: Store) -> Summary:
+    """Bring the database up to date with `WORKSPACE/stages/*/record.json`.
+
+    A record that is gone, or no longer valid, loses its row if it was collected from this workspace; a file that
+    cannot be read just now (a network file system that stutters) does not.
+
+    Raises:
+        ValueError: the workspace has no stages folder, or the store is read-only.
+    """
+    stages = workspace / "stages"
+    if not stages.is_dir():
+        raise ValueError(f"{workspace} is no workspace: it holds no stages folder")
+    origin, summary, known = str(workspace.resolve()), Summary(), _known(store)
+    folders = sorted(p.parent for p in stages.glob("*/record.json"))
+    for some in _batched(_read_changed(folders, origin, known, summary), BATCH):
+        with store.write() as connection:
+            for row in some:
+                _write_one(connection, row, stages, known, summary)
+    _remove_gone(store, stages, origin, known, summary)
+    return summary
+
+
+def _known(store: Store) -> dict[str, _Known]:
+    r = schema.runs.c
+    with store.read() as connection:
+        rows = connection.execute(select(r.key, r.stamp, r.confusion_stamp, r.workspace, r.problem))
+        return {row.key: _Known((row.stamp, row.confusion_stamp), row.workspace, row.problem) for row in rows}
+
+
+def _read_changed(folders: Iterable[Path], origin: str, known: dict[str, _Known], summary: Summary) -> Iterator[_Row]:
+    """The rows of records that are new or changed; the others, and what is invalid, are noted in the summary."""
+    for folder in folders:
+        before = known.get(folder.name)
+        stamps = _stamp(folder / "record.json"), _stamp(folder / "confusion.npz")
+        if before and before.stamps == stamps and before.workspace == origin:
+            summary.unchanged.append(folder.name)
+            if before.problem:
+                summary.invalid.append(Problem(folder / "confusion.npz", before.problem))
+            continue
+        try:
+            row = _row(folder, origin, stamps)
+        except (OSError, ValueError) as error:
+            summary.invalid.append(Problem(folder / "record.json", _why(error)))
+            continue
+        if row.run["problem"]:
+            summary.invalid.append(Problem(folder / "confusion.npz", row.run["problem"]))
+        yield row
+
+
+def _batched(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
+    batch: list[_Row] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _stamp(path: Path) -> str:
+    """What a file looks like from outside; empty when it is not there."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ""
+    return f"{found.st_mtime_ns}:{found.st_size}"
+
+
+def _why(error: BaseException) -> str:
+    """One line on what is wrong."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg']}" if where else str(first["msg"])
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+# ------------------------------------------------------------------------------------------ record -> rows
+
+
+def _row(folder: Path, origin: str, stamps: tuple[str, str]) -> _Row:
+    """All rows of one stage.
+
+    Raises:
+        OSError: the record cannot be read.
+        ValueError: it is not a valid record of this folder.
+    """
+    text = (folder / "record.json").read_text(encoding="utf-8")
+    record = Record.model_validate_json(text)
+    _check(record, folder.name)
+    counts, problem = _counts(folder / "confusion.npz", record)
+    run = _run(record) | {
+        "workspace": origin,
+        "stamp": stamps[0],
+        "confusion_stamp": stamps[1],
+        "problem": problem,
+        "record": text,
+    }
+    children = {name: [_clean(child) for child in rows] for name, rows in _children(record).items()}
+    return _Row(_clean(run), children | {"tallies": counts})
+
+
+def _clean(row: dict[str, Any]) -> dict[str, Any]:
+    """The row in what every database can hold: NaN is NULL, and texts (a traceback's, say) have no NUL character."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, float) and math.isnan(value):
+            return None
+        return value.replace("\x00", "\ufffd") if isinstance(value, str) else value
+
+    return {name: clean(value) for name, value in row.items()}
+
+
+def _check(record: Record, folder: str) -> None:
+    """What pydantic does not check: that the record is this folder's, and that its numbers are numbers."""
+    if record.key != folder:
+        raise ValueError(f"the record is of key {record.key}, its folder is {folder}")
+    if record.metrics:
+        fractions = {"miou": record.metrics.miou, "pixel_accuracy": record.metrics.pixel_accuracy}
+        fractions |= {f"per_class_iou.{n}": v for n, v in record.metrics.per_class_iou.items() if v is not None}
+        for name, value in fractions.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"metrics.{name} is {value}: not a fraction in [0, 1]")
+    if record.cost and not (math.isfinite(record.cost.macs) and record.cost.macs >= 0):
+        raise ValueError(f"cost.macs is {record.cost.macs}: not a count")
+
+
+def _run(record: Record) -> dict[str, Any]:
+    """The row of `runs`, all but where it came from."""
+    metrics, training, cost, environment = record.metrics, record.training, record.cost, record.environment
+    row: dict[str, Any] = {"key": record.key, "kind": record.kind, "name": record.name}
+    row |= dict.fromkeys(("dataset", "student", "stride", "method", "teacher", "recipe", "weights", "seed"))
+    row |= record.cell.model_dump() if record.cell else {}
+    row |= {"manifest": _manifest(record), "variant": _variant(record)}
+    best = metrics.best if metrics else None
+    row |= {
+        "split": metrics.split if metrics else None,
+        "images": metrics.images if metrics else None,
+        "miou": metrics.miou if metrics else None,
+        "pixel_accuracy": metrics.pixel_accuracy if metrics else None,
+        "best_miou": best.miou if best else None,
+        "best_iteration": best.iteration if best else None,
+        "best_split": best.split if best else None,
+    }
+    latency = cost.latency if cost else None
+    row |= {
+        "input_height": cost.input_size[0] if cost else None,
+        "input_width": cost.input_size[1] if cost else None,
+        "macs": cost.macs if cost else None,
+        "parameters": cost.parameters if cost else None,
+        "peak_memory_bytes": cost.peak_memory_bytes if cost else None,
+        "dilation": cost.dilation if cost else None,
+        "latency_ms": latency.median_ms if latency else None,
+        "latency_p95_ms": latency.p95_ms if latency else None,
+        "latency_device": latency.device if latency else None,
+        "latency_precision": latency.precision if latency else None,
+    }
+    row |= training.model_dump(exclude={"terms", "health"})
+    row |= environment.model_dump(exclude={"versions", "threads"})
+    return row | {"started": record.started, "finished": record.finished, "reproduce": record.reproduce}
+
+
+def _manifest(record: Record) -> str:
+    """Digest of the data that it was trained and scored on."""
+    dataset = record.spec.get("dataset")
+    return str(dataset.get("manifest", "")) if isinstance(dataset, dict) else ""
+
+
+def _variant(record: Record) -> str:
+    """A short digest of what a cell's words leave out: versions and sources of methods, and which teacher it was.
+
+    Runs of equal cells but unlike variants are never averaged: a method may have been mended in between, or the
+    teacher trained from another seed.
+    """
+    method = record.spec.get("method")
+    parts = method.get("parts", ()) if isinstance(method, dict) else ()
+    meant = [{k: v for k, v in part.items() if k != "summary"} for part in parts if isinstance(part, dict)]
+    teacher = record.parents.get("teacher", "")
+    text = json.dumps([meant, teacher], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _children(record: Record) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the tables that hang on `runs`."""
+    per_class = record.metrics.per_class_iou if record.metrics else {}
+    return {
+        "class_iou": [{"position": i, "class": n, "iou": v} for i, (n, v) in enumerate(per_class.items())],
+        "terms": [{"term": name, **log.model_dump()} for name, log in record.training.terms.items()],
+        "attempts": [attempt.model_dump() for attempt in record.attempts],
+    }
+
+
+def _counts(path: Path, record: Record) -> tuple[list[dict[str, Any]], str]:
+    """The row of `tallies` from the per-image confusion matrices, and what is wrong with them, if anything."""
+    if not path.is_file() or record.metrics is None:
+        return [], ""
+    try:
+        names, counts = _read_confusion(path, record)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        return [], _why(error)
+    packed = zlib.compress(np.ascontiguousarray(counts, dtype="<u4").tobytes())
+    row = {"names": json.dumps(names, ensure_ascii=False), "classes": counts.shape[2], "counts": packed}
+    return [row], ""
+
+
+def _read_confusion(path: Path, record: Record) -> tuple[list[str], NDArray[np.int64]]:
+    """Image names and (N, 3, K) tallies; checked against what the record says of them.
+
+    Raises:
+        ValueError: the file is not what the record was written beside.
+    """
+    content = path.read_bytes()
+    promised = record.artefacts.get(path.name)
+    if promised and hashlib.sha256(content).hexdigest() != promised:
+        raise ValueError("its sha256 is not the one in the record")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        confusion, names = arrays["confusion"], [str(name) for name in arrays["names"]]
+    if confusion.ndim != 3 or confusion.shape[1] != confusion.shape[2] or len(confusion) != len(names):
+        raise ValueError(f"arrays of shapes {confusion.shape} and ({len(names)},) instead of (N, K, K) and (N,)")
+    counts = tally(confusion)
+    metrics = record.metrics
+    found = float(mean_iou(counts.sum(0)))
+    if metrics and not math.isclose(found, metrics.miou, abs_tol=1e-6):
+        raise ValueError(f"its matrices give mIoU {found:.6f}, the record says {metrics.miou:.6f}")
+    return names, counts
+
+
+# ------------------------------------------------------------------------------------------------- writing
+
+
+def _write_one(connection: Connection, row: _Row, stages: Path, known: dict[str, _Known], summary: Summary) -> None:
+    """Write one run, or note why the database would not have it; the others of the transaction stand."""
+    key = row.run["key"]
+    try:
+        with connection.begin_nested():
+            _write(connection, row)
+    except (IntegrityError, DataError) as error:
+        summary.invalid.append(Problem(stages / key / "record.json", _why(error.orig or error)))
+        return
+    (summary.updated if key in known else summary.added).append(key)
+
+
+def _write(connection: Connection, row: _Row) -> None:
+    """Insert or replace one run with all that hangs on it."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    key = row.run["key"]
+    statement = insert(schema.runs).values(row.run)
+    values = {name: value for name, value in row.run.items() if name != "key"}
+    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
+    for table in schema.CHILDREN:
+        connection.execute(delete(table).where(table.c.key == key))
+        if rows := row.children[table.name]:
+            connection.execute(table.insert(), [{"key": key, **child} for child in rows])
+
+
+def _remove_gone(store: Store, stages: Path, origin: str, known: dict[str, _Known], summary: Summary) -> None:
+    """Remove rows of this workspace whose record is not there any more, or is not valid any more.
+
+    Only rows that were there at the beginning are looked at: another collector may be adding new ones.
+    """
+    seen = {*summary.added, *summary.updated, *summary.unchanged}
+    candidates = [key for key, row in known.items() if row.workspace == origin and key not in seen]
+    gone = sorted(key for key in candidates if _really_gone(stages / key))
+    if not gone:
+        return
+    with store.write() as connection:
+        for key in gone:
+            for table in (*schema.CHILDREN, schema.runs):
+                connection.execute(delete(table).where(table.c.key == key))
+    summary.removed.extend(gone)
+
+
+def _really_gone(folder: Path) -> bool:
+    """There is no valid record, and that is not because the file cannot be read just now."""
+    try:
+        _check(Record.model_validate_json((folder / "record.json").read_bytes()), folder.name)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        return False
+    return False
