@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from methods.base import Method, MethodParams, Step, Term
 from methods.mgd import generator, random_mask, squared_error
@@ -39,6 +38,16 @@ _WEIGHTS: Mapping[str, tuple[float, float]] = {
 def channel_groups(width: int, wanted: int) -> int:
     """The largest number of equal channel groups that is at most `wanted`: 256, 16 -> 16; 40, 16 -> 10."""
     return max(count for count in range(1, min(width, wanted) + 1) if width % count == 0)
+
+
+def max_pool(x: Tensor, side: int) -> Tensor:
+    """Largest value of every side×side window; rows and columns that fill none are left out. Deterministic."""
+    if side == 1:
+        return x
+    batch, width, height, breadth = x.shape
+    rows, columns = height // side, breadth // side
+    windows = x[..., : rows * side, : columns * side].reshape(batch, width, rows, side, columns, side)
+    return windows.amax(dim=(3, 5))
 
 
 def patches(x: Tensor, side: int, groups: int) -> Tensor:
@@ -80,8 +89,8 @@ def omni_contrast(
         patch = min(patch, height, width)
         pool = max(1, min(pool, height // patch, width // patch))
         groups = channel_groups(student.shape[1], groups)
-        s = patches(F.max_pool2d(precise(student), pool), patch, groups)
-        t = patches(F.max_pool2d(precise(teacher), pool), patch, groups)
+        s = patches(max_pool(precise(student), pool), patch, groups)
+        t = patches(max_pool(precise(teacher), pool), patch, groups)
         similarity = -torch.cdist(s, t, p=1.0) / tau
         group = torch.arange(groups, device=s.device).repeat(patch * patch)
         twin = (group[:, None] == group[None, :]).fill_diagonal_(False)
@@ -140,9 +149,9 @@ class AfDCD(Method):
     permutable = False
 
     class Params(KDFields):
-        """The published recipe and its choices."""
+        """The published recipe and its choices; anything given explicitly wins over the variant."""
 
-        variant: Variant = Field("cityscapes", description="data set whose published weights (and pooling) are used")
+        variant: Variant = Field("cityscapes", description="data set whose recipe is used: sets weights and pool")
         source: Source = Field("deep", description="which map is read: the backbone's deepest, or the classifier's")
         mask: Literal["random", "centre"] = Field("random", description="mask random positions, or the middle third")
         mask_ratio: float = Field(0.75, ge=0, le=1, description="probability that a position is masked")
@@ -150,8 +159,15 @@ class AfDCD(Method):
         tau: float = Field(0.07, gt=0, description="temperature of the contrast")
         groups: int = Field(16, ge=2, description="channel groups, at most")
         patch: int = Field(4, ge=1, description="side of the patches inside which is contrasted")
-        pool: int | None = Field(None, ge=1, description="side of the max pooling before; null: 4 (1 for camvid)")
+        pool: int = Field(4, ge=1, description="side of the max pooling before the contrast")
         align: Grid = Field("teacher", description="grid on which features are compared; the other's are resized to it")
+
+        @model_validator(mode="before")
+        @classmethod
+        def _variant(cls, data: Any) -> Any:
+            if isinstance(data, dict) and data.get("variant") == "camvid":
+                return {"pool": 1, **data}
+            return data
 
     params: Params
 
@@ -164,10 +180,11 @@ class AfDCD(Method):
 
     def setup(self) -> None:
         """Build the 1×1 alignment where channels differ, and the generator."""
-        if not self.active & {"rec", "omni"} or self.teacher is None:
+        if not self.active & {"rec", "omni"}:
             return
+        assert self.teacher is not None
         inputs, width = channels(self.student, self.params.source), channels(self.teacher, self.params.source)
-        self.aligner = adapter(inputs, width, bias=True) if inputs != width else nn.Identity()
+        self.adapter = adapter(inputs, width, bias=True) if inputs != width else None
         self.generator = Enhanced(width) if self.params.projector == "enhanced" else generator(width)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
@@ -186,13 +203,16 @@ class AfDCD(Method):
     def _generate(self, step: Step) -> tuple[Tensor, Tensor]:
         """What is generated from the masked student, and the teacher's map."""
         source = self.params.source
-        student, teacher = align(self.aligner(pick(step.student, source)), pick(step.taught, source), self.params.align)
+        ours = pick(step.student, source)
+        adapted = self.adapter(ours) if self.adapter is not None else ours
+        student, teacher = align(adapted, pick(step.taught, source), self.params.align)
         mask = random_mask(student, self.params.mask_ratio) if self.params.mask == "random" else centre_mask(student)
         generated: Tensor = self.generator(student * mask)
         return generated, teacher
 
     def _omni(self, generated: Tensor, teacher: Tensor) -> Tensor:
         params = self.params
-        pool = params.pool or (1 if params.variant == "camvid" else 4)
-        total = omni_contrast(generated, teacher, tau=params.tau, groups=params.groups, patch=params.patch, pool=pool)
+        total = omni_contrast(
+            generated, teacher, tau=params.tau, groups=params.groups, patch=params.patch, pool=params.pool
+        )
         return total / teacher.shape[0]
