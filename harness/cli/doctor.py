@@ -124,14 +124,15 @@ def _print_findings(console: Console, findings: list[Finding], device: str) -> N
     combinations = list(dict.fromkeys((found.precision, found.channels_last) for found in findings))
     name = device_name(pick_device(device))
     grid = Table(
-        title=f"Relative error against float64 on {name}: the largest of output, input and weight gradient",
+        title=f"Relative error against float64, on {name}: the largest of output, input gradient and weight gradient; "
+        "NCHW is contiguous, NHWC channels_last",
         title_justify="left",
         box=None,
         pad_edge=False,
     )
     grid.add_column("convolution", no_wrap=True)
     for precision, channels_last in combinations:
-        grid.add_column(f"{precision}\n{'ch. last' if channels_last else 'contig.'}", justify="right", no_wrap=True)
+        grid.add_column(f"{precision}\n{'NHWC' if channels_last else 'NCHW'}", justify="right", no_wrap=True)
     for case in dict.fromkeys(found.case for found in findings):
         cells = {(f.precision, f.channels_last): _verdict(f) for f in findings if f.case == case}
         grid.add_row(case.kind, *(cells.get(pair, "") for pair in combinations))
