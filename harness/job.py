@@ -52,10 +52,10 @@ class Job(Frozen):
         """The stage's folder."""
         return Workspace(Path(self.workspace)).stage(self.stage.key)
 
-    def write(self) -> Path:
+    def write(self, durable: bool = True) -> Path:
         """Write the job and its spec into the stage's folder; the job's file."""
-        write_atomic(self.folder.path / "spec.json", self.stage.model_dump_json(indent=1))
-        write_atomic(self.folder.job_file, self.model_dump_json(indent=1))
+        write_atomic(self.folder.path / "spec.json", self.stage.model_dump_json(indent=1), durable)
+        write_atomic(self.folder.job_file, self.model_dump_json(indent=1), durable)
         return self.folder.job_file
 
 

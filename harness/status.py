@@ -31,6 +31,10 @@ FINAL = frozenset({State.DONE, State.FAILED, State.BLOCKED})
 """States that change by no one's doing but a user's."""
 
 
+_OPEN = frozenset({State.WAITING, State.INTERRUPTED, State.LOST, State.FAILED})
+"""What a stage's own files may say while a scheduler knows better: it may have been sent again."""
+
+
 @dataclass(frozen=True)
 class StageStatus:
     """What is known of a stage now.
@@ -124,19 +128,21 @@ def stage_states(
     """The state of every stage, parents before children.
 
     Args:
-        scheduler: what a launcher knows besides; asked only of stages that their files leave open.
+        scheduler: what a launcher knows besides; asked of stages that are neither done nor showing signs of life.
     """
     found: dict[str, StageStatus] = {}
     for stage in stages:
         folder = workspace.stage(stage.key)
         state, reason, attempts = own_state(folder)
         status = StageStatus(stage.key, stage.name, stage.kind, state, reason, attempts)
-        if state in (State.WAITING, State.INTERRUPTED, State.LOST):
-            culprit = next((found[p] for p in stage.parents if found[p].state in (State.FAILED, State.BLOCKED)), None)
-            if culprit:
-                status = _with(status, state=State.BLOCKED, reason=f"{culprit.name} {culprit.state}: {culprit.reason}")
-            elif scheduler:
+        if state in _OPEN:
+            if scheduler:
                 status = scheduler(stage, status)
+            culprit = next((found[p] for p in stage.parents if found[p].state in (State.FAILED, State.BLOCKED)), None)
+            if culprit and status.state is not State.FAILED:
+                # A blocked parent's reason names the stage that failed already.
+                why = culprit.reason if culprit.state is State.BLOCKED else f"{culprit.name} failed: {culprit.reason}"
+                status = _with(status, state=State.BLOCKED, reason=why)
         elif state is State.RUNNING and (attempt := folder.last_attempt()):
             events = last_events(attempt.events)
             status = _with(status, progress=events.get("progress"))

@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import HarnessError
 from harness.job import Job, PluginFile
-from harness.plan import Node, Plan
 from harness.status import Listed, StageStatus
 from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.plan import Node, Plan
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.launch.base import Launcher, Options
-from harness.plugins import load_plugins
 from harness.registry import Registry
 from harness.status import Listed, StageStatus
 from harness.workspace import Workspace
@@ -18,6 +17,8 @@ LAUNCHERS: Registry[Launcher] = Registry("launcher", Launcher, "harness.launch",
 
 def make_options(workspace: Path, db: str, plugins: list[Path], **rest: Any) -> Options:
     """The options of a launch, out of a command's flags."""
+    from harness.plugins import load_plugins
+
     if workspace.exists() and not workspace.is_dir():
         raise HarnessError(f"the workspace {workspace} is a file", "name a folder with --workspace")
     folder = Workspace(workspace)

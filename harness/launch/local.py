@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.launch.base import Launched, Launcher, Options, make_job, ready
-from harness.plan import Plan
 from harness.status import State, own_state
 from harness.training.events import last_events
 from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
 
 POLL_S = 0.2
 GRACE_S = 30.0

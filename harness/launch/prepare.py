@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.data.access import open_dataset
 from harness.errors import HarnessError
 from harness.launch.base import Options
-from harness.models import build_model
-from harness.plan import Plan
 from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
 
 
 def prepare(plan: Plan, keys: Sequence[str], options: Options) -> None:
@@ -21,6 +22,9 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> None:
     """
     if not keys:
         return
+    from harness.data.access import open_dataset
+    from harness.models import build_model
+
     spec = next(iter(plan.nodes.values())).spec
     dataset = open_dataset(spec.dataset, options.data_root)
     problems = dataset.check(full=False)

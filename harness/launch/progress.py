@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.plan import Plan
+if TYPE_CHECKING:
+    from harness.plan import Plan
 
 LINE_EVERY_S = 15.0
 """Seconds between two lines of progress where there is no terminal."""
