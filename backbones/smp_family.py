@@ -127,9 +127,7 @@ def _path(encoder: str, stride: int) -> str:
     return "smp make_dilated rule, carried to stride 4" if stride == 4 else f"smp make_dilated({stride})"
 
 
-def _normalisation(
-    encoder: str, weights: Weights
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _normalisation(encoder: str, weights: Weights) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and std: timm's for `tu-`; SMP's, from its hub, when the weights came from there; else ImageNet's."""
     if encoder.startswith("tu-"):
         config = timm.get_pretrained_cfg(encoder[3:], allow_unregistered=True)

@@ -1,0 +1,98 @@
+"""Peak memory of one inference.
+
+On a GPU it is what PyTorch's allocator held at most: weights, image, maps and the workspaces of its kernels. Elsewhere
+the resident set of a process says little (allocators keep what they freed, threads and libraries add theirs), so the
+live tensors are followed instead, on the meta device in float32: weights, image and maps that exist at the same time,
+without workspaces inside kernels. That number depends on the network and the size alone, not on the machine.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from backbones.base import Network
+from backbones.probe import meta_copy
+from harness.cost.timing import inference, ready
+from harness.spec import Precision
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows the storages of tensors: bytes alive now, and the most that were alive at once.
+
+    Attributes:
+        now: bytes of the storages that are alive.
+        peak: the most there were.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        self._alive: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_iter(result):
+            if isinstance(value, Tensor):
+                self.follow(value)
+        return result
+
+    def follow(self, tensor: Tensor) -> None:
+        """Count a tensor's storage until it is gone; views share one."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._alive:
+            return
+        self._alive[key] = storage.nbytes()
+        weakref.finalize(storage, self._gone, key).atexit = False
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+
+    def _gone(self, key: int) -> None:
+        self.now -= self._alive.pop(key, 0)
+
+
+def peak_memory(
+    network: Network,
+    size: tuple[int, int],
+    device: torch.device,
+    precision: Precision = "fp32",
+    channels_last: bool = False,
+) -> int:
+    """Peak bytes of the inference of one image of `size` (height, width), weights included.
+
+    On CUDA measured in the precision and layout given; elsewhere counted in float32, see the module's text.
+    """
+    if device.type == "cuda":
+        return _allocated(network, size, device, precision, channels_last)
+    twin = meta_copy(network).eval()
+    images = torch.empty(1, 3, *size, device="meta")
+    live = LiveBytes()
+    for tensor in (*twin.parameters(), *twin.buffers(), images):
+        live.follow(tensor)
+    with torch.no_grad(), live:
+        twin(images)
+    return live.peak
+
+
+def _allocated(
+    network: Network, size: tuple[int, int], device: torch.device, precision: Precision, channels_last: bool
+) -> int:
+    """The allocator's peak on a GPU, above what was held before the copy of the network was made."""
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    twin, images = ready(network, size, device, channels_last)
+    torch.cuda.reset_peak_memory_stats(device)
+    with inference(device, precision):
+        twin(images)
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before

@@ -1,0 +1,102 @@
+"""Latency of one image: warm-up, then median and 95th percentile, with device, precision and threads named."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from backbones.base import Network
+from harness.environment import device_name
+from harness.spec import Precision
+from results.record import Latency
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@contextlib.contextmanager
+def inference(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Inference mode, under autocast for a precision other than fp32."""
+    with torch.inference_mode():
+        if precision == "fp32":
+            yield
+        else:
+            with torch.autocast(device.type, DTYPES[precision]):
+                yield
+
+
+def ready(
+    network: Network, size: tuple[int, int], device: torch.device, channels_last: bool
+) -> tuple[Network, torch.Tensor]:
+    """A copy of a network in evaluation mode, and one image, on a device in a memory layout."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    twin = copy.deepcopy(network).eval().to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    images = torch.rand(1, 3, *size, device=device).contiguous(memory_format=layout)
+    return twin, images
+
+
+def measure_latency(
+    network: Network,
+    size: tuple[int, int],
+    device: torch.device,
+    precision: Precision = "fp32",
+    channels_last: bool = False,
+    runs: int = 50,
+    warmup: int = 3,
+    seconds: float = 2.0,
+) -> Latency:
+    """Inference time of one image of `size` (height, width); the network is left as it was.
+
+    Args:
+        runs: most runs that are timed.
+        warmup: most runs before.
+        seconds: budget of the whole measurement; a slow network is run less often, but at least once before and once
+            timed. The record says how many runs there were.
+    """
+    twin, images = ready(network, size, device, channels_last)
+    with inference(device, precision):
+        times = _times(lambda: twin(images), device, runs, warmup, seconds)
+    return Latency(
+        median_ms=1000 * statistics.median(times),
+        p95_ms=1000 * _percentile(times, 0.95),
+        runs=len(times),
+        device=device_name(device),
+        precision=precision,
+        batch=1,
+        threads=torch.get_num_threads() if device.type == "cpu" else 0,
+    )
+
+
+def _times(call: Callable[[], object], device: torch.device, runs: int, warmup: int, seconds: float) -> list[float]:
+    """Seconds of each timed run."""
+    start = time.perf_counter()
+    # Half of the budget at most goes into the warm-up.
+    for done in range(max(1, warmup)):
+        if done and time.perf_counter() - start > seconds / 2:
+            break
+        call()
+    _synchronize(device)
+    times: list[float] = []
+    while not times or (len(times) < runs and time.perf_counter() - start < seconds):
+        before = time.perf_counter()
+        call()
+        _synchronize(device)
+        times.append(time.perf_counter() - before)
+    return times
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _percentile(values: list[float], fraction: float) -> float:
+    """The smallest value that at least `fraction` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -int(-fraction * len(ordered) // 1) - 1))]
