@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
 from methods.pairwise import row_norms, squared_distance, unit_columns
-from methods.parts import Adapter, adapter, check_same_shape, full_precision, p_norm, precise, regrid
+from methods.parts import Adapter, IdentityAdapter, adapter, check_same_shape, full_precision, p_norm, precise, regrid
 
 Norm = Literal["batch", "none"]
 Activation = Literal["relu", "none"]
@@ -53,7 +53,9 @@ class Decoder(Adapter):
 
 
 class KATranslator(Translator):
-    """The auto-encoder of a teacher's last map Φ: L_ae = ‖Φ − D(E(Φ))‖² + α‖E(Φ)‖₁, both as means over elements.
+    """The auto-encoder of a teacher's last map Φ: L_ae = ‖Φ − D(E(Φ))‖² + α‖E(Φ)‖₁.
+
+    Norms run over channels; both terms are means over images and positions.
 
     Args:
         inputs: channels of the teacher's last map.
@@ -62,14 +64,18 @@ class KATranslator(Translator):
         norm: batch norm inside encoder and decoder, or none. With it the paper's learning rate of 0.1 is stable.
         activation: at the end of the encoder. ReLU, since the student's adapter C_f ends in one: what has no negative
             values can only match what has none.
+        standardise: bring every channel of Φ to mean 0 and variance 1 first, and reconstruct that. Teachers' maps
+            differ in scale by orders of magnitude; without it no one learning rate suits them.
     """
 
     terms: ClassVar[Mapping[str, Term]] = {
-        "reconstruction": Term(1.0, summary="mean squared error of the teacher's map and its reconstruction"),
-        "sparsity": Term(1e-7, "alpha", "mean absolute value of the latent map"),
+        "reconstruction": Term(1.0, summary="squared error of the teacher's map and its reconstruction"),
+        "sparsity": Term(1e-7, "alpha", "1-norm of the latent map"),
     }
+    # The paper's, and clipping beside it: the first steps of a narrow batch can be steep at this learning rate.
     recipe: ClassVar[Mapping[str, Any]] = {
-        "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+        "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
+        "clip_grad": 5.0,
     }
 
     def __init__(
@@ -79,26 +85,35 @@ class KATranslator(Translator):
         strides: tuple[int, ...] = (2, 1, 1),
         norm: Norm = "batch",
         activation: Activation = "relu",
+        standardise: bool = True,
     ) -> None:
         super().__init__()
         self.channels = channels
+        self.standard: Adapter = Adapter(nn.BatchNorm2d(inputs, affine=False)) if standardise else IdentityAdapter()
         self.encoder: Adapter = Encoder(inputs, channels, strides, norm, activation)
         self.decoder: Adapter = Decoder(channels, inputs, strides, norm)
 
     def source(self, teacher: Maps) -> Tensor:
-        """Φ, what is encoded: the teacher's last map (B, C_t, h, w)."""
+        """What is encoded, before it is standardised: the teacher's last map (B, C_t, h, w)."""
         return teacher.last
 
     def latent(self, teacher: Maps) -> Tensor:
         """E(Φ): (B, C, h', w')."""
-        result: Tensor = self.encoder(self.source(teacher))
-        return result
+        return self._coded(teacher)[1]
+
+    def _coded(self, teacher: Maps) -> tuple[Tensor, Tensor]:
+        """(Φ, E(Φ))."""
+        target = self.standard(self.source(teacher))
+        return target, self.encoder(target)
 
     def forward(self, teacher: Maps) -> dict[str, Tensor]:
         """{"reconstruction", "sparsity"}, unweighted."""
-        latent, target = self.latent(teacher), precise(self.source(teacher))
-        error = target - precise(self._restored(latent, target))
-        return {"reconstruction": error.square().mean(), "sparsity": precise(latent).abs().mean()}
+        target, latent = self._coded(teacher)
+        error = precise(target) - precise(self._restored(latent, target))
+        return {
+            "reconstruction": error.square().sum(dim=1).mean(),
+            "sparsity": precise(latent).abs().sum(dim=1).mean(),
+        }
 
     def _restored(self, latent: Tensor, target: Tensor) -> Tensor:
         """D(latent), cut to the target's grid: a grid that the strides do not divide comes back a little larger."""
@@ -121,8 +136,8 @@ class KATranslator(Translator):
         Raises:
             ValueError: the latent is not finite, or no channel of it varies.
         """
-        coded, target = self.latent(teacher), precise(self.source(teacher))
-        latent = precise(coded)
+        standard, coded = self._coded(teacher)
+        target, latent = precise(standard), precise(coded)
         if not bool(torch.isfinite(latent).all()):
             raise ValueError("the translator's latent is not finite: its training diverged (lower its learning rate)")
         variance = latent.var(dim=(0, 2, 3), unbiased=False)
@@ -203,6 +218,9 @@ class KnowledgeAdaptation(Method):
         channels: int = Field(128, ge=1, description="[open] channels of the latent")
         norm: Norm = Field("batch", description="[open] norm layers of the translator")
         activation: Activation = Field("relu", description="[open] end of the translator's encoder")
+        standardise: bool = Field(
+            True, description="[open] bring the channels of the teacher's map to mean 0, variance 1 for the translator"
+        )
 
     params: Params
 
@@ -277,12 +295,20 @@ class KnowledgeAdaptation(Method):
             "channels": params.channels,
             "norm": params.norm,
             "activation": params.activation,
+            "standardise": params.standardise,
         }
 
     @classmethod
     def build_translator(cls, key: Mapping[str, Any], teacher: Sizes) -> Translator:
         """The untrained auto-encoder."""
-        return KATranslator(teacher.last, key["channels"], tuple(key["strides"]), key["norm"], key["activation"])
+        return KATranslator(
+            teacher.last,
+            key["channels"],
+            tuple(key["strides"]),
+            key["norm"],
+            key["activation"],
+            key["standardise"],
+        )
 
 
 def adaptation(student: Tensor, latent: Tensor, p: float = 2.0, q: float = 2.0) -> Tensor:
