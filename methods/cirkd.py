@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -104,6 +105,28 @@ def pixel_relations(
     return total / (s.shape[0] * s.shape[1] * student.shape[0])
 
 
+# --- randomness ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds of an iteration's random choices, so that none depends on which terms are active."""
+
+    anchors: int
+    pixels: int
+    pixel_keys: int
+    region_keys: int
+
+    @classmethod
+    def draw(cls) -> Seeds:
+        """New ones, from torch's own CPU generator, which trainers seed and resume."""
+        return cls(*torch.randint(1 << 62, (4,)).tolist())
+
+
+def _random(seed: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device=device).manual_seed(seed)
+
+
 # --- memories --------------------------------------------------------------------------------------------------------
 
 
@@ -114,6 +137,7 @@ class Memory(nn.Module):
         classes: K.
         size: N, vectors kept for each class. At first they are random directions, as in the reference.
         width: C, their length.
+        seed: of those directions.
     """
 
     vectors: Tensor
@@ -121,9 +145,10 @@ class Memory(nn.Module):
     next: Tensor
     """(K,): where each class's next vector goes."""
 
-    def __init__(self, classes: int, size: int, width: int) -> None:
+    def __init__(self, classes: int, size: int, width: int, seed: int = 0) -> None:
         super().__init__()
-        self.register_buffer("vectors", unit(torch.randn(classes, size, width), dim=-1))
+        start = torch.randn(classes, size, width, generator=_random(seed, torch.device("cpu")))
+        self.register_buffer("vectors", unit(start, dim=-1))
         self.register_buffer("next", torch.zeros(classes, dtype=torch.long))
 
     @torch.no_grad()
@@ -138,26 +163,28 @@ class Memory(nn.Module):
         self.vectors[classes, (self.next[classes] + rank) % size] = vectors[kept].to(self.vectors.dtype)
         self.next.copy_((self.next + totals) % size)
 
-    def sample(self, total: int) -> Tensor:
+    def sample(self, total: int, seed: int) -> Tensor:
         """The same ⌊total/K⌋ + 1 random places of every class, but at most N: (1, keys, C)."""
         classes, size, _ = self.vectors.shape
-        places = torch.randperm(size, device=self.vectors.device)[: total // classes + 1]
+        device = self.vectors.device
+        places = torch.randperm(size, device=device, generator=_random(seed, device))[: total // classes + 1]
         return self.vectors[:, places].flatten(0, 1).unsqueeze(0)
 
 
 @torch.no_grad()
-def class_pixels(teacher: Tensor, member: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def class_pixels(teacher: Tensor, member: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Up to `count` random pixels of every class in every image.
 
     Args:
         teacher: unit vectors (B, m, C).
         member: (B, m, K), true where a position has the class.
         count: how many.
+        seed: of the choice.
 
     Returns:
         Vectors (B, K, c, C) with c = min(count, m), and which of them are real (B, K, c).
     """
-    draw = torch.rand(member.shape[:2], device=member.device)
+    draw = torch.rand(member.shape[:2], device=member.device, generator=_random(seed, member.device))
     draw = draw.unsqueeze(-1).masked_fill(~member, -1.0).mT
     drawn, places = draw.topk(min(count, member.shape[1]), dim=-1)
     images = torch.arange(teacher.shape[0], device=teacher.device)[:, None, None]
@@ -259,62 +286,64 @@ class CIRKD(Method):
             nn.ReLU(),
             nn.Conv2d(width, width, 1, bias=False),
         )
-        classes = self.student.classes
+        classes, seeds = self.student.classes, Seeds.draw()
         if "pixel" in self.active:
-            self.pixels = Memory(classes, self.params.pixel_memory, width)
+            self.pixels = Memory(classes, self.params.pixel_memory, width, seeds.pixel_keys)
         if "region" in self.active:
-            self.regions = Memory(classes, self.params.region_memory, width)
+            self.regions = Memory(classes, self.params.region_memory, width, seeds.region_keys)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """{"batch", "pixel", "region", "kd"}, those active. In training mode the memories take in the teacher."""
         terms: dict[str, Tensor] = {}
-        ours, theirs = pick(step.student, self.params.source), pick(step.taught, self.params.source)
-        if "batch" in self.active:
-            terms["batch"] = self._batch(ours, theirs)
-        if self.active & {"pixel", "region"}:
-            terms |= self._memories(self.projection(ours), theirs, step.labels)
+        source = self.params.source
+        if self.active & {"batch", "pixel", "region"}:
+            ours, theirs, seeds = pick(step.student, source), pick(step.taught, source), Seeds.draw()
+            if "batch" in self.active:
+                terms["batch"] = self._batch(ours, theirs, seeds)
+            if self.active & {"pixel", "region"}:
+                terms |= self._memories(self.projection(ours), theirs, step.labels, seeds)
         if "kd" in self.active:
             terms["kd"] = kd_term(step, self.params)
         return terms
 
-    def _anchors(self, positions: int, device: torch.device) -> Tensor | None:
-        """Random positions, if fewer than all are asked for."""
-        wanted = self.params.anchors
+    def _anchors(self, x: Tensor, seed: int) -> Tensor | None:
+        """Random positions of (B, m, C), if fewer than all are asked for."""
+        wanted, positions = self.params.anchors, x.shape[1]
         if wanted is None or wanted >= positions:
             return None
-        return torch.randperm(positions, device=device)[:wanted]
+        return torch.randperm(positions, device=x.device, generator=_random(seed, x.device))[:wanted]
 
-    def _batch(self, ours: Tensor, theirs: Tensor) -> Tensor:
+    def _batch(self, ours: Tensor, theirs: Tensor, seeds: Seeds) -> Tensor:
         student, teacher = align(ours, theirs, self.params.align)
         with full_precision(student):
             s, t = unit_positions(student, self.params.pool), unit_positions(teacher, self.params.pool)
-            return pixel_relations(s, t, self.params.tau, self._anchors(s.shape[1], s.device))
+            return pixel_relations(s, t, self.params.tau, self._anchors(s, seeds.anchors))
 
-    def _memories(self, projected: Tensor, theirs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _memories(self, projected: Tensor, theirs: Tensor, labels: Tensor, seeds: Seeds) -> dict[str, Tensor]:
         """The memory terms; a batch without any label gives zeros."""
         projected, teacher = align(projected, theirs, self.params.align)
         label = resize_labels(labels, teacher).flatten(1)
-        classes = self.student.classes
+        classes, params = self.student.classes, self.params
         valid = (label != IGNORE) & (label >= 0) & (label < classes)
         with full_precision(projected):
             s, t = unit_positions(projected), unit_positions(teacher)
             if self.training:
                 member = F.one_hot(label.masked_fill(~valid, classes), classes + 1)[..., :classes].bool()
-                self._remember(t, member)
-            anchors = self._anchors(s.shape[1], s.device)
+                self._remember(t, member, seeds)
+            anchors = self._anchors(s, seeds.anchors)
             if anchors is not None:
                 s, t, valid = s[:, anchors], t[:, anchors], valid[:, anchors]
             s, t = s[valid], t[valid]
             terms: dict[str, Tensor] = {}
             if "pixel" in self.active:
-                terms["pixel"] = self._relation(s, t, self.pixels.sample(self.params.pixel_keys))
+                terms["pixel"] = self._relation(s, t, self.pixels.sample(params.pixel_keys, seeds.pixel_keys))
             if "region" in self.active:
-                terms["region"] = self._relation(s, t, self.regions.sample(self.params.region_keys))
+                terms["region"] = self._relation(s, t, self.regions.sample(params.region_keys, seeds.region_keys))
         return terms
 
-    def _remember(self, teacher: Tensor, member: Tensor) -> None:
+    def _remember(self, teacher: Tensor, member: Tensor, seeds: Seeds) -> None:
         if "pixel" in self.active:
-            push_real(self.pixels, class_pixels(teacher, member, self.params.pixels_per_image))
+            push_real(self.pixels, class_pixels(teacher, member, self.params.pixels_per_image, seeds.pixels))
         if "region" in self.active:
             push_real(self.regions, class_means(teacher, member))
 

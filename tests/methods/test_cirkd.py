@@ -14,7 +14,7 @@ from torch import distributed as dist
 from harness.expression import resolve
 from harness.terms import compute_terms
 from methods.base import IGNORE
-from methods.cirkd import CIRKD, Memory, class_means, class_pixels, pixel_relations, relation_kl, unit_positions
+from methods.cirkd import CIRKD, Memory, Seeds, class_means, class_pixels, pixel_relations, relation_kl, unit_positions
 from methods.parts import identity_adapters, regrid
 from tests.methods import oracles_b as oracle
 from tests.methods.world_b import (
@@ -69,10 +69,12 @@ def test_memory_terms_agree_with_the_formula() -> None:
     given = world(1, same=True)
     method = make(given).eval()
     identity_adapters(method)
-    keys = {}
     torch.manual_seed(1)
-    keys["pixel"] = method.pixels.sample(SMALL["pixel_keys"])[0]
-    keys["region"] = method.regions.sample(SMALL["region_keys"])[0]
+    seeds = Seeds.draw()
+    keys = {
+        "pixel": method.pixels.sample(SMALL["pixel_keys"], seeds.pixel_keys)[0],
+        "region": method.regions.sample(SMALL["region_keys"], seeds.region_keys)[0],
+    }
     found = values(method, given)
     student, teacher = array(given.step.student.last), array(given.step.taught.last)
     labelled = oracle.nearest(given.step.labels.numpy(), 4, 6) != IGNORE
@@ -178,12 +180,12 @@ def test_pushing_nothing_changes_nothing() -> None:
 def test_memory_starts_with_unit_vectors_and_samples_every_class_alike() -> None:
     memory = Memory(3, 50, 4)
     torch.testing.assert_close(memory.vectors.norm(dim=-1), torch.ones(3, 50))
-    keys = memory.sample(30)
+    keys = memory.sample(30, 1)
     assert keys.shape == (1, 33, 4)
     places = [(memory.vectors[k] == keys[0, 11 * k : 11 * k + 11, None]).all(-1).nonzero()[:, 1] for k in range(3)]
     assert torch.equal(places[0], places[1]) and torch.equal(places[0], places[2])
     assert len(set(places[0].tolist())) == 11
-    assert memory.sample(10_000).shape == (1, 150, 4)
+    assert memory.sample(10_000, 1).shape == (1, 150, 4)
 
 
 def test_remembered_pixels_are_of_their_class() -> None:
@@ -192,13 +194,13 @@ def test_remembered_pixels_are_of_their_class() -> None:
     labels[0] = -1
     member = torch.stack([labels == k for k in range(3)], dim=-1)
     teacher = torch.stack((labels.float(), torch.arange(240.0).reshape(4, 60)), dim=-1)
-    vectors, real = class_pixels(teacher, member, 5)
+    vectors, real = class_pixels(teacher, member, 5, 1)
     assert vectors.shape == (4, 3, 5, 2) and not real[0].any() and real[1:].all()
     for k in range(3):
         assert (vectors[1:, k, :, 0] == k).all()
         assert all(len(set(image[:, 1].tolist())) == 5 for image in vectors[1:, k])
     few = member & (torch.arange(60) < 2)[None, :, None]
-    _, real = class_pixels(teacher, few, 5)
+    _, real = class_pixels(teacher, few, 5, 1)
     assert torch.equal(real.sum(-1), few.sum(1))
 
 
@@ -265,7 +267,7 @@ def _push_in_process(rank: int, folder: str) -> None:
     label = torch.arange(24).reshape(1, 24) % CLASSES
     member = nn.functional.one_hot(label, CLASSES).bool()
     torch.manual_seed(rank)
-    method._remember(unit_positions(torch.randn(1, 8, 4, 6, dtype=torch.float64) + rank), member)
+    method._remember(unit_positions(torch.randn(1, 8, 4, 6, dtype=torch.float64) + rank), member, Seeds.draw())
     torch.save(method.state_dict(), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -295,6 +297,17 @@ def test_nothing_is_built_for_what_is_off() -> None:
     only_region = build(CIRKD, given, "region", **SMALL)
     assert not [name for name in only_region.state_dict() if name.startswith("pixels")]
     assert set(values(only_region, given)) == {"region"}
+
+
+def test_terms_do_not_depend_on_each_other() -> None:
+    """What a term draws at random is the same whatever other terms are active: an ablation changes nothing else."""
+    given = world(8)
+    together = build(CIRKD, given, anchors=9, **SMALL)
+    expected = [values(together, given, seed) for seed in (1, 2)]
+    for name in ("batch", "pixel", "region"):
+        alone = build(CIRKD, given, name, anchors=9, **SMALL)
+        found = [values(alone, given, seed)[name] for seed in (1, 2)]
+        assert torch.equal(found[0], expected[0][name]) and torch.equal(found[1], expected[1][name]), name
 
 
 def test_no_label_at_all_gives_zero_and_remembers_nothing() -> None:
