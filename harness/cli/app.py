@@ -10,9 +10,18 @@ import click
 import typer
 
 from harness import __version__
+from harness.cli.check_method import check_method
+from harness.cli.collect import collect
+from harness.cli.data import data_check
+from harness.cli.datasets import datasets
+from harness.cli.doctor import doctor
+from harness.cli.leaderboard import leaderboard
+from harness.cli.methods import methods
+from harness.cli.new_method import new_method
 from harness.cli.recipes import recipes
 from harness.cli.status import status
 from harness.cli.sweep import sweep
+from harness.cli.terms import terms
 from harness.errors import HarnessError
 
 app = typer.Typer(
@@ -39,8 +48,19 @@ def _global(
         os.environ["HARNESS_DEBUG"] = "1"
 
 
-for _command in (sweep, status, recipes):
-    app.command()(_command)
+_PANELS = {
+    "Run": (sweep, status),
+    "Look": (leaderboard, collect),
+    "Know": (methods, datasets, recipes, doctor),
+    "Add": (new_method, check_method, terms),
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+
+_data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
+_data.command("check")(data_check)
+app.add_typer(_data, name="data", rich_help_panel="Know")
 
 
 def run(arguments: list[str]) -> int:

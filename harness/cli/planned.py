@@ -79,7 +79,7 @@ def training_macs(plan: Plan, node: Node) -> float:
 
 
 def _forward_macs(word: str, crop: tuple[int, int]) -> float:
-    from harness.models import forward_macs
+    from harness.cost.forward import forward_macs
 
     return forward_macs(word, crop)
 
