@@ -27,6 +27,8 @@ WORDS = ("method", "dataset", "student", "teacher", "recipe", "weights", "verdic
 FOLDING = ("method", "dataset", "student", "teacher", "recipe", "weights")
 """Columns that may take two lines in a narrow terminal."""
 NARROW = 130
+"""Terminals of fewer columns are shown less of the cost."""
+LEAST = 100
 
 UNITS = {
     **{name: (f"{name}_percent", 100.0) for name in ("miou", "miou_low", "miou_high", "pixel_accuracy", "best_miou")},
@@ -164,7 +166,7 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
     """The leaderboard for a terminal.
 
     Args:
-        width: in characters; the terminal's own, or 160 where there is none. Narrow ones get fewer columns.
+        width: in characters; the terminal's own, or 160 where there is none, but at least 100.
         colour: by default only when standard output is a terminal.
     """
     from rich.box import SIMPLE_HEAD
@@ -172,7 +174,7 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
     from rich.table import Table
     from rich.text import Text
 
-    width = width or shutil.get_terminal_size((160, 24)).columns
+    width = max(LEAST, width or shutil.get_terminal_size((160, 24)).columns)
     colour = sys.stdout.isatty() if colour is None else colour
     shown = people(board)
     if width < NARROW:
@@ -180,7 +182,15 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name in shown.columns:
         folds = name in FOLDING
-        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=not folds, overflow="fold")
+        heading = Text(name.replace(" [", "\n["))
+        least = min(14, max([len(name), *(len(str(cell)) for cell in shown[name])]))
+        table.add_column(
+            heading,
+            justify="left" if name in WORDS else "right",
+            no_wrap=not folds,
+            overflow="fold",
+            min_width=least if folds else None,
+        )
     styles = {"better": "green", "worse": "red"}
     for cells, said in zip(shown.itertuples(index=False), board["verdict"], strict=True):
         row = [Text(str(cell)) for cell in cells]
@@ -217,7 +227,11 @@ def as_csv(board: pd.DataFrame) -> str:
 
 def as_json(board: pd.DataFrame) -> str:
     """A list of objects, one a row, with the columns of the CSV; null where a number is unknown."""
-    rows = machine(board).astype(object)
+    return _objects(machine(board))
+
+
+def _objects(frame: pd.DataFrame) -> str:
+    rows = frame.astype(object)
     rows = rows.where(rows.notna(), None)
     return json.dumps(rows.to_dict("records"), indent=1, ensure_ascii=False, default=_plain)
 
@@ -246,3 +260,49 @@ def render(board: pd.DataFrame, form: str = "table") -> str:
     if form == "table" and not len(board):
         return "no row fits"
     return FORMATS[form](board)
+
+
+NOT_OURS = "Reported by authors or users, not measured by us: other recipes, mostly one run, the best checkpoint."
+
+
+def render_reported(rows: pd.DataFrame, form: str = "table") -> str:
+    """Published rows (`results.reported.reported`) in one of the `FORMATS`.
+
+    Raises:
+        ValueError: there is no such format.
+    """
+    from results.reported import people as people_reported
+
+    if form not in FORMATS:
+        raise ValueError(f"there is no format '{form}': {', '.join(FORMATS)}")
+    if form in ("csv", "json"):
+        out = rows.assign(**{name: 100 * rows[name] for name in ("miou", "teacher_miou", "delta")})
+        named = {"miou": "miou_percent", "teacher_miou": "teacher_miou_percent", "delta": "delta_points"}
+        out = out.round(4).rename(columns=named)
+        return str(out.to_csv(index=False, lineterminator="\n")).rstrip("\n") if form == "csv" else _objects(out)
+    shown = people_reported(rows)
+    if form == "md":
+        lines = [f"*{NOT_OURS}*", "", _line(shown.columns), _line("---" for _ in shown.columns)]
+        return "\n".join([*lines, *(_line(row) for row in shown.itertuples(index=False))])
+    return _reported_text(shown)
+
+
+def _reported_text(shown: pd.DataFrame) -> str:
+    """A table of the numbers for each source and protocol, which are said once above it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = io.StringIO()
+    console = Console(file=out, width=max(LEAST, shutil.get_terminal_size((160, 24)).columns), highlight=False)
+    console.print(Text(NOT_OURS))
+    for source, part in shown.groupby("source and protocol", sort=False):
+        console.print(Text(f"\n{source}"))
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name in part.columns.drop("source and protocol"):
+            table.add_column(Text(name), justify="right" if "mIoU" in name or "Δ" in name else "left")
+        for row in part.drop(columns="source and protocol").itertuples(index=False):
+            table.add_row(*(Text(cell) for cell in row))
+        console.print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

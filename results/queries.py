@@ -109,6 +109,35 @@ def cells(store: Store) -> dict[str, list[Any]]:
     return found
 
 
+def match_filters(known: Mapping[str, Sequence[Any]], asked: Mapping[str, Iterable[str]]) -> dict[str, list[Any]]:
+    """Filters from what people type: a value, or a part of it that is theirs alone.
+
+    `mobilenetv2_100` means every student of that encoder, `quick` every recipe of that name whatever its digest.
+
+    Args:
+        known: as `cells` gives it.
+        asked: column -> words.
+
+    Raises:
+        ValueError: a word fits no value; the sentence names what comes near.
+    """
+    filters: dict[str, list[Any]] = {}
+    for name, words in asked.items():
+        values = [str(value) for value in known.get(name, ())]
+        for word in words:
+            # As it is; in front of a digest, parameters or a head; anywhere. Not so methods: `ka` is no `ka-adapt`.
+            exact = [v for v in values if v == word.removeprefix("@") or v == word]
+            named = [v for v in values if re.match(re.escape(word) + r"[-\[/@]", v)] if name != "method" else []
+            inside = [v for v in values if word in v] if name in ("student", "teacher") else []
+            fit = exact or named or inside
+            if not fit:
+                near = difflib.get_close_matches(word, values, n=3, cutoff=0.4) or values[:8]
+                hint = f": there are {', '.join(near)}" if near else ""
+                raise ValueError(f"no run has the {name} '{word}'{hint}")
+            filters.setdefault(name, []).extend(fit)
+    return filters
+
+
 def per_class(store: Store, keys: Sequence[str]) -> pd.DataFrame:
     """IoU of each class, one row a class in the data set's order: class, mean over the runs, and each run's."""
     table = schema.class_iou
@@ -392,9 +421,8 @@ def _not_one(frame: pd.DataFrame, found: pd.DataFrame, words: Sequence[str]) -> 
     """Why the words mean no single run."""
     said = " ".join(words)
     if len(found) > 1:
-        some = "; ".join(
-            f"{row.key[:8]} {row.name_}" for row in found.head(5).rename(columns={"name": "name_"}).itertuples()
-        )
+        named = zip(found["key"].astype(str), found["name"].astype(str), strict=True)
+        some = "; ".join([f"{key[:8]} {name}" for key, name in named][:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         return f"'{said}' means {len(found)} runs: {some}{more}"
     known = {str(value) for name in ("key", "method", "student", "dataset", "name") for value in frame[name].dropna()}

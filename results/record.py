@@ -1,4 +1,4 @@
-"""The record: the JSON file in which a finished stage says all that is known of it. It is the truth; databases index it.
+"""The record: the JSON file in which a finished stage says all that is known of it. Databases only index it.
 
 Numbers carry their units in their names: `_s` seconds, `_ms` milliseconds, `_bytes`, MACs are multiply-adds
 (one MAC is two FLOPs). mIoU and accuracies are fractions in [0, 1]; only tables and pages show per cent.

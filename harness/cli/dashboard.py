@@ -1,0 +1,85 @@
+"""`harness dashboard`: the board in a browser."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import DEFAULT_WORKSPACE, Database, Workspace, database
+from harness.errors import HarnessError
+
+
+def dashboard(
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    db: Database = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8501,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 shows the board to your network, unprotected.")
+    ] = "127.0.0.1",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+) -> None:
+    """Open the leaderboard in a browser. It only reads, and may run while a sweep does.
+
+    Examples:
+
+        harness dashboard
+
+        harness dashboard --db postgresql://board@db.example.org/harness --port 8600 --no-browser
+    """
+    if not _free(host, port):
+        raise HarnessError(f"port {port} of {host} is taken", f"try --port {port + 1 if port < 65535 else 8501}")
+    place = {"HARNESS_WORKSPACE": str(workspace.absolute()), "HARNESS_DB": _absolute(database(workspace, db))}
+    typer.echo(
+    shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
+    typer.echo(f"The board: http://{shown}:{port}  (Ctrl-C ends it)")
+    )
+    process = subprocess.Popen(command(host, port, no_browser), env=os.environ | place)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        code = process.wait()
+        raise typer.Exit(0) from None
+    finally:
+        if process.poll() is None:
+            process.terminate()
+    if code:
+        raise HarnessError(f"streamlit ended with exit code {code}", "its own message stands above")
+
+
+def command(host: str, port: int, no_browser: bool) -> list[str]:
+    """What is run: Streamlit, by this very Python."""
+    app = Path(__file__).resolve().parents[2] / "dashboards" / "app.py"
+    flags = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": str(no_browser).lower(),
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+    }
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "streamlit", "run", str(app), *words]
+
+
+def _absolute(target: str) -> str:
+    """The database, named so that it means the same from any folder."""
+    return target if "://" in target else str(Path(target).absolute())
+
+
+def _free(host: str, port: int) -> bool:
+    """Nobody listens there yet."""
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
