@@ -1,0 +1,84 @@
+"""The floors of the house: which package may import which, and what must not be imported before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "fvcore", "pandas", "streamlit", "scipy"}
+CLI = sorted((ROOT / "harness" / "cli").glob("*.py"))
+LIGHT = set(sys.stdlib_module_names) | {"typer", "click"}
+"""What a file of the command line may import at its top, besides `harness.cli`, `harness.errors` and the version."""
+
+
+def test_imports_run_downwards_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All contracts of pyproject.toml hold."""
+    from importlinter.cli import lint_imports
+
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["doctor", "--help"]], ids=" ".join)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    done = _python("-X", "importtime", "-m", "harness", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Usage" in done.stdout
+    names = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "typer" in names  # the listing was understood
+    assert not names & HEAVY
+
+
+def test_results_open_without_torch() -> None:
+    """Every module of `results`, really imported."""
+    modules = sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "results").rglob("*.py")
+        if path.name != "__init__.py"
+    )
+    assert modules
+    forbidden = (HEAVY - {"pandas", "scipy"}) | {"harness", "methods", "backbones"}
+    code = (
+        f"import importlib, sys\n[importlib.import_module(m) for m in {modules!r}]\n"
+        f"print(sorted(set({sorted(forbidden)!r}) & set(sys.modules)))"
+    )
+    done = _python("-c", code)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "[]"
+
+
+def _imports(body: list[ast.stmt]) -> Iterator[str]:
+    """Names of the modules that a file imports when it is imported; type checking and functions excepted."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "absolute imports only"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+            yield from _imports(node.body + node.orelse)
+        elif isinstance(node, ast.Try | ast.With):
+            yield from _imports(node.body)
+
+
+@pytest.mark.parametrize("file", CLI, ids=lambda file: file.name)
+def test_commands_import_what_they_need_when_they_need_it(file: Path) -> None:
+    light = ("harness.cli.", "harness.errors.", "harness.__version__")
+    heavy = [
+        name
+        for name in _imports(ast.parse(file.read_text()).body)
+        if name.partition(".")[0] not in LIGHT and not name.startswith(light)
+    ]
+    assert not heavy, f"{file.name} imports {', '.join(heavy)} at its top"
