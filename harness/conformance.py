@@ -10,11 +10,13 @@ import io
 import itertools
 import json
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args, get_origin
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ from harness.errors import HarnessError
 from harness.expression import canonical, combine, resolve, validated
 from harness.registries import METHODS
 from harness.spec import MethodPart, MethodSpec
+from harness.training.randomness import reseed
 from methods.base import IGNORE, Maps, Method, Sizes, Step, Translator
 
 CLASSES = 5
@@ -79,7 +82,7 @@ def run_property(item: Property, subject: Subject) -> Result:
     excused = EXCLUSIONS.get((subject.cls.name, item.name))
     if excused:
         return Result(item.name, "skip", excused)
-    state = torch.random.get_rng_state()
+    state, pythons, numpys = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
     try:
         item.check(subject)
     except NotApplicable as reason:
@@ -90,6 +93,8 @@ def run_property(item: Property, subject: Subject) -> Result:
         return Result(item.name, "fail", f"{type(error).__name__}: {error}")
     finally:
         torch.random.set_rng_state(state)
+        random.setstate(pythons)
+        np.random.set_state(numpys)
     return Result(item.name, "pass")
 
 
@@ -272,8 +277,8 @@ class Subject:
 
 
 def values_of(built: Combined, step: Step, seed: int = 3) -> dict[str, Tensor]:
-    """The terms by their own names, computed under a seed of torch's global generator."""
-    torch.manual_seed(seed)
+    """The terms by their own names, computed under a seed, as the trainer does it."""
+    reseed(seed, "method")
     return {name.split(".", 1)[1]: value for name, (value, _) in built(step).items()}
 
 
@@ -588,7 +593,7 @@ def _train_once(built: Combined, step: Step) -> dict[str, float]:
     seen = {f"term '{name}'": float(value.detach()) for name, value in values.items()}
     for method, adversary in built.adversaries():
         adversary.zero_grad()
-        torch.manual_seed(4)
+        reseed(4, "adversary")
         loss = built.adversary_loss(adversary, step)
         _backward(loss)
         _descend(adversary.parameters())

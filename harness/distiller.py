@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -199,9 +200,11 @@ class Combined(nn.Module):
     def blame(self, values: Mapping[str, Tensor | float]) -> str:
         """A sentence that names the first term that is not finite, and where its method comes from; "" if all are."""
         for name, value in values.items():
-            if name in self.weights and not bool(torch.isfinite(torch.as_tensor(value)).all()):
+            if name in self.weights and not math.isfinite(
+                number := float(value.detach() if isinstance(value, Tensor) else value)
+            ):
                 method, term = name.split(".", 1)
-                return f"term '{term}' of method {_called(type(self.method(method)))} is {float(value)}"
+                return f"term '{term}' of method {_called(type(self.method(method)))} is {number}"
         return ""
 
     def _apply(self, fn: Any, recurse: bool = True) -> Combined:

@@ -15,6 +15,8 @@ METHOD = '''"""{name}: the student's class probabilities move towards the teache
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
@@ -28,7 +30,7 @@ class {cls}(Method):
     name = "{name}"
     summary = "squared distance of class probabilities at every pixel"
     paper = "Authors: Title; venue, year"
-    terms = {{"distance": Term(1.0, symbol="alpha", summary="squared distance of class probabilities")}}
+    terms: ClassVar[dict[str, Term]] = {{"distance": Term(1.0, symbol="alpha", summary="squared distance")}}
     reads = frozenset({{"logits"}})  # of: logits, last, features, images, labels
 
     class Params(base.Params):

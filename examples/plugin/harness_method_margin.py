@@ -1,0 +1,44 @@
+"""Margin distillation: the student learns by how much the teacher prefers its best class over the second best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods import base
+from methods.base import IGNORE, Method, Step, Term, resize, resize_labels
+
+
+class Margin(Method):
+    """L = mean over labelled pixels of |m_T − m_S|,  m = score of the teacher's best class − of its second best."""
+
+    name = "margin"
+    summary = "difference of the margins between the teacher's two best classes"
+    terms: ClassVar[Mapping[str, Term]] = {
+        "margin": Term(1.0, symbol="mu", summary="difference of margins at every labelled pixel"),
+    }
+    reads = frozenset({"logits", "labels"})
+
+    class Params(base.Params):
+        """Choices of the method."""
+
+        beta: float = Field(1.0, gt=0, description="differences below this count squared (smooth L1)")
+
+    params: Params
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """{"margin": scalar}, if active."""
+        if "margin" not in self.active:
+            return {}
+        teacher = step.taught.logits.float() if step.taught.logits.dtype.itemsize < 4 else step.taught.logits
+        student = resize(step.student.logits, teacher).to(teacher.dtype)
+        best = teacher.topk(2, dim=1).indices
+        ours, theirs = (x.gather(1, best) for x in (student, teacher))
+        valid = resize_labels(step.labels, teacher) != IGNORE
+        gaps = [pair[:, 0] - pair[:, 1] for pair in (ours, theirs)]
+        loss = F.smooth_l1_loss(*gaps, reduction="none", beta=self.params.beta) * valid
+        return {"margin": loss.sum() / valid.sum().clamp(min=1)}
