@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -230,8 +231,13 @@ def execute(
     weights_dir: Path | None,
     dry_run: bool = False,
     as_json: bool = False,
+    show: Callable[[Plan, Options, bool], None] | None = None,
 ) -> None:
-    """Plan a sweep, launch what is missing, collect, and print the leaderboard; raises typer.Exit with the code."""
+    """Plan a sweep, launch what is missing, collect, and print the leaderboard; raises typer.Exit with the code.
+
+    Args:
+        show: called when all is finished, in place of what collects and prints the leaderboard.
+    """
     from harness.launch.choose import LAUNCHERS
     from harness.plan import make_plan
     from harness.status import save_sweep
@@ -253,16 +259,23 @@ def execute(
     prepare(plan, missing, options)
     save_sweep(options.workspace, plan, shlex.join(["harness", *sys.argv[1:]]))
     launched = launcher.launch(plan, missing, options) if missing else None
-    _finish(plan, missing, launched, options, as_json)
+    if show is None:
+        from harness.cli.board import collect_and_print as show
+    _finish(plan, missing, launched, options, as_json, show)
 
 
-def _finish(plan: Plan, missing: list[str], launched: Launched | None, options: Options, as_json: bool) -> None:
-    from harness.cli.board import collect_and_print
-
+def _finish(
+    plan: Plan,
+    missing: list[str],
+    launched: Launched | None,
+    options: Options,
+    as_json: bool,
+    show: Callable[[Plan, Options, bool], None],
+) -> None:
     if launched and not launched.finished:
         typer.echo(json.dumps({"sweep": plan.id, "message": launched.message}) if as_json else launched.message)
         return
-    collect_and_print(plan, options, as_json)
+    show(plan, options, as_json)
     failed = dict(launched.failed) if launched else {}
     blocked = dict(launched.blocked) if launched else {}
     if not as_json:
