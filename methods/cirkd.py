@@ -71,8 +71,8 @@ def _relation_kl(student: Tensor, teacher: Tensor, student_keys: Tensor, teacher
 
 def _log_similarities(rows: Tensor, keys: Tensor, tau: float) -> Tensor:
     """(n, C), (G, m, C) -> (n, G, m)."""
-    similar = (rows @ keys.flatten(0, 1).mT).reshape(rows.shape[0], keys.shape[0], keys.shape[1])
-    return F.log_softmax(similar / tau, dim=-1)
+    similar = (rows / tau) @ keys.flatten(0, 1).mT
+    return F.log_softmax(similar.reshape(rows.shape[0], keys.shape[0], keys.shape[1]), dim=-1)
 
 
 def unit_positions(x: Tensor, pool: int = 1) -> Tensor:
