@@ -11,11 +11,14 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from results.statistics import LEVEL
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 ALPHA = 1 - LEVEL
 HOLDS = "better", "worse"
@@ -26,9 +29,8 @@ WORDS = ("method", "dataset", "student", "teacher", "recipe", "weights", "verdic
 """Columns of words, set to the left; numbers stand on the right."""
 FOLDING = ("method", "dataset", "student", "teacher", "recipe", "weights")
 """Columns that may take two lines in a narrow terminal."""
-NARROW = 130
-"""Terminals of fewer columns are shown less of the cost."""
-LEAST = 100
+OPTIONAL = ("step [× none]", "latency [ms]", "parameters [M]", "numerics")
+"""Columns left out of terminals that are too narrow, in this order."""
 
 UNITS = {
     **{name: (f"{name}_percent", 100.0) for name in ("miou", "miou_low", "miou_high", "pixel_accuracy", "best_miou")},
@@ -166,43 +168,56 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
     """The leaderboard for a terminal.
 
     Args:
-        width: in characters; the terminal's own, or 160 where there is none, but at least 100.
+        width: in characters; the terminal's own, or 160 where there is none. What does not fit is left out, the cost's
+            details first.
         colour: by default only when standard output is a terminal.
     """
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    width = width or shutil.get_terminal_size((160, 24)).columns
+    colour = sys.stdout.isatty() if colour is None else colour
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    shown, optional = people(board), list(OPTIONAL)
+    table, unlimited = _rich_table(shown, board), console.options.update(max_width=10_000)
+    while (least := Measurement.get(console, unlimited, table).minimum) > width and optional:
+        shown = shown.drop(columns=optional.pop(0), errors="ignore")
+        table = _rich_table(shown, board)
+    console.width = max(width, least)
+    console.print(Text(caption(board)), style="bold")
+    console.print(table)
+    console.width = width
+    for note in notes(board):
+        console.print(Text(note), style="dim")
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _rich_table(shown: pd.DataFrame, board: pd.DataFrame) -> Table:
+    """The table with its colours; units on a second line of the heading."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    width = max(LEAST, width or shutil.get_terminal_size((160, 24)).columns)
-    colour = sys.stdout.isatty() if colour is None else colour
-    shown = people(board)
-    if width < NARROW:
-        shown = shown.drop(columns=["parameters [M]", "latency [ms]", "step [× none]"])
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in shown.columns:
         folds = name in FOLDING
-        heading = Text(name.replace(" [", "\n["))
-        least = min(14, max([len(name), *(len(str(cell)) for cell in shown[name])]))
+        heading = name.replace(" [", "\n[")
+        widest = max(len(line) for line in [*heading.splitlines(), *shown[name]])
         table.add_column(
-            heading,
+            Text(heading),
             justify="left" if name in WORDS else "right",
             no_wrap=not folds,
             overflow="fold",
-            min_width=least if folds else None,
+            min_width=min(14, widest) if folds else widest,
         )
     styles = {"better": "green", "worse": "red"}
     for cells, said in zip(shown.itertuples(index=False), board["verdict"], strict=True):
         row = [Text(str(cell)) for cell in cells]
         row[list(shown.columns).index("verdict")].stylize(styles.get(said, "dim"))
         table.add_row(*row)
-    out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
-    console.print(Text(caption(board)), style="bold")
-    console.print(table)
-    for note in notes(board):
-        console.print(Text(note), style="dim")
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    return table
 
 
 def as_markdown(board: pd.DataFrame) -> str:
@@ -295,7 +310,7 @@ def _reported_text(shown: pd.DataFrame) -> str:
     from rich.text import Text
 
     out = io.StringIO()
-    console = Console(file=out, width=max(LEAST, shutil.get_terminal_size((160, 24)).columns), highlight=False)
+    console = Console(file=out, width=max(100, shutil.get_terminal_size((160, 24)).columns), highlight=False)
     console.print(Text(NOT_OURS))
     for source, part in shown.groupby("source and protocol", sort=False):
         console.print(Text(f"\n{source}"))

@@ -34,10 +34,8 @@ def dashboard(
     if not _free(host, port):
         raise HarnessError(f"port {port} of {host} is taken", f"try --port {port + 1 if port < 65535 else 8501}")
     place = {"HARNESS_WORKSPACE": str(workspace.absolute()), "HARNESS_DB": _absolute(database(workspace, db))}
-    typer.echo(
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
     typer.echo(f"The board: http://{shown}:{port}  (Ctrl-C ends it)")
-    )
     process = subprocess.Popen(command(host, port, no_browser), env=os.environ | place)
     try:
         code = process.wait()
