@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from backbones.base import BackboneFamily, Head, Network, Weights
-from backbones.probe import NetworkSizes, measure_sizes
+from backbones.probe import NetworkSizes, measure_sizes, on_meta
 
 __all__ = ["NetworkSizes", "build_network", "impossible", "measure_sizes", "shell"]
 
@@ -27,8 +25,7 @@ def build_network(
 
 def shell(family: BackboneFamily, head: type[Head], encoder: str, stride: int, classes: int) -> Network:
     """The network on the meta device: shapes without content. Raises as `build_network` does."""
-    with torch.device("meta"):
-        return build_network(family, head, encoder, stride, classes, Weights())
+    return on_meta(lambda: build_network(family, head, encoder, stride, classes, Weights()))
 
 
 def impossible(family: BackboneFamily, head: type[Head], encoder: str, stride: int) -> str | None:

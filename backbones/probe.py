@@ -1,4 +1,4 @@
-"""Finding the sizes of maps by a dry forward on the meta device: shapes without arithmetic, and nothing typed by hand."""
+"""Sizes of maps, found by a dry forward on the meta device: shapes without arithmetic, and nothing typed by hand."""
 
 from __future__ import annotations
 
@@ -53,6 +53,18 @@ def meta_copy(module: M) -> M:
     for buffer in module.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
     return copy.deepcopy(module, memo)
+
+
+def on_meta(build: Callable[[], M]) -> M:
+    """Build a module on the meta device; where its code needs numbers, build it on the CPU and drop the content."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (RuntimeError, NotImplementedError) as error:
+        if "meta" not in str(error):
+            raise
+    with torch.device("cpu"):
+        return meta_copy(build())
 
 
 def stride_of(x: Tensor, side: int = PROBE) -> int:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import timm
-import torch
 from segmentation_models_pytorch import encoders as smp
 from segmentation_models_pytorch.encoders import _utils as smp_utils
 from torch import Tensor, nn
 
 from backbones.base import Backbone, BackboneFamily, Weights
-from backbones.probe import map_sizes, meta_copy, stride_of
+from backbones.probe import map_sizes, meta_copy, on_meta, stride_of
 from backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     check_filled,
+    hub,
     load_checked,
     no_hub,
+    quiet,
     read_state,
     unknown,
 )
@@ -42,10 +43,8 @@ class SmpBackbone(Backbone):
 
 def _create(encoder: str, stride: int, weights: Any = None, **options: Any) -> nn.Module:
     """SMP's encoder at strides 8, 16, 32, and `tu-` ones at whatever timm can; 4 by `_dilate_to_four`."""
-    if encoder.startswith("tu-") and encoder[3:] in ("", "timm"):
-        raise ValueError(f"'{encoder}' names no timm encoder")
     wide = stride == 4 and not encoder.startswith("tu-")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         built: nn.Module = smp.get_encoder(
             encoder, in_channels=3, depth=5, weights=weights, output_stride=32 if wide else stride, **options
@@ -61,14 +60,25 @@ def _dilate_to_four(encoder: nn.Module) -> None:
     The rule: every convolution whose output had stride s > 4 loses its stride and is dilated by s / 4. SMP reads the
     stages from a table that begins at stride 16; here each convolution's stride is seen in a dry forward.
     """
-    seen: dict[str, int] = {}
+    strides: dict[str, int] = {}
     twin = meta_copy(encoder).eval()
+
+    def see(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            before, strides[name] = stride_of(inputs[0]), stride_of(output)
+            if strides[name] > max(4, 2 * before):
+                raise ValueError(
+                    f"{name} takes a step of {strides[name] // before} at once, which no dilation replaces"
+                )
+
+        return hook
+
     for name, module in twin.named_modules():
         if isinstance(module, nn.Conv2d) and (module.kernel_size != (1, 1) or module.stride != (1, 1)):
-            module.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, stride_of(out)))
+            module.register_forward_hook(see(name))
     map_sizes(lambda x: [m for m in twin(x) if m.shape[1] > 0])
     modules = dict(encoder.named_modules())
-    for name, stride in seen.items():
+    for name, stride in strides.items():
         if stride > 4:
             smp_utils.replace_strides_with_dilation(modules[name], stride // 4)
 
@@ -77,15 +87,20 @@ def _dilate_to_four(encoder: nn.Module) -> None:
 def probe(encoder: str, stride: int) -> tuple[tuple[int, ...], tuple[int, ...]] | str:
     """Channels and strides of an encoder's maps at an output stride, or the reason why it cannot be had."""
     try:
-        with torch.device("meta"):
-            backbone = SmpBackbone(_create(encoder, stride).eval())
+        backbone = on_meta(lambda: SmpBackbone(_create(encoder, stride).eval()))
         channels, strides = map_sizes(backbone)
     except Exception as error:  # whatever SMP raises is the reason
-        cause = " ".join(str(error).split())[:160] or type(error).__name__
+        cause = " ".join(str(error).split())[:160] or _refusal(encoder, error)
         return f"smp:{encoder} cannot be built at stride {stride}: {cause}"
     if strides[-1] != stride:
         return f"smp:{encoder} cannot be dilated to stride {stride}: its last map has stride {strides[-1]}"
     return channels, strides
+
+
+def _refusal(encoder: str, error: Exception) -> str:
+    """What an exception without a text means."""
+    refused = encoder.startswith("tu-") and isinstance(error, AssertionError)
+    return "timm cannot dilate it so far" if refused else type(error).__name__
 
 
 class SmpFamily(BackboneFamily):
@@ -121,10 +136,10 @@ class SmpFamily(BackboneFamily):
 
 def _path(encoder: str, stride: int) -> str:
     if stride == 32:
-        return "none (native stride)"
+        return "native"
     if encoder.startswith("tu-"):
-        return f"smp tu-, timm output_stride={stride}"
-    return "smp make_dilated rule, carried to stride 4" if stride == 4 else f"smp make_dilated({stride})"
+        return "timm output_stride, by smp"
+    return "smp make_dilated, carried to 4" if stride == 4 else "smp make_dilated"
 
 
 def _normalisation(encoder: str, weights: Weights) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -133,7 +148,8 @@ def _normalisation(encoder: str, weights: Weights) -> tuple[tuple[float, float, 
         config = timm.get_pretrained_cfg(encoder[3:], allow_unregistered=True)
         mean, std = getattr(config, "mean", IMAGENET_MEAN), getattr(config, "std", IMAGENET_STD)
     elif weights.source == "imagenet" and weights.file is None:
-        params = smp.get_preprocessing_params(encoder, "imagenet")
+        with hub():
+            params = smp.get_preprocessing_params(encoder, "imagenet")
         mean, std = params["mean"], params["std"]
     else:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -148,7 +164,8 @@ def _weighted(encoder: str, stride: int, weights: Weights) -> nn.Module:
         raise ValueError(f"smp:{encoder}: weights from a file were asked for, but no file was named")
     if weights.file is None:
         try:
-            return _create(encoder, stride, weights=True if encoder.startswith("tu-") else "imagenet")
+            with hub():
+                return _create(encoder, stride, weights=True if encoder.startswith("tu-") else "imagenet")
         except Exception as error:
             raise no_hub(encoder, error) from error
     if not encoder.startswith("tu-"):
@@ -156,8 +173,7 @@ def _weighted(encoder: str, stride: int, weights: Weights) -> nn.Module:
         load_checked(built, weights.file, f"smp:{encoder}")
         return built
     state = read_state(weights.file)
-    with torch.device("meta"):
-        known = timm.create_model(encoder[3:]).state_dict()
+    known = on_meta(lambda: timm.create_model(encoder[3:])).state_dict()
     try:
         built = _create(encoder, stride, weights=True, pretrained_cfg_overlay={"file": str(weights.file)})
     except Exception as error:

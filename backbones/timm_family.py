@@ -7,18 +7,17 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import timm
-import torch
 from torch import Tensor, nn
 
 from backbones.base import Backbone, BackboneFamily, Weights
-from backbones.probe import map_sizes
-from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, check_filled, no_hub, read_state, unknown
+from backbones.probe import map_sizes, on_meta
+from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, check_filled, hub, no_hub, quiet, read_state, unknown
 
 
 class TimmBackbone(Backbone):
     """A timm encoder; maps are (B, C, h, w), also where timm gives (B, h, w, C)."""
 
-    def __init__(self, model: nn.Module, stride: int, encoder: str) -> None:
+    def __init__(self, model: nn.Module, encoder: str) -> None:
         super().__init__()
         self.model = model
         config = timm.get_pretrained_cfg(encoder, allow_unregistered=True)
@@ -39,17 +38,18 @@ def _triple(value: Any, default: tuple[float, float, float]) -> tuple[float, flo
 
 def _options(stride: int) -> list[tuple[dict[str, Any], str]]:
     """Ways to build an encoder at a stride, the best first, each with its name for the record."""
-    dilated = [({"output_stride": stride}, f"timm output_stride={stride}")] if stride != 32 else []
+    dilated = [({"output_stride": stride}, "timm output_stride")] if stride != 32 else []
     return [
         *dilated,
-        ({}, "none (native stride)"),
-        ({"strict_img_size": False}, "none (native stride, any image size)"),
-        ({"dynamic_img_size": True}, "none (native stride, any image size)"),
+        ({}, "native"),
+        ({"strict_img_size": False}, "native, any image size"),
+        ({"dynamic_img_size": True}, "native, any image size"),
     ]
 
 
 def _create(encoder: str, **options: Any) -> nn.Module:
-    model: nn.Module = timm.create_model(encoder, features_only=True, **options)
+    with quiet():
+        model: nn.Module = timm.create_model(encoder, features_only=True, **options)
     return model
 
 
@@ -63,8 +63,7 @@ def probe(encoder: str, stride: int) -> tuple[dict[str, Any], str, tuple[int, ..
     native = 0
     for options, path in _options(stride):
         try:
-            with torch.device("meta"):
-                backbone = TimmBackbone(_create(encoder, **options).eval(), stride, encoder)
+            backbone = on_meta(lambda: TimmBackbone(_create(encoder, **options).eval(), encoder))  # noqa: B023
             channels, strides = map_sizes(backbone)
         except Exception as error:  # whatever timm raises is the reason
             first = first or error
@@ -79,9 +78,12 @@ def probe(encoder: str, stride: int) -> tuple[dict[str, Any], str, tuple[int, ..
 
 def _reason(encoder: str, stride: int, native: int, error: Exception | None) -> str:
     if native:
-        why = "takes no output stride in timm" if isinstance(error, TypeError) else "cannot be dilated so far by timm"
-        if error is None:
-            why = "ignores the output stride asked of it"
+        if native < stride:
+            why = "is finer than that by nature"
+        elif isinstance(error, TypeError):
+            why = "takes no output stride in timm"
+        else:
+            why = "cannot be dilated so far by timm"
         return f"timm:{encoder} {why}: its last map has stride {native}, not {stride}"
     cause = " ".join(str(error).split())[:160] if error and str(error) else type(error).__name__
     return f"timm:{encoder} gives no maps at stride {stride}: {cause}"
@@ -109,7 +111,7 @@ class TimmFamily(BackboneFamily):
         if isinstance(found, str):
             raise ValueError(found)
         options, path, channels, strides = found
-        backbone = TimmBackbone(_weighted(encoder, options, weights), stride, encoder)
+        backbone = TimmBackbone(_weighted(encoder, options, weights), encoder)
         backbone.channels, backbone.strides, backbone.dilation = channels, strides, path
         return backbone
 
@@ -122,12 +124,12 @@ def _weighted(encoder: str, options: dict[str, Any], weights: Weights) -> nn.Mod
         raise ValueError(f"timm:{encoder}: weights from a file were asked for, but no file was named")
     if weights.file is None:
         try:
-            return _create(encoder, pretrained=True, **options)
+            with hub():
+                return _create(encoder, pretrained=True, **options)
         except Exception as error:
             raise no_hub(encoder, error) from error
     state = read_state(weights.file)
-    with torch.device("meta"):
-        known = timm.create_model(encoder).state_dict()
+    known = on_meta(lambda: timm.create_model(encoder)).state_dict()
     try:
         model = _create(encoder, pretrained=True, pretrained_cfg_overlay={"file": str(weights.file)}, **options)
     except Exception as error:

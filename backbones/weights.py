@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -120,7 +122,8 @@ def load_checked(module: nn.Module, path: Path, what: str) -> None:
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
         raise ValueError(
-            f"weights file {path} does not fit {what}: {len(missing)} of {len(own)} keys are missing, first {missing[0]}"
+            f"weights file {path} does not fit {what}: {len(missing)} of {len(own)} keys are missing, "
+            f"first {missing[0]}"
         )
     try:
         nn.Module.load_state_dict(module, {key: state[key] for key in own if key in state}, strict=False)
@@ -128,13 +131,46 @@ def load_checked(module: nn.Module, path: Path, what: str) -> None:
         raise ValueError(f"weights file {path} does not fit {what}: {error}") from error
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without timm's remarks on keys that it did not need: what matters is checked here and raised."""
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def hub(timeout: float = 5.0) -> Iterator[None]:
+    """Fetch from the hub if it answers within `timeout` seconds; otherwise use its local cache only.
+
+    Without this, each file of a hub that cannot be reached costs half a minute of retries.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    if not before:
+        try:
+            huggingface_hub.get_session().head(constants.ENDPOINT, timeout=timeout)
+        except Exception:  # its kind depends on the library's version
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def no_hub(encoder: str, error: Exception) -> ValueError:
     """The error for ImageNet weights that cannot be fetched: it names both remedies."""
     cause = " ".join(str(error).split())[:200] or type(error).__name__
     return ValueError(
-        f"ImageNet weights of {encoder} cannot be had from the hub ({cause}); put {encoder.removeprefix('tu-')}.safetensors "
-        "into a weights folder (--weights-dir or HARNESS_WEIGHTS), or name a file (--weights FILE), "
-        "or begin from random weights (--weights random)"
+        f"ImageNet weights of {encoder} cannot be had from the hub ({cause}): put "
+        f"{encoder.removeprefix('tu-')}.safetensors into a weights folder (--weights-dir), name a weights file "
+        "(--weights FILE), or begin at random (--weights random)"
     )
 
 

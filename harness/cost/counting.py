@@ -12,15 +12,17 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbones.base import Network
 from backbones.probe import meta_copy
+
+if TYPE_CHECKING:
+    from fvcore.nn import FlopCountAnalysis
 
 HEADLINE = frozenset(
     {"conv", "linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"}
@@ -81,6 +83,9 @@ def count_macs(network: Network, size: tuple[int, int]) -> Macs:
 
 
 def _analysis(module: nn.Module, images: Tensor) -> FlopCountAnalysis:
+    # Not before it is needed: importing fvcore compiles functions that nobody here calls, with warnings.
+    from fvcore.nn import FlopCountAnalysis
+
     analysis = FlopCountAnalysis(module, images)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
@@ -114,7 +119,7 @@ def shape_macs(network: Network, size: tuple[int, int]) -> float:
     twin = meta_copy(network).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin(torch.empty(1, 3, *size, device="meta"))
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops()) / 2
 
 
 def parameters(network: nn.Module) -> int:

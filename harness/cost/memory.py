@@ -23,7 +23,7 @@ from harness.cost.timing import inference, ready
 from harness.spec import Precision
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the storages of tensors: bytes alive now, and the most that were alive at once.
 
     Attributes:
@@ -32,7 +32,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
         self._alive: dict[int, int] = {}
