@@ -173,7 +173,6 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
         colour: by default only when standard output is a terminal.
     """
     from rich.console import Console
-    from rich.measure import Measurement
     from rich.text import Text
 
     width = width or shutil.get_terminal_size((160, 24)).columns
@@ -181,8 +180,8 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
     shown, optional = people(board), list(OPTIONAL)
-    table, unlimited = _rich_table(shown, board), console.options.update(max_width=10_000)
-    while (least := Measurement.get(console, unlimited, table).minimum) > width and optional:
+    table = _rich_table(shown, board)
+    while (least := _least(table)) > width and optional:
         shown = shown.drop(columns=optional.pop(0), errors="ignore")
         table = _rich_table(shown, board)
     console.width = max(width, least)
@@ -192,6 +191,11 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
     for note in notes(board):
         console.print(Text(note), style="dim")
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _least(table: Table) -> int:
+    """Characters that a table needs: its columns' least widths, and three between neighbours."""
+    return sum((column.min_width or 1) + 3 for column in table.columns)
 
 
 def _rich_table(shown: pd.DataFrame, board: pd.DataFrame) -> Table:
