@@ -117,7 +117,7 @@ def _background(c: _Canvas) -> int:
     c.paint(SKY, c.colour(SKIES), (0, c.height), (0, c.width), c.smooth, 0.10)
     x = -c.whole(0, c.width // 4)
     while x < c.width:
-        wide = c.whole(c.width // 8, c.width // 3)
+        wide = c.whole(c.width // 5, c.width // 2)
         if c.chance(0.6):
             _building(c, x, wide, horizon)
         x += wide + (c.whole(0, c.width // 5) if c.chance(0.4) else 0)
@@ -210,7 +210,7 @@ def _wires(c: _Canvas, horizon: int) -> None:
         c.label[rows[inside], x[inside]] = POLE
 
 
-OBJECTS = ((_tree, 1.2), (_vehicle, 2.0), (_pole, 2.0))
+OBJECTS = ((_tree, 1.2), (_vehicle, 1.8), (_pole, 2.0))
 """What stands on the ground, and how many of it in 64 columns, on average."""
 
 
@@ -224,7 +224,7 @@ def _foreground(c: _Canvas, horizon: int) -> None:
             standing.append((depth, draw))
     for depth, draw in sorted(standing, key=lambda pair: pair[0]):
         base = horizon + 2 + int(depth * depth * (c.height - horizon))
-        draw(c, base, 0.7 + 0.7 * depth)
+        draw(c, base, 0.9 + 0.8 * depth)
     if c.chance(0.35):
         _wires(c, horizon)
 

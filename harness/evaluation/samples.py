@@ -63,7 +63,8 @@ def save_samples(
     """
     samples = dataset.split(split)
     written = []
-    for index in sorted({i * len(samples) // count for i in range(min(count, len(samples)))}):
+    count = min(count, len(samples))
+    for index in [i * len(samples) // count for i in range(count)]:
         sample = samples[index]
         images = evaluation_batch(sample, eval_size, network.backbone.mean, network.backbone.std).to(device)
         with evaluating(network):
