@@ -124,7 +124,7 @@ class _Builder:
         if wanted == "random":
             return WeightsSpec()
         if wanted == "imagenet":
-            from backbones.build import find_weights
+            from backbones.weights import find_weights
 
             file = find_weights(self.weights_dir, model.encoder) if self.weights_dir else None
             return WeightsSpec(source="imagenet", sha256=self._remember(file) if file else "")
