@@ -117,7 +117,7 @@ def test_the_same_sample_is_changed_differently_each_time() -> None:
 
 
 @given(count=st.integers(1, 40), batch=st.integers(1, 12), seed=st.integers(0, 2**31), epoch=st.integers(0, 5))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_every_sample_once_an_epoch(count: int, batch: int, seed: int, epoch: int) -> None:
     places = range(epoch * count, (epoch + 1) * count)
     seen = [sample_index(seed, p // batch, p % batch, batch, count) for p in places]
@@ -155,7 +155,7 @@ def test_global_random_states_are_left_alone(workers: int) -> None:
     flip=st.sampled_from([0.0, 0.5, 1.0]),
     seed=st.integers(0, 10_000),
 )
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 def test_labels_stay_on_their_pixels(
     height: int, width: int, crop: tuple[int, int], low: float, high: float, flip: float, seed: int
 ) -> None:
@@ -164,10 +164,10 @@ def test_labels_stay_on_their_pixels(
     change = draw_change((height, width), crop, Augment(scale=(low, high), flip=flip), rng)
     image, label = apply_change(change, sample)
     top, left, region_height, region_width = change.region
-    assert 0 <= top and top + region_height <= height and 0 <= left and left + region_width <= width
+    assert top >= 0 and top + region_height <= height and left >= 0 and left + region_width <= width
     assert tuple(label.shape) == change.size and image.shape[-2:] == label.shape
-    assert all(0 <= p and p + s <= c for p, s, c in zip(change.place, change.size, crop))
-    # Away from the borders between classes the grey says the label exactly; in the mean they agree closely.
+    assert all(p >= 0 and p + s <= c for p, s, c in zip(change.place, change.size, crop))
+    # Away from the borders between classes the grey says the label exactly.
     grey = image[0].float()
     read = ((grey - 20) / 20).round()
     inside = torch.nn.functional.max_pool2d(label[None, None].float(), 7, 1, 3)[0, 0] == label

@@ -91,7 +91,7 @@ def test_water_cannot_be_told_from_sky_by_its_colour() -> None:
 
 
 @given(height=st.integers(32, 200), width=st.integers(32, 200), seed=st.integers(0, 2**40))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 def test_any_size_will_do(height: int, width: int, seed: int) -> None:
     image, label = generate((seed,), height, width, 0.05, 0.25)
     assert image.shape == (height, width, 3) and image.dtype == np.uint8
@@ -170,7 +170,7 @@ def test_wrong_words_get_a_sentence(word: str, sentence: str, monkeypatch: pytes
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,6}", fullmatch=True), st.integers(0, 99).map(str), max_size=4))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 def test_words_are_read_back(params: dict[str, str]) -> None:
     word = f"name[{' , '.join(f'{k} = {v}' for k, v in params.items())}]"
     assert split_word(word) == ("name", params)
@@ -382,3 +382,19 @@ def test_camvid_is_the_one_everybody_uses() -> None:
     np.testing.assert_allclose(share[:11], expected, atol=1.5)
     assert share[IGNORE] == pytest.approx(4.0, abs=1)
     assert data.split("test")[0].image.shape == (*data.eval_size, 3)
+
+
+def test_the_example_of_the_documentation_works(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    source = text.split("```python\n")[1].split("```")[0]
+    scope: dict[str, type[Dataset]] = {}
+    exec(compile(source, "docs/data.md", "exec"), scope)
+    for split in ("train", "val"):
+        for part, shape in (("images", (8, 8, 3)), ("labels", (8, 8))):
+            (tmp_path / split / part).mkdir(parents=True)
+            put(tmp_path / split / part / "a.png", np.ones(shape, np.uint8))
+    dataset = scope["Roads"](DataParams(), tmp_path)
+    assert dataset.check() == [] and len(dataset.manifest()["sha256"]) == 64
+    assert (dataset.split("val")[0].label == 1).all()
+    put(tmp_path / "val" / "labels" / "a.png", np.full((8, 8), 2, np.uint8))
+    assert len(dataset.check()) == 1

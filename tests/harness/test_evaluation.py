@@ -86,7 +86,7 @@ def up(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     seed=st.integers(0, 10_000),
     void=st.sampled_from([0.0, 0.3, 1.0]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_confusion_is_what_counting_gives(
     batch: int, classes: int, size: tuple[int, int], seed: int, void: float
 ) -> None:
