@@ -10,15 +10,20 @@ import click
 import typer
 
 from harness import __version__
+from harness.cli.ablate import ablate
+from harness.cli.cancel import cancel
 from harness.cli.check_method import check_method
 from harness.cli.collect import collect
 from harness.cli.data import data_check
 from harness.cli.datasets import datasets
 from harness.cli.doctor import doctor
 from harness.cli.leaderboard import leaderboard
+from harness.cli.logs import logs
 from harness.cli.methods import methods
 from harness.cli.new_method import new_method
 from harness.cli.recipes import recipes
+from harness.cli.retry import retry
+from harness.cli.slurm import slurm_init
 from harness.cli.status import status
 from harness.cli.sweep import sweep
 from harness.cli.terms import terms
@@ -49,7 +54,7 @@ def _global(
 
 
 _PANELS = {
-    "Run": (sweep, status),
+    "Run": (sweep, ablate, status, retry, cancel, logs),
     "Look": (leaderboard, collect),
     "Know": (methods, datasets, recipes, doctor),
     "Add": (new_method, check_method, terms),
@@ -61,6 +66,9 @@ for _panel, _commands in _PANELS.items():
 _data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 _data.command("check")(data_check)
 app.add_typer(_data, name="data", rich_help_panel="Know")
+_slurm = typer.Typer(help="Set up runs on a cluster.", no_args_is_help=True)
+_slurm.command("init")(slurm_init)
+app.add_typer(_slurm, name="slurm", rich_help_panel="Run")
 
 
 def run(arguments: list[str]) -> int:

@@ -75,6 +75,32 @@ def sweep(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="A setting of the launcher: -o time=4:00:00.")
     ] = None,
+    partition: Annotated[
+        str | None, typer.Option("--partition", "-p", help="Partition.", rich_help_panel="SLURM")
+    ] = None,
+    gpus_per_run: Annotated[
+        int | None, typer.Option("--gpus-per-run", min=0, help="GPUs of one run, on a node.", rich_help_panel="SLURM")
+    ] = None,
+    nodes_per_run: Annotated[
+        int | None, typer.Option("--nodes-per-run", min=1, help="Nodes of one run.", rich_help_panel="SLURM")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", help="Time limit of a job: 4:00:00.", rich_help_panel="SLURM")
+    ] = None,
+    mem: Annotated[str | None, typer.Option("--mem", help="Memory of a job: 64G.", rich_help_panel="SLURM")] = None,
+    max_parallel: Annotated[
+        int | None, typer.Option("--max-parallel", min=0, help="Jobs of a kind at once.", rich_help_panel="SLURM")
+    ] = None,
+    runs_per_job: Annotated[
+        int | None, typer.Option("--runs-per-job", min=1, help="Students that share a job.", rich_help_panel="SLURM")
+    ] = None,
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Jobs run from a copy of the code as it is now.", rich_help_panel="SLURM")
+    ] = False,
+    slurm_config: Annotated[
+        Path | None,
+        typer.Option("--slurm-config", help="File of site defaults (harness slurm init).", rich_help_panel="SLURM"),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     workers: Annotated[
         int,
@@ -112,7 +138,7 @@ def sweep(
 
         harness sweep -m 'ka[beta=1|10|50]' -s 16 --seeds 0,1,2 --dataset camvid --data-root DATA --weights-dir WEIGHTS
 
-        harness sweep -f sweep.yaml --launcher slurm -o partition=gpu -o time=4:00:00
+        harness sweep -f sweep.yaml --launcher slurm --partition gpu --time 4:00:00 -o teacher.mem=64G
     """
     from harness.launch.local import warm_up
 
@@ -129,9 +155,18 @@ def sweep(
     options = make_options(
         workspace=workspace, db=db, data_root=data_root, plugins=plugin or [], device=device, workers=workers,
         threads=threads, loader_workers=loader_workers, checkpoint_every=checkpoint_every, quiet=as_json,
-        settings=parse_pairs(option or [], "--option"),
+        settings=parse_pairs(option or [], "--option") | _chosen(
+            partition=partition, gpus=gpus_per_run, nodes=nodes_per_run, time=time, mem=mem,
+            max_parallel=max_parallel, runs_per_job=runs_per_job, snapshot=snapshot or None,
+            slurm_config=str(slurm_config.resolve()) if slurm_config else None,
+        ),
     )  # fmt: skip
     execute(spec, options, launcher, weights_dir, dry_run=dry_run, as_json=as_json)
+
+
+def _chosen(**settings: Any) -> dict[str, Any]:
+    """The settings of the launcher that the user has given."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def sweep_spec(flags: dict[str, Any], file: Path | None, plugins: list[Path] | None = None) -> SweepSpec:

@@ -28,6 +28,7 @@ DAEMONS = ("slurmctld", "slurmd", "munged")
 CLIENTS = ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
+_DAEMON_NAMES = (*DAEMONS, "slurmscriptd")
 
 
 def unavailable() -> str:
@@ -144,7 +145,7 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for name in [n for n in self._children if n != "munged"] + ["munged"]:
-            self._end(name, signal.SIGKILL)
+            self._end(name, signal.SIGTERM if name == "slurmctld" else signal.SIGKILL)
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -152,8 +153,7 @@ class Cluster:
     def processes(self) -> list[int]:
         """Processes that belong to this cluster and are not its daemons: steps, jobs, what jobs started."""
         mark = f"SLURM_CONF={self.conf}".encode()
-        daemons = {c.pid for c in self._children.values()} | {os.getpid()}
-        return [pid for pid, env in _environments() if mark in env and pid not in daemons]
+        return [pid for pid, name, env in _processes() if mark in env.split(b"\0") and name not in _DAEMON_NAMES]
 
     # ------------------------------------------------------------------ use
 
@@ -322,8 +322,9 @@ class Cluster:
         yield "PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=100 PreemptMode=off"
 
 
-def _environments() -> Iterator[tuple[int, bytes]]:
+def _processes() -> Iterator[tuple[int, str, bytes]]:
+    """(pid, name, environment) of every process that may be looked at."""
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                yield int(entry.name), (entry / "environ").read_bytes()
+                yield int(entry.name), (entry / "comm").read_text().strip(), (entry / "environ").read_bytes()

@@ -1,0 +1,126 @@
+"""What can happen to a run on a cluster. Whatever does, it ends with the weights of an uninterrupted one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.site import Place, Site, rows, same, words
+
+Local = Callable[..., Place]
+LONG = words("paced", iterations=16)
+"""One student that can be made to take its time."""
+PACE = "0.5"
+
+
+def _key(site: Site) -> str:
+    return site.place.key("student")
+
+
+def _started(site: Site, *options: str, pace: str = PACE, until: int = 5) -> tuple[str, str]:
+    """Submit the long student and wait until it trains: (its key, its SLURM task)."""
+    site.sweep(*LONG, *options, PACE_S=pace)
+    key = _key(site)
+    site.until_iteration(key, until)
+    return key, site.place.task(key)
+
+
+def _resumed(site: Site, local: Local, key: str, outcomes: list[str]) -> None:
+    """The stage is done, by these attempts, each going on where the one before stopped; all as on one machine."""
+    site.until_done()
+    attempts = site.place.attempts(key)
+    assert [a.get("outcome") for a in attempts] == outcomes, attempts
+    stands = [a["resumed_at"] for a in attempts]
+    assert stands[0] == 0 and all(a < b for a, b in pairwise(stands)), stands
+    record = site.place.record(key)
+    assert record["training"]["samples_seen"] == 16 * 4 and len(record["attempts"]) == len(outcomes)
+    same(site.place, local(LONG), {key})
+    assert rows(site.place) == [(key, "student")]
+
+
+@pytest.fixture(scope="module")
+def time_limit(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A run that needs longer than its limit of one minute, begun before the other tests so that it costs no time."""
+    site = Site(cluster, Place(tmp_path_factory.mktemp("limit") / "runs"))
+    site.sweep(*LONG, "-o", "time=1", "-o", "gpus=0", PACE_S="4")
+    yield site
+    cluster.try_run("scancel", *[job["job"] for job in site.place.jobs])
+
+
+def test_requeued_task_goes_on_where_it_stopped(site: Site, local: Local) -> None:
+    key, task = _started(site)
+    site.cluster.run("scontrol", "requeue", task)
+    _resumed(site, local, key, ["interrupted", "done"])
+
+
+def test_preempted_task_goes_on_where_it_stopped(site: Site, local: Local) -> None:
+    key, _ = _started(site)
+    urgent = site.cluster.run("sbatch", "--parsable", "--partition=high", "--gpus=2", "--output=/dev/null",
+                              "--wrap", "sleep 3").strip()  # fmt: skip
+    site.cluster.wait_for_state(urgent, "RUNNING")
+    assert site.status()[key]["state"] in ("queued", "running")
+    _resumed(site, local, key, ["preempted", "done"])
+
+
+def test_where_preemption_cancels_the_task_puts_itself_back(
+    start_cluster: Callable[..., Cluster], tmp_path: Path, local: Local
+) -> None:
+    cluster = start_cluster(preempt="CANCEL", signal_grace_s=15)
+    site = Site(cluster, Place(tmp_path / "runs"))
+    key, _ = _started(site)
+    cluster.run("sbatch", "--partition=high", "--gpus=2", "--output=/dev/null", "--wrap", "sleep 3")
+    cluster.wait_until(lambda: len(site.place.attempts(key)) == 2, "a second attempt", 120)
+    _resumed(site, local, key, ["preempted", "done"])
+    cluster.stop()
+
+
+def test_killed_worker_goes_on_in_the_same_job(site: Site, local: Local) -> None:
+    key, _ = _started(site, until=6)
+    os.kill(site.place.attempts(key)[-1]["pid"], signal.SIGKILL)
+    _resumed(site, local, key, ["interrupted", "done"])
+    assert "SIGKILL" in site.place.attempts(key)[0]["reason"]
+
+
+def test_killed_step_is_told_and_retried(site: Site, local: Local) -> None:
+    key, task = _started(site, until=6)
+    site.cluster.run("scancel", "--signal=KILL", task)
+    site.until_done()
+    stage = site.status()[key]
+    # The attempt still seems alive for a while; nothing is called done.
+    assert stage["state"] in ("running", "failed"), stage
+    site.cluster.wait_until(lambda: site.status()[key]["state"] == "failed", "the failure to be told", 120, 3)
+    assert task in site.status()[key]["reason"]
+    site.harness("retry", "--failed", PACE_S="0")
+    site.until_done()
+    assert site.place.task(key) != task
+    same(site.place, local(LONG), {key})
+    assert rows(site.place) == [(key, "student")]
+
+
+def test_cancel_then_retry_with_more_time(site: Site, local: Local) -> None:
+    key, task = _started(site)
+    assert task in site.harness("cancel", "--all")
+    site.until_done()
+    stage = site.status()[key]
+    assert stage["state"] == "interrupted" and "cancelled" in stage["reason"], stage
+    assert site.place.attempts(key)[-1]["reason"] == "the job was cancelled"
+    site.harness("retry", "--time", "2:00:00", "--mem", "3G", PACE_S="0")
+    job = site.cluster.job(site.place.task(key))
+    assert job["TimeLimit"] == "02:00:00" and job["MinMemoryNode"] == "3G"
+    _resumed(site, local, key, ["interrupted", "done"])
+
+
+def test_time_limit(time_limit: Site, local: Local) -> None:
+    """A limit under ten minutes, which submitit alone would take for a time-out at every preemption."""
+    site = time_limit
+    site.cluster.wait_until(lambda: site.place.done(), "the run to end within several limits", 400, 1)
+    key = _key(site)
+    outcomes = [a["outcome"] for a in site.place.attempts(key)]
+    assert set(outcomes[:-1]) == {"timeout"} and outcomes[-1] == "done"
+    _resumed(site, local, key, outcomes)

@@ -1,0 +1,64 @@
+"""A sweep on a real SLURM: teacher, translator, students; arrays; the database at the end; nobody logged in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from tests.slurm.site import Place, Site, rows, same, words
+
+Local = Callable[..., Place]
+
+
+def _span(record: dict[str, object]) -> tuple[datetime, datetime]:
+    return datetime.fromisoformat(str(record["started"])), datetime.fromisoformat(str(record["finished"]))
+
+
+def test_sweep_returns_at_once_and_fills_the_database_when_the_last_job_ends(site: Site, local: Local) -> None:
+    arguments = words("none,kd,ka")
+    told = site.sweep(*arguments)
+    # The command is over, nothing of it is left, and no stage can be done yet.
+    assert not site.place.done() and "brings the database up to date" in told
+    site.until_done()
+    place = site.place
+    assert len(place.plan) == 5 and place.done() == {stage["key"] for stage in place.plan}
+    same(place, local(arguments))
+    assert sorted(key for key, _ in rows(place)) == sorted(place.done())
+
+    # none waits for nobody and runs beside the teacher, each on a GPU of its own.
+    teacher, none = place.key("teacher"), place.key("student", "none")
+    devices = {place.read(key, "job.json")["extra"]["cuda_visible_devices"] for key in (teacher, none)}
+    assert devices == {"0", "1"}
+    (a, b), (c, d) = _span(place.record(teacher)), _span(place.record(none))
+    assert max(a, c) < min(b, d)
+    # Each stage began after its own parents had ended.
+    for stage in place.plan:
+        for parent in stage["parents"]:
+            assert _span(place.record(parent))[1] <= _span(place.record(stage["key"]))[0]
+    record = place.record(none)
+    assert record["environment"]["launcher"] == "slurm" and record["environment"]["job"] == place.task(none)
+
+    # Again: nothing is sent.
+    assert "nothing to do" in site.sweep(*arguments)
+
+
+def test_arrays_longer_than_the_site_allows_are_split_and_outlive_the_controller(site: Site, local: Local) -> None:
+    """MaxArraySize 5, twelve students; slurmctld is stopped and started while they run."""
+    arguments = words("kd", seeds="0,1,2,3,4,5,6,7,8,9,10,11")
+    site.sweep(*arguments, "-o", "max_parallel=4")
+    sizes = []
+    for job in site.place.jobs:
+        script = (site.place.submission / f"{job['job']}_submission.sh").read_text()
+        sizes.append(next(line.split("=")[1] for line in script.splitlines() if "--array=" in line))
+    # One teacher; three arrays of students; the collecting job. Four at once are shared out among the three.
+    assert sizes == ["0-0%1", "0-4%1", "0-4%1", "0-1%1", "0-0%1"]
+    site.cluster.wait_until(lambda: len(site.place.done()) >= 3, "the first students to end", 200)
+    site.cluster.stop_controller()
+    unknown = [stage for stage in site.status().values() if stage["state"] == "unknown"]
+    assert unknown and all(stage["reason"].startswith("unknown since 2") for stage in unknown)
+    site.cluster.start_controller()
+    site.until_done(400)
+    assert len(site.place.done()) == 13
+    assert len(rows(site.place)) == 13
+    same(site.place, local(arguments))
+    assert all(len(site.place.attempts(key)) == 1 for key in site.place.done())
