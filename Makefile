@@ -9,7 +9,8 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-runtime
 TEST := $(VENV)/.installed-test
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+# pip tells what it fetches, so that minutes do not pass in silence; not in the log of CI.
+PIP := $(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check --no-input
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help demo test check format slurm-test browser-test install install-test clean
