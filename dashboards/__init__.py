@@ -1,1 +1,1 @@
-"""The board: Streamlit pages over the database of records. Read-only, no torch."""
+"""The board: Streamlit pages over the database. Thin pages, pure functions for tables and figures beside them."""

@@ -1,0 +1,194 @@
+"""Figures of the board: pure functions from the leaderboard to Altair charts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from results import formats
+from results.statistics import pareto
+
+GREY, INK = "#9ca3af", "#1f2937"
+PALETTE = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#dc2626", "#ca8a04", "#db2777", "#4d7c0f", "#0f766e")
+GAIN = "Δ none [points of mIoU]"
+SIDE_BY_SIDE = 0.035
+"""Points of equal cost are set this far apart, as a fraction of the cost, so that their intervals can be told apart."""
+
+
+def accuracy_against_cost(board: pd.DataFrame, height: int = 420) -> alt.LayerChart:
+    """mIoU [%] against GMACs (logarithmic), with intervals and the Pareto frontier of the rows shown."""
+    data = _points(board)
+    x = _log_axis(data)
+    y = alt.Y("miou:Q", title="mIoU [%]", scale=alt.Scale(zero=False, padding=16))
+    colour = _colour(data)
+    base = alt.Chart(data)
+    frontier = (
+        alt.Chart(_frontier(data))
+        .mark_line(interpolate="step-after", strokeDash=[5, 4], color=INK, opacity=0.45, strokeWidth=1.5)
+        .encode(x=x, y=y, order="place:Q")
+    )
+    bars = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.6, opacity=0.65)
+        .encode(x=x, y=alt.Y("low:Q", title="mIoU [%]"), y2="high:Q", color=colour)
+    )
+    points = base.mark_point(filled=True, size=95, opacity=1).encode(
+        x=x,
+        y=y,
+        color=colour,
+        shape=alt.Shape("what:N", title="student", legend=alt.Legend(orient="bottom", labelLimit=320, columns=2)),
+        tooltip=_tooltip("accuracy"),
+    )
+    strides = (
+        alt.Chart(_labels(data))
+        .mark_text(dy=-12, fontSize=11, color=INK, opacity=0.75)
+        .encode(x=x, y=alt.Y("top:Q", title="mIoU [%]"), text="label:N")
+    )
+    return _finished(alt.layer(frontier, bars, points, strides), height)
+
+
+def gain_over_none(board: pd.DataFrame, height: int = 420) -> alt.LayerChart | None:
+    """Δ to `none` [points] by output stride, with intervals; None when no row can be compared."""
+    data = _points(board)
+    data = data[data["delta"].notna()]
+    if not len(data):
+        return None
+    order = sorted(data["stride"].unique())
+    x = alt.X("stride:O", title="output stride", sort=order, axis=alt.Axis(labelAngle=0, grid=False))
+    offset = alt.XOffset("line:N", sort=list(dict.fromkeys(data["line"])))
+    colour = _colour(data)
+    zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color=INK, opacity=0.5).encode(y="y:Q")
+    base = alt.Chart(data)
+    bars = (
+        base.transform_filter("isValid(datum.delta_low)")
+        .mark_rule(strokeWidth=1.6, opacity=0.65)
+        .encode(x=x, xOffset=offset, y=alt.Y("delta_low:Q", title=GAIN), y2="delta_high:Q", color=colour)
+    )
+    points = base.mark_point(filled=True, size=95, opacity=1).encode(
+        x=x,
+        xOffset=offset,
+        y=alt.Y("delta:Q", title=GAIN, scale=alt.Scale(padding=16)),
+        color=colour,
+        shape=alt.Shape("what:N", legend=None),
+        tooltip=_tooltip("difference"),
+    )
+    return _finished(alt.layer(zero, bars, points), height)
+
+
+def class_bars(per_class: pd.DataFrame, beside: pd.DataFrame | None = None, height: int = 0) -> alt.LayerChart:
+    """IoU [%] of every class; beside it, as a tick, that of `none`."""
+    data = per_class[["class", "iou"]].assign(percent=100 * per_class["iou"])
+    y = alt.Y("class:N", sort=list(data["class"]), title=None)
+    bars = (
+        alt.Chart(data)
+        .mark_bar(color=PALETTE[0], height={"band": 0.65})
+        .encode(
+            x=alt.X("percent:Q", title="IoU [%]", scale=alt.Scale(domain=[0, 100])),
+            y=y,
+            tooltip=[alt.Tooltip("class:N"), alt.Tooltip("percent:Q", title="IoU [%]", format=".1f")],
+        )
+    )
+    layers: list[alt.Chart] = [bars]
+    if beside is not None:
+        other = beside[["class", "iou"]].assign(percent=100 * beside["iou"])
+        ticks = alt.Chart(other).mark_tick(color=INK, thickness=2.5, height={"band": 0.8})
+        tip = [alt.Tooltip("class:N"), alt.Tooltip("percent:Q", title="none: IoU [%]", format=".1f")]
+        layers.append(ticks.encode(x="percent:Q", y=y, tooltip=tip))
+    return _finished(alt.layer(*layers), height or 40 + 24 * len(data))
+
+
+def _points(board: pd.DataFrame) -> pd.DataFrame:
+    """The rows in the units of the axes, rows of equal cost set side by side."""
+    rows = board.to_dict("records")
+    data = board[["method", "student", "stride", "teacher", "recipe", "seeds", "verdict"]].copy()
+    data["stride"] = data["stride"].astype(int)
+    for name in ("miou", "delta", "delta_low", "delta_high"):
+        data[name] = 100 * board[name].astype(float)
+    data["low"], data["high"] = 100 * board["miou_low"].astype(float), 100 * board["miou_high"].astype(float)
+    data["gmacs"] = board["macs"].astype(float) / 1e9
+    data["what"] = data["student"].where(data["method"] != "teacher", "teacher")
+    data["line"] = data["method"] + " " + data["student"]
+    data["accuracy"] = [formats.accuracy(row) for row in rows]
+    data["difference"] = [formats.difference(row) or "none to compare with" for row in rows]
+    data["basis"] = board["miou_basis"]
+    data["gap"] = board["delta_basis"]
+    data = data[(data["gmacs"] > 0) & data["miou"].notna()].reset_index(drop=True)
+    data["order"] = data["method"].map({name: place for place, name in enumerate(_methods(data))})
+    data = data.sort_values(["order", "student"], ignore_index=True)
+    group = data.groupby("gmacs")["order"]
+    aside = group.cumcount() - (group.transform("size") - 1) / 2
+    data["place"] = data["gmacs"] * np.exp(SIDE_BY_SIDE * aside)
+    return data
+
+
+def _log_axis(data: pd.DataFrame) -> alt.X:
+    """A logarithmic axis with round ticks, wide enough for a single cost."""
+    low, high = float(data["place"].min()) / 1.2, float(data["place"].max()) * 1.2
+    ticks = [mantissa * 10.0**power for power in range(-4, 6) for mantissa in (1, 2, 3, 5)]
+    axis = alt.Axis(values=[tick for tick in ticks if low <= tick <= high], format="~g")
+    return alt.X(
+        "place:Q",
+        title="GMACs of one image (1 MAC = 2 FLOPs)",
+        scale=alt.Scale(type="log", nice=False, domain=[low, high]),
+        axis=axis,
+    )
+
+
+def _frontier(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows that no other beats in both cost and accuracy, cheapest first; one a cost."""
+    front = data[pareto(data["gmacs"], data["miou"])]
+    return front.sort_values("gmacs").drop_duplicates("gmacs")[["place", "miou"]]
+
+
+def _labels(data: pd.DataFrame) -> pd.DataFrame:
+    """`@16` above the topmost interval of each model."""
+    tops = data.assign(top=data["high"].fillna(data["miou"]))
+    grouped = tops.groupby(["student", "stride", "gmacs"], as_index=False)["top"].max()
+    return grouped.assign(place=grouped["gmacs"], label="@" + grouped["stride"].astype(str))
+
+
+def _methods(data: pd.DataFrame) -> list[str]:
+    """The methods that occur: `none` first, the teacher last."""
+    return sorted(set(data["method"]), key=lambda name: (name == "teacher", name != "none", name))
+
+
+def _colour(data: pd.DataFrame) -> alt.Color:
+    """`none` grey, the teacher dark, every other method a colour of its own."""
+    names = _methods(data)
+    colours = iter(PALETTE * (1 + len(names) // len(PALETTE)))
+    fixed = {"none": GREY, "teacher": INK}
+    scale = alt.Scale(domain=names, range=[fixed.get(name) or next(colours) for name in names])
+    return alt.Color("method:N", scale=scale, title="method", legend=alt.Legend(orient="top", columns=6))
+
+
+def _tooltip(first: str) -> list[alt.Tooltip]:
+    fields = {
+        "method": "method",
+        "student": "student",
+        "stride": "output stride",
+        "teacher": "teacher",
+        "accuracy": "mIoU [%]",
+        "basis": "interval",
+        "difference": "Δ none [points]",
+        "gap": "compared",
+        "verdict": "verdict",
+        "seeds": "seeds",
+    }
+    order = sorted(fields, key=lambda name: name not in ("method", first))
+    tips = [alt.Tooltip(f"{name}:N", title=fields[name]) for name in order]
+    return [*tips, alt.Tooltip("gmacs:Q", title="GMACs", format=".3~g")]
+
+
+def _finished(chart: Any, height: int) -> alt.LayerChart:
+    """The look that all figures share."""
+    axis = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500, "gridColor": "#eef0f3"}
+    finished: alt.LayerChart = (
+        chart.properties(height=height, width="container")
+        .configure_axis(**axis, domainColor="#cbd5e1", tickColor="#cbd5e1", titlePadding=10)
+        .configure_legend(labelFontSize=12, titleFontSize=12, symbolSize=90)
+        .configure_view(strokeWidth=0)
+    )
+    return finished

@@ -1,0 +1,154 @@
+"""The first page: how accurate, how sure, at what cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import figures, source, tables
+from results import formats
+
+FILTERS = {"student": "Students", "stride": "Output strides", "method": "Methods", "recipe": "Recipes"}
+
+
+def filters() -> dict[str, list[Any]]:
+    """What the reader wants to see. One data set at a time: numbers of two cannot be compared."""
+    runs = source.all_runs()
+    runs = runs[runs["miou"].notna()]
+    datasets = list(runs["dataset"].value_counts().index)  # the one with most runs first
+    wanted: dict[str, list[Any]] = {}
+    with st.sidebar:
+        wanted["dataset"] = [st.selectbox("Data set", datasets)]
+        there = runs[runs["dataset"] == wanted["dataset"][0]]
+        for name, title in FILTERS.items():
+            values = sorted(there[name].unique().tolist())
+            if len(values) > 1:
+                wanted[name] = st.multiselect(title, values, placeholder="all")
+        st.caption(f"Reads `{source.shown_database()}`")
+    return wanted
+
+
+def overview(board: pd.DataFrame) -> None:
+    """Title, the few numbers, the table; the position of the row that was chosen."""
+    st.title("Leaderboard")
+    numbers = tables.summary(board)
+    left, middle, right, last = st.columns(4)
+    left.metric(f"best student: {numbers['best student is']}", numbers["best student"])
+    middle.metric("clearly better than `none`", numbers["clearly better than none"])
+    right.metric("rows", numbers["rows"])
+    last.metric("runs behind them", numbers["runs"])
+    st.caption(formats.caption(board))
+
+
+def table(board: pd.DataFrame) -> int | None:
+    """The table; the position of the row that was chosen."""
+    event = st.dataframe(
+        tables.board_table(board),
+        hide_index=True,
+        height=min(38 + 35 * len(board), 600),
+        on_select="rerun",
+        selection_mode="single-row",
+        key="board",
+        placeholder="",
+        column_config={
+            "student": st.column_config.TextColumn(width=190),
+            "verdict": st.column_config.TextColumn(
+                width=150, help="Said of Δ none; ² also holds after Holm's correction."
+            ),
+            "frontier": st.column_config.TextColumn(
+                help="No other row shown is both at least as cheap and at least as accurate.", width="small"
+            ),
+            "GMACs": st.column_config.NumberColumn(help="Multiply-adds of one image; one MAC is two FLOPs."),
+            "step [× none]": st.column_config.NumberColumn(help="Time of a training step, relative to `none`."),
+            "mIoU [%]": st.column_config.NumberColumn(help="Mean over seeds, last checkpoint, with its interval."),
+        },
+    )
+    chosen = event["selection"]["rows"]
+    return int(chosen[0]) if chosen and chosen[0] < len(board) else None
+
+
+def charts(board: pd.DataFrame) -> None:
+    """Accuracy against cost, and the gain over `none`."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.subheader("Accuracy against cost")
+        shown = board
+        if (board["method"] == "teacher").any() and (board["method"] != "teacher").any():
+            with_teachers = st.toggle("with teachers", help="Teachers are far above and to the right.")
+            shown = board if with_teachers else board[board["method"] != "teacher"]
+        st.altair_chart(figures.accuracy_against_cost(shown), width="stretch", theme=None)
+        st.caption("Dashed: the Pareto frontier. Points of equal cost are set side by side.")
+    with right:
+        st.subheader("Gain over `none`")
+        gain = figures.gain_over_none(board)
+        if gain is None:
+            st.caption("No row has a `none` of the same data, student, stride and recipe to be compared with.")
+        else:
+            st.altair_chart(gain, width="stretch", theme=None)
+            st.caption("An interval that crosses the line is no clear difference.")
+
+
+def details(board: pd.DataFrame, position: int | None) -> None:
+    """Everything behind one row."""
+    if position is None:
+        st.info("Choose a row of the table to see what is behind it, and the command that makes it again.")
+        return
+    row = board.iloc[position]
+    keys = row["keys"].split(",")
+    st.header(f"{row['method']} · {row['student']}@{row['stride']}")
+    st.markdown("Make it again:")
+    st.code(row["reproduce"], language="bash", wrap_lines=True)
+    if row["dirty"]:
+        st.warning("At least one run was made with changes to the code that no commit holds.")
+    if row["numerics"]:
+        st.warning(f"Numerics: {row['numerics']}")
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.subheader("IoU by class")
+        beside = _baseline(board, row)
+        st.altair_chart(figures.class_bars(source.per_class(keys), beside), width="stretch", theme=None)
+        if beside is not None:
+            st.caption("Dark ticks: `none` of the same student, stride and data.")
+    with right:
+        st.subheader("Runs behind it")
+        st.dataframe(tables.seeds_table(source.all_runs(), keys), hide_index=True)
+        st.caption(f"Interval: {row['miou_basis']}." + (f" Δ: {row['delta_basis']}." if row["delta_basis"] else ""))
+        samples(keys)
+
+
+def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
+    """IoU by class of the `none` beside a row, where it is among the rows shown."""
+    same = board["method"].eq("none")
+    for name in ("dataset", "student", "stride", "recipe", "weights"):
+        same &= board[name].eq(row[name])
+    if row["method"] in ("none", "teacher") or not same.any():
+        return None
+    return source.per_class(board.loc[same, "keys"].iloc[0].split(","))
+
+
+def samples(keys: list[str]) -> None:
+    """Sample predictions of the first run whose pictures are in the workspace."""
+    for key in keys:
+        found = source.pictures(source.workspace(), key)
+        if found:
+            st.subheader("Sample predictions")
+            for picture in found:
+                st.image(str(picture), caption=picture.stem)
+            return
+
+
+if source.ready():
+    rows = source.board(filters())
+    if len(rows):
+        overview(rows)
+        position = table(rows)
+        with st.expander("How to read this"):
+            for said in tables.reading(rows):
+                st.markdown(said)
+        charts(rows)
+        details(rows, position)
+    else:
+        st.title("Leaderboard")
+        st.info("No row fits these filters.")

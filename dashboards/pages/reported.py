@@ -1,0 +1,32 @@
+"""Published rows: reported by their authors, not measured by us."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards import tables
+from results import formats
+from results.reported import people, reported
+
+st.title("Reported by others")
+st.warning(
+    "These numbers were **reported by their authors, or re-run by users; none was measured by us.** Recipes, splits "
+    "and seeds are those of the source, mostly one run and the best checkpoint on the very split that is reported. "
+    "They are never mixed with measured rows.",
+    icon=":material/menu_book:",
+)
+everything = reported()
+dataset = st.segmented_control("Data set", sorted(everything["dataset"].unique()), default="Cityscapes")
+rows = everything[everything["dataset"] == dataset] if dataset else everything
+for _, part in rows.groupby(["kind", "source", "protocol"], sort=False):
+    first = part.iloc[0]
+    who = "Reported by authors" if first["kind"] == "authors" else "Re-run by users"
+    st.subheader(f"{who}: {first['source']}")
+    st.caption(first["protocol"])
+    for _, some in part.groupby(["dataset", "split"], sort=False):
+        name = f"{some['dataset'].iloc[0]} {some['split'].iloc[0]}".strip()
+        st.markdown(f"**{name}**, mIoU [%]{tables.teachers(some)}")
+        st.dataframe(tables.reported_matrix(some).style.format("{:.2f}", na_rep=""), width="content")
+with st.expander("One line a number, with source and note"):
+    st.dataframe(people(rows), hide_index=True)
+    st.download_button("Download as CSV", formats.render_reported(rows, "csv"), "reported.csv", "text/csv")

@@ -1,0 +1,71 @@
+"""One row a run: attempts, environment, and the record itself."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import figures, source, tables
+
+
+def chosen(runs: pd.DataFrame) -> str | None:
+    """The table of all runs; the key of the one that was chosen."""
+    with st.sidebar:
+        kinds = st.multiselect("Kind", sorted(runs["kind"].unique()), placeholder="all")
+        text = st.text_input("Search", placeholder="ka, node1, 3f2a...")
+    if kinds:
+        runs = runs[runs["kind"].isin(kinds)]
+    if text:
+        columns = ("key", "name", "host", "device", "job", "revision", "recipe", "dataset", "numerics")
+        found = pd.concat([runs[name].str.contains(text, case=False, regex=False) for name in columns], axis=1)
+        runs = runs[found.any(axis=1)]
+    event = st.dataframe(
+        tables.runs_table(runs),
+        hide_index=True,
+        height=min(38 + 35 * max(1, len(runs)), 500),
+        on_select="rerun",
+        selection_mode="single-row",
+        key="runs",
+    )
+    picked = event["selection"]["rows"]
+    return str(runs.iloc[picked[0]]["key"]) if picked and picked[0] < len(runs) else None
+
+
+def details(key: str) -> None:
+    """All that is known of one run."""
+    run = source.run(key)
+    record = run.record
+    st.header(record.name)
+    st.code(record.reproduce, language="bash", wrap_lines=True)
+    if run.row["problem"]:
+        st.warning(f"confusion.npz: {run.row['problem']}")
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Attempts")
+        st.dataframe(pd.DataFrame([attempt.model_dump() for attempt in record.attempts]), hide_index=True)
+        if record.training.terms:
+            st.subheader("Terms, unweighted")
+            st.dataframe(pd.DataFrame({n: t.model_dump() for n, t in record.training.terms.items()}).T)
+        if record.cost:
+            st.subheader("Multiply-adds by operator")
+            macs = pd.Series(record.cost.macs_by_operator, name="GMACs").div(1e9).sort_values(ascending=False)
+            st.dataframe(macs.round(4))
+            if record.cost.uncounted:
+                st.caption("Not counted: " + ", ".join(f"{n} × {c}" for n, c in record.cost.uncounted.items()))
+    with right:
+        if record.metrics:
+            st.subheader("IoU by class")
+            st.altair_chart(figures.class_bars(source.per_class([key])), width="stretch", theme=None)
+        st.subheader("Environment")
+        st.json(record.environment.model_dump(), expanded=True)
+    with st.expander("The record"):
+        st.json(record.model_dump(mode="json"), expanded=1)
+
+
+st.title("Runs")
+if source.ready():
+    everything = source.all_runs()
+    st.caption(f"{len(everything)} finished stages, newest first. Choose one to see all that is known of it.")
+    key = chosen(everything)
+    if key:
+        details(key)

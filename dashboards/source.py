@@ -1,0 +1,132 @@
+"""Where the pages' data come from: the database named in the environment, opened for reading only, cached."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import streamlit as st
+
+from results import queries
+from results.store import open_store
+
+DEFAULT_WORKSPACE = "runs"
+FRESH_S = 15
+"""A server's database is asked again after so long; a file is asked again when it has changed."""
+
+T = TypeVar("T")
+
+
+def workspace() -> Path:
+    """The workspace, for sample pictures; it need not be there."""
+    return Path(os.environ.get("HARNESS_WORKSPACE") or DEFAULT_WORKSPACE)
+
+
+def database() -> str:
+    """The database: a file or a URL."""
+    return os.environ.get("HARNESS_DB") or str(workspace() / "results.db")
+
+
+def shown_database() -> str:
+    """The database's name without user and password."""
+    return database().rsplit("@", 1)[-1]
+
+
+def stamp(target: str) -> str:
+    """Changes when the database has changed: the key of everything cached."""
+    if "://" in target and not target.startswith("sqlite"):
+        return str(int(time.time() / FRESH_S))
+    try:
+        found = Path(target.removeprefix("sqlite:///")).stat()
+    except OSError:
+        return ""
+    return f"{found.st_mtime_ns}:{found.st_size}"
+
+
+Frozen = tuple[tuple[str, tuple[Any, ...]], ...]
+
+
+def freeze(filters: dict[str, list[Any]]) -> Frozen:
+    """Filters as a key of the cache."""
+    return tuple((name, tuple(values)) for name, values in sorted(filters.items()) if values)
+
+
+@st.cache_data(max_entries=32, show_spinner="Reading the database ...")
+def _ask(target: str, changed: str, question: str, *words: Any) -> Any:
+    with open_store(target, readonly=True) as store:
+        answer: Callable[..., Any] = getattr(queries, question)
+        return answer(store, *words)
+
+
+def _asked(question: str, *words: Any) -> Any:
+    target = database()
+    return _ask(target, stamp(target), question, *words)
+
+
+def choices() -> dict[str, list[Any]]:
+    """What there is to filter by."""
+    found: dict[str, list[Any]] = _asked("cells")
+    return found
+
+
+def board(filters: dict[str, list[Any]]) -> pd.DataFrame:
+    """The leaderboard, most accurate first."""
+    found: pd.DataFrame = _asked("leaderboard", dict(freeze(filters)))
+    return found
+
+
+def all_runs() -> pd.DataFrame:
+    """All runs, newest first."""
+    found: pd.DataFrame = _asked("runs")
+    return found
+
+
+def per_class(keys: list[str]) -> pd.DataFrame:
+    """IoU by class of some runs."""
+    found: pd.DataFrame = _asked("per_class", tuple(keys))
+    return found
+
+
+def run(key: str) -> queries.Run:
+    """All that is known of a run."""
+    found: queries.Run = _asked("run", key)
+    return found
+
+
+def ready() -> bool:
+    """Whether there is anything to show; if not, the page says what to do."""
+    try:
+        empty = not choices()["method"]
+    except ValueError as error:
+        st.info(f"**Nothing to show yet.** {error}", icon=":material/database_off:")
+        _first_steps()
+        return False
+    if empty:
+        st.info(
+            f"**The database is there, but holds no finished run:** `{shown_database()}`",
+            icon=":material/hourglass_empty:",
+        )
+        _first_steps()
+        return False
+    return True
+
+
+def _first_steps() -> None:
+    st.markdown("Train something, and the leaderboard fills itself:")
+    st.code("harness sweep --methods none,kd,ka --strides 8,16,32", language="bash")
+    st.markdown("Or, when the runs are there already, collect them:")
+    st.code(f"harness collect --workspace {workspace()}", language="bash")
+
+
+def pictures(root: Path, key: str, limit: int = 6) -> list[Path]:
+    """Sample predictions of a run: PNG files in its stage folder, none from outside the workspace."""
+    home = root.resolve() / "stages"
+    folder = (home / key / "samples").resolve()
+    if not folder.is_relative_to(home) or not folder.is_dir():
+        return []
+    found = sorted(path for path in folder.glob("*.png") if path.resolve().is_relative_to(home) and path.is_file())
+    return found[:limit]
