@@ -25,10 +25,10 @@ from harness.spec import Frozen
 
 FILE_NAME = "harness-slurm.yaml"
 KINDS = ("teacher", "translator", "student")
-_FLAG = re.compile(r"^[a-z][a-z0-9-]*$")
-_MEMORY = re.compile(r"^\d+(\.\d+)?[KMGT]?B?$", re.IGNORECASE)
-_CLOCK = re.compile(r"^(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})$")
-_UNITS = re.compile(r"^(?P<number>\d+(\.\d+)?)\s*(?P<unit>[smhd])$")
+_FLAG = re.compile(r"[a-z][a-z0-9-]*")
+_MEMORY = re.compile(r"\d+(\.\d+)?[KMGT]?B?", re.IGNORECASE)
+_CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})")
+_UNITS = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[smhd])")
 _OURS = frozenset({"array", "dependency", "output", "error", "job-name", "signal", "parsable", "wrap", "requeue"})
 """sbatch flags that the launcher itself sets: changing them would break what it promises."""
 
@@ -40,9 +40,9 @@ def minutes(text: str | int) -> int:
         HarnessError: it is none of these, or nought.
     """
     word = str(text).strip()
-    if found := _UNITS.match(word):
+    if found := _UNITS.fullmatch(word):
         seconds = float(found["number"]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found["unit"]]
-    elif found := _CLOCK.match(word):
+    elif found := _CLOCK.fullmatch(word):
         seconds = _clock_seconds(found["days"], [int(part) for part in found["clock"].split(":")])
     else:
         raise HarnessError(f"'{word}' is not a time limit", "write it as 4:00:00, 1-12:00:00, 90 (minutes), 30m or 4h")
@@ -91,7 +91,7 @@ class Resources(Frozen):
     @field_validator("mem", mode="before")
     @classmethod
     def _mem(cls, value: Any) -> str:
-        if str(value) and not _MEMORY.match(str(value)):
+        if str(value) and not _MEMORY.fullmatch(str(value)):
             raise ValueError(f"'{value}' is not an amount of memory: write it as 64G")
         return str(value)
 
@@ -105,7 +105,7 @@ class Resources(Frozen):
     def _flags(cls, value: dict[str, Any]) -> dict[str, Any]:
         clean = {name.lstrip("-").replace("_", "-"): content for name, content in value.items()}
         for name, content in clean.items():
-            if not _FLAG.match(name):
+            if not _FLAG.fullmatch(name):
                 raise ValueError(f"'{name}' is not a flag of sbatch")
             if name in _OURS:
                 raise ValueError(f"--{name} is set by the launcher itself")
@@ -226,7 +226,7 @@ def _validated(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """Safe, and without YAML 1.1's numbers to the base of sixty: `time: 4:00:00` is a text, not 14400."""
 
-    yaml_implicit_resolvers: ClassVar = {
+    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]
         letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
         for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
