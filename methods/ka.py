@@ -89,7 +89,9 @@ class KATranslator(Translator):
     ) -> None:
         super().__init__()
         self.channels = channels
-        self.standard: Adapter = Adapter(nn.BatchNorm2d(inputs, affine=False)) if standardise else IdentityAdapter()
+        # The teacher is frozen: its statistics are an average over all batches, not over the last few.
+        standard = nn.BatchNorm2d(inputs, eps=1e-8, momentum=None, affine=False)
+        self.standard: Adapter = Adapter(standard) if standardise else IdentityAdapter()
         self.encoder: Adapter = Encoder(inputs, channels, strides, norm, activation)
         self.decoder: Adapter = Decoder(channels, inputs, strides, norm)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.terms import compute_terms
 from tests.methods.golden import ARRAYS
+from tests.methods.world import terms_of
 
 GOLDEN: list[tuple[str, str, dict[str, Any], str, float, float]] = [
     # reference, method, parameters, term, factor, value
@@ -49,7 +49,7 @@ GOLDEN_TORCHDISTILL: list[tuple[str, dict[str, Any], str, float]] = [
     ("method", "params", "term", "factor", "value"), [g[1:] for g in GOLDEN], ids=[f"{g[1]}: {g[0]}" for g in GOLDEN]
 )
 def test_reference_value(method: str, params: dict[str, Any], term: str, factor: float, value: float) -> None:
-    found = compute_terms(method, params, ARRAYS, identity_adapters=True)
+    found = terms_of(method, params, ARRAYS)
     assert factor * found[term] == pytest.approx(value, rel=1e-6)
 
 
@@ -57,5 +57,5 @@ def test_reference_value(method: str, params: dict[str, Any], term: str, factor:
     ("params", "term", "value"), [g[1:] for g in GOLDEN_TORCHDISTILL], ids=[g[0] for g in GOLDEN_TORCHDISTILL]
 )
 def test_torchdistill_value(params: dict[str, Any], term: str, value: float) -> None:
-    found = compute_terms("ka_torchdistill", params, ON_FEATURES, identity_adapters=True)
+    found = terms_of("ka_torchdistill", params, ON_FEATURES)
     assert found[term] == pytest.approx(value, rel=1e-6)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from harness.registries import METHODS
+from harness.terms import compute_terms
 from methods.base import IGNORE, Method, Sizes, Step
 
 
@@ -63,7 +65,7 @@ def build(
 ) -> Method:
     """A method with its translator, if it has one; the terms that have a weight, unless others are named."""
     cls = METHODS.get(name)
-    chosen = cls.Params.model_validate(params)
+    chosen = cls.Params.model_validate(narrow(name, params))
     terms = frozenset(active if active is not None else {t for t, w in cls.weights(chosen).items() if w})
     small, large = sizes(student, stride), sizes(teacher, teacher_stride)
     torch.manual_seed(0)
@@ -73,6 +75,16 @@ def build(
     if key is not None:
         translator = cls.build_translator(key, large).to(dtype).eval().requires_grad_(False)
     return cls(chosen, terms, small, large, translator).to(dtype)
+
+
+def narrow(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, with a narrow discriminator for methods that have one: it is built sooner."""
+    return {"adv_width": 4, **params} if "adv_width" in METHODS.get(name).Params.model_fields else params
+
+
+def terms_of(name: str, params: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    """`compute_terms` with identity adapters."""
+    return compute_terms(name, narrow(name, params), arrays, identity_adapters=True)
 
 
 def wanting(found: FakeMaps) -> FakeMaps:
