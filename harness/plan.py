@@ -1,4 +1,4 @@
-"""The plan: from a sweep's words to the graph of stages it needs. Equal stages are one node, however many cells need it."""
+"""The plan: from a sweep's words to the graph of stages it needs. Equal stages are one node, for all their cells."""
 
 from __future__ import annotations
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from harness.job import PluginFile
 from harness.registries import DATASETS, FAMILIES, HEADS, METHODS
-from harness.registry import load_plugin
+from harness.registry import Registry, load_plugin
 
 
 def load_plugins(paths: Iterable[Path]) -> tuple[PluginFile, ...]:
@@ -16,5 +17,5 @@ def load_plugins(paths: Iterable[Path]) -> tuple[PluginFile, ...]:
     Raises:
         HarnessError: a file is missing, raises when imported, or registers nothing.
     """
-    registries = [METHODS, FAMILIES, HEADS, DATASETS]
+    registries: list[Registry[Any]] = [METHODS, FAMILIES, HEADS, DATASETS]
     return tuple(PluginFile(path=str(p.resolve()), sha256=load_plugin(p.resolve(), registries)) for p in paths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from harness.evaluation.evaluate import Evaluation, evaluate, save_confusion
 from harness.evaluation.samples import save_samples
 from harness.job import Job
 from harness.models import build_model, model_sizes
-from harness.spec import ModelSpec, StageSpec
+from harness.spec import ModelSpec, Precision, StageSpec
 from harness.training.checkpoint import load_weights, save_weights
 from harness.training.distributed import Processes, join
 from harness.training.events import Events
@@ -168,7 +168,7 @@ def _fit(
     if decision.channels_last:
         objective.to(memory_format=torch.channels_last)
     if recipe.compile:
-        objective.network.compile()
+        cast(nn.Module, objective.network).compile()
     trainer = Trainer(
         objective,
         recipe,
@@ -262,7 +262,7 @@ def _conclude(context: Context, trained: nn.Module, progress: Progress, training
 
 def _metrics(context: Context, network: Network, training: Training, progress: Progress) -> Metrics:
     split = context.dataset.splits[-1]
-    decision = Decision(training.precision, training.channels_last, "", ())
+    decision = Decision(cast(Precision, training.precision), training.channels_last, "", ())
     found = _evaluate(context, network, decision, split)
     save_confusion(context.job.folder.path / "confusion.npz", found)
     save_samples(context.job.folder.path / "samples", network, context.dataset, split, context.device)
@@ -286,7 +286,7 @@ def _cost(context: Context, network: Network, training: Training) -> Cost:
         network,
         size,
         device=context.device,
-        precision=training.precision,
+        precision=cast(Precision, training.precision),
         channels_last=training.channels_last,
     )
 
@@ -314,9 +314,14 @@ def _training(context: Context, progress: Progress, decision: Decision, weights:
 def _health(context: Context, objective: TranslatorObjective, teacher: Network) -> dict[str, float]:
     """What the translator says of itself on fresh training batches."""
     recipe = context.spec.recipe
-    normalisation = {"mean": teacher.backbone.mean, "std": teacher.backbone.std}
-    seed = mix(context.spec.seed, "health")
-    loader = training_loader(context.dataset.split("train"), recipe, **normalisation, seed=seed, iterations=1)
+    loader = training_loader(
+        context.dataset.split("train"),
+        recipe,
+        mean=teacher.backbone.mean,
+        std=teacher.backbone.std,
+        seed=mix(context.spec.seed, "health"),
+        iterations=1,
+    )
     images = next(iter(loader)).images.to(context.device)
     objective.eval()
     with torch.no_grad():

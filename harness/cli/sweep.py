@@ -294,9 +294,9 @@ def execute(
     prepare(plan, missing, options)
     save_sweep(options.workspace, plan, shlex.join(["harness", *sys.argv[1:]]))
     launched = launcher.launch(plan, missing, options) if missing else None
-    if show is None:
-        from harness.cli.board import collect_and_print as show
-    _finish(plan, missing, launched, options, as_json, show)
+    from harness.cli.board import collect_and_print
+
+    _finish(plan, missing, launched, options, as_json, show or collect_and_print)
 
 
 def _finish(

@@ -1,4 +1,4 @@
-"""The contract of a data set: images and labels by index, a manifest of its content, and a check before any training."""
+"""The contract of a data set: images and labels by index, a manifest of its content, a check before training."""
 
 from __future__ import annotations
 
@@ -103,4 +103,4 @@ class Dataset(ABC):
 
     @abstractmethod
     def check(self, full: bool = True) -> list[Problem]:
-        """What is wrong with its files. `full` decodes every file; otherwise only presence and pairing are looked at."""
+        """What is wrong with its files. `full` decodes every file; otherwise only presence and pairing count."""

@@ -1,4 +1,4 @@
-"""The contract of a launcher: how the stages of a plan come to run. Planning, worker, attempts and status are shared."""
+"""The contract of a launcher: how the stages of a plan come to run. Plan, worker, attempts and status are shared."""
 
 from __future__ import annotations
 

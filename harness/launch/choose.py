@@ -15,7 +15,7 @@ from harness.workspace import Workspace
 LAUNCHERS: Registry[Launcher] = Registry("launcher", Launcher, "harness.launch", "harness.launchers")
 
 
-def make_options(workspace: Path, db: str, plugins: list[Path], **rest: Any) -> Options:
+def make_options(workspace: Path, db: str | None, plugins: list[Path], **rest: Any) -> Options:
     """The options of a launch, out of a command's flags."""
     from harness.plugins import load_plugins
 

@@ -1,4 +1,4 @@
-"""What a person sees while stages run: a bar for the sweep, one for each running stage; plain lines where there is no terminal."""
+"""What a person sees while stages run: a bar for the sweep and for each running stage, or plain lines."""
 
 from __future__ import annotations
 

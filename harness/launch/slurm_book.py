@@ -42,7 +42,7 @@ class Sent:
 
     def logs(self, kind: str) -> list[Path]:
         """What the job's processes printed ("out", "err") outside of their stages' own logs, if anything yet."""
-        found = []
+        found: list[Path] = []
         while (file := self.submission / f"{self.task}_{len(found)}_log.{kind}").is_file():
             found.append(file)
         return found

@@ -34,7 +34,7 @@ class Events:
 
 
 def last_events(path: Path, tail_bytes: int = 8192) -> dict[str, dict[str, Any]]:
-    """The latest event of each type near the end of a file; empty when there is none. Half-written lines are skipped."""
+    """The latest event of each type near the end of a file; empty when there is none. Half lines are skipped."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)

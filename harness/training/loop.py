@@ -1,4 +1,4 @@
-"""The one training loop. It knows an objective with parameters, a recipe and a stream of batches; nothing of methods."""
+"""The one training loop. It knows an objective, a recipe and a stream of batches; nothing of methods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from harness.errors import HarnessError, StageFailed
 from harness.spec import Recipe
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.events import Events
-from harness.training.objective import Losses
+from harness.training.objective import Losses, SegmentationObjective
 from harness.training.schedule import lr_factor
 from results.record import Best, TermLog
 
@@ -190,7 +190,7 @@ class Trainer:
         for module, optimizer in self.adversaries:
             optimizer.zero_grad(set_to_none=True)
             with self._autocast():
-                loss = self.objective.adversary_loss(module)
+                loss = cast(SegmentationObjective, self.objective).adversary_loss(module)
             loss.backward()
             optimizer.step()
         terms = {name: value.detach() for name, value in losses.terms.items()}
@@ -222,7 +222,7 @@ class Trainer:
                 )
             self._sum(first + offset, total, dict(zip(names, terms, strict=True)))
         progress.seconds += seconds
-        progress.step_ms = (progress.step_ms + [1000 * seconds / len(pending)])[-400:]
+        progress.step_ms = [*progress.step_ms, 1000 * seconds / len(pending)][-400:]
         if self.control.events.due() or progress.iteration == total:
             step_ms = progress.median_step_ms()
             self.control.events.write(

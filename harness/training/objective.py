@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from backbones.base import Maps, Network
 from harness.distiller import Combined
 from harness.training.randomness import reseed
 from methods.base import IGNORE, Step, Translator
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @dataclass
@@ -105,6 +108,6 @@ def frozen_maps(network: nn.Module, images: Tensor) -> Maps:
     return Maps(maps.logits.clone(), maps.last.clone(), tuple(f.clone() for f in maps.features))
 
 
-def freeze(network: nn.Module) -> nn.Module:
+def freeze(network: AnyModule) -> AnyModule:
     """Eval mode, and no gradients to its parameters."""
     return network.eval().requires_grad_(False)

@@ -20,7 +20,9 @@ NAMES = ["poly", "cosine", "onecycle", "constant"]
     floor=st.floats(0, 1),
     data=st.data(),
 )
-def test_factors_lie_between_zero_and_one(name: str, warmup: int, iterations: int, floor: float, data: st.DataObject) -> None:
+def test_factors_lie_between_zero_and_one(
+    name: str, warmup: int, iterations: int, floor: float, data: st.DataObject
+) -> None:
     schedule = Schedule(name=name, warmup=warmup, floor=floor)  # type: ignore[arg-type]
     iteration = data.draw(st.integers(0, iterations - 1))
     factor = lr_factor(schedule, iteration, iterations)
