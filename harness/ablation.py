@@ -50,6 +50,7 @@ def ablation_rows(expression: str) -> list[tuple[tuple[str, ...], MethodSpec]]:
         raise HarnessError(f"'{expression}' has no terms to take off", "name a method with terms: harness methods")
     terms = [(part.name, term) for part in full.parts for term in part.weights]
     wanted = [("none", MethodSpec()), ("full", full)]
+    terms = terms if len(terms) > 1 else []  # the only term: without it is none, it only is full
     wanted += [(f"without {_label(full, t)}", _keep(full.parts, [o for o in terms if o != t])) for t in terms]
     wanted += [(f"only {_label(full, t)}", _keep(full.parts, [t])) for t in terms]
     labels: dict[str, tuple[list[str], MethodSpec]] = {}

@@ -19,6 +19,7 @@ from harness.errors import HarnessError, StageFailed
 from harness.expression import resolve
 from harness.plugins import load_plugins
 from harness.registries import METHODS
+from tests.end_to_end.tiny import tiny_flags
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -52,6 +53,7 @@ import json, sys
 import pytest
 from harness.expression import resolve
 from harness.registries import METHODS
+from tests.end_to_end.tiny import tiny_flags
 entry = METHODS.entry("margin")
 spec = resolve("kd+margin[mu=2,beta=0.5]")[0]
 print(json.dumps([entry.origin, entry.source, spec.expression, METHODS.broken]))
@@ -62,6 +64,20 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir=.", "--import-m
     expected = ["package harness-method-margin", "", "kd+margin[beta=0.5,mu=2]", {}]
     assert json.loads(done.stdout.splitlines()[0]) == expected
     assert "3 passed" in done.stdout
+
+
+@pytest.mark.slow
+def test_an_installed_package_is_swept_and_ablated(installed: Path, tmp_path: Path) -> None:
+    words = tiny_flags(tmp_path / "work", seeds="0,1")
+    at = words.index("--methods")
+    del words[at : at + 2]
+    done = with_package(installed, "-m", "harness", "ablate", "margin", *words, "--device", "cpu", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row["expression"]: row for row in json.loads(done.stdout)["rows"]}
+    assert set(rows) == {"none", "margin"}
+    assert rows["margin"]["seeds"] == 2 and rows["margin"]["row"] == "full"
+    assert rows["margin"]["gain_basis"] == "paired over 2 seeds"
+    assert rows["margin"]["gain"] == pytest.approx(rows["margin"]["miou"] - rows["none"]["miou"])
 
 
 def test_without_the_package_there_is_no_such_method() -> None:
