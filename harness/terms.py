@@ -20,7 +20,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -105,7 +107,7 @@ def evaluate_terms(
     return found
 
 
-def read_arrays(path: str | Any) -> dict[str, np.ndarray]:
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     """The arrays of an .npz file.
 
     Raises:
@@ -116,7 +118,7 @@ def read_arrays(path: str | Any) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise HarnessError(f"inputs {path}: no such file", "save arrays with numpy.savez") from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, BadZipFile) as error:
         raise HarnessError(f"inputs {path} is not an .npz file: {error}", "save arrays with numpy.savez") from error
 
 
@@ -334,14 +336,14 @@ class _Run:
 
     def _compute(self, label: str, active: frozenset[str]) -> dict[str, float]:
         student, teacher = self.given.sizes("student"), self.given.sizes("teacher")
+        if reason := self.cls.skip(self.params, student, teacher):
+            raise HarnessError(f"method '{self.cls.name}' does not fit these arrays: {reason}")
         translator = self._translator(active, student, teacher)
         if label == "translator":
             if translator is None:
                 return {}
             values = translator(self.given.maps("teacher"))
             return {f"translator.{name}": float(value) for name, value in values.items()}
-        if reason := self.cls.skip(self.params, student, teacher):
-            raise HarnessError(f"method '{self.cls.name}' does not fit these arrays: {reason}")
         method = self.cls(self.params, active, student, teacher, translator).double()
         self._prepare(method)
         return {name: float(value) for name, value in method(self.given.step()).items()}
