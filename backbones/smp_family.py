@@ -42,7 +42,7 @@ class SmpBackbone(Backbone):
 
 
 def _create(encoder: str, stride: int, weights: Any = None, **options: Any) -> nn.Module:
-    """SMP's encoder at strides 8, 16, 32, and `tu-` ones at whatever timm can; 4 by `_dilate_to_four`."""
+    """SMP's encoder at strides 8, 16, 32, and `tu-` ones at whatever timm can; 4 by `dilate`."""
     wide = stride == 4 and not encoder.startswith("tu-")
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
@@ -50,15 +50,18 @@ def _create(encoder: str, stride: int, weights: Any = None, **options: Any) -> n
             encoder, in_channels=3, depth=5, weights=weights, output_stride=32 if wide else stride, **options
         )
     if wide:
-        _dilate_to_four(built)
+        dilate(built, 4)
     return built
 
 
-def _dilate_to_four(encoder: nn.Module) -> None:
-    """Carry SMP's rule for strides 16 and 8 one stage further, where SMP itself stops.
+def dilate(encoder: nn.Module, target: int) -> None:
+    """SMP's rule for output strides, for any of them: SMP itself stops at 8.
 
-    The rule: every convolution whose output had stride s > 4 loses its stride and is dilated by s / 4. SMP reads the
-    stages from a table that begins at stride 16; here each convolution's stride is seen in a dry forward.
+    The rule: every convolution whose output had stride s > target loses its stride and is dilated by s / target. SMP
+    reads the stages from a table that begins at stride 16; here each convolution's stride is seen in a dry forward.
+
+    Raises:
+        ValueError: a convolution takes more than one halving at once, so that dilation cannot replace its stride.
     """
     strides: dict[str, int] = {}
     twin = meta_copy(encoder).eval()
@@ -66,7 +69,7 @@ def _dilate_to_four(encoder: nn.Module) -> None:
     def see(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
             before, strides[name] = stride_of(inputs[0]), stride_of(output)
-            if strides[name] > max(4, 2 * before):
+            if strides[name] > max(target, 2 * before):
                 raise ValueError(
                     f"{name} takes a step of {strides[name] // before} at once, which no dilation replaces"
                 )
@@ -79,8 +82,8 @@ def _dilate_to_four(encoder: nn.Module) -> None:
     map_sizes(lambda x: [m for m in twin(x) if m.shape[1] > 0])
     modules = dict(encoder.named_modules())
     for name, stride in strides.items():
-        if stride > 4:
-            smp_utils.replace_strides_with_dilation(modules[name], stride // 4)
+        if stride > target:
+            smp_utils.replace_strides_with_dilation(modules[name], stride // target)
 
 
 @lru_cache(maxsize=4096)

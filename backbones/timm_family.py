@@ -97,7 +97,7 @@ class TimmFamily(BackboneFamily):
 
     def encoders(self) -> Sequence[str]:
         """All names of timm. Which strides one can do is found out by `impossible`, as it takes a part of a second."""
-        return timm.list_models()
+        return sorted(timm.list_models())
 
     def impossible(self, encoder: str, stride: int) -> str | None:
         if not timm.is_model(encoder):

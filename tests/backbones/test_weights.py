@@ -1,0 +1,179 @@
+"""First weights: loaded whole or refused with a sentence; never silently random."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from backbones.base import BackboneFamily, Weights
+from backbones.smp_family import SmpFamily
+from backbones.timm_family import TimmFamily
+from backbones.weights import find_weights, read_state
+
+FAMILIES: list[tuple[BackboneFamily, str]] = [
+    (TimmFamily(), "mobilenetv2_035"),
+    (SmpFamily(), "tu-mobilenetv2_035"),
+]
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """Weights of a whole timm model, classifier included, as its makers publish them."""
+    torch.manual_seed(1)
+    state = timm.create_model("mobilenetv2_035").state_dict()
+    path = tmp_path / "mobilenetv2_035.safetensors"
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(("family", "encoder"), FAMILIES, ids=["timm", "smp"])
+@pytest.mark.parametrize("source", ["file", "imagenet"])
+@pytest.mark.parametrize("stride", [8, 32])
+def test_a_file_fills_the_encoder(family: BackboneFamily, encoder: str, source: str, stride: int, whole: Path) -> None:
+    torch.manual_seed(2)
+    backbone = family.build(encoder, stride, Weights(source, whole))
+    given = read_state(whole)
+    own = backbone.state_dict()
+    stem = next(name for name in own if name.endswith("conv_stem.weight"))
+    assert torch.equal(own[stem], given["conv_stem.weight"])
+    last = next(name for name in own if name.endswith("blocks.6.0.conv_pwl.weight"))
+    assert torch.equal(own[last], given["blocks.6.0.conv_pwl.weight"])
+
+
+@pytest.mark.parametrize("encoder", ["resnet10t", "convnext_atto"])
+def test_encoders_whose_keys_timm_renames(encoder: str, tmp_path: Path) -> None:
+    state = timm.create_model(encoder).state_dict()
+    path = tmp_path / "w.pth"
+    torch.save({"state_dict": state}, path)
+    assert TimmFamily().build(encoder, 16, Weights("file", path)).channels
+
+
+def test_smps_own_encoders_read_their_own_names(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    state = dict(SmpFamily().build("resnet18", 32, Weights()).encoder.state_dict())  # type: ignore[union-attr]
+    save_file(state | {"fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}, tmp_path / "a.safetensors")
+    backbone = SmpFamily().build("resnet18", 8, Weights("file", tmp_path / "a.safetensors"))
+    assert torch.equal(backbone.state_dict()["encoder.layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
+    for name in list(state)[:7]:
+        state.pop(name)
+    save_file(state, tmp_path / "b.safetensors")
+    with pytest.raises(ValueError, match=r"6 of 120 keys are missing, first conv1.weight"):
+        SmpFamily().build("resnet18", 8, Weights("file", tmp_path / "b.safetensors"))
+
+
+@pytest.mark.parametrize(("family", "encoder"), FAMILIES, ids=["timm", "smp"])
+def test_missing_keys_are_counted(family: BackboneFamily, encoder: str, whole: Path) -> None:
+    state = read_state(whole)
+    for name in ("conv_stem.weight", "blocks.2.0.conv_dw.weight"):
+        state.pop(name)
+    save_file(state, whole.with_name("part.safetensors"))
+    with pytest.raises(ValueError, match=r"2 of \d+ keys are missing, first .*conv_stem.weight"):
+        family.build(encoder, 16, Weights("file", whole.with_name("part.safetensors")))
+
+
+@pytest.mark.parametrize(("family", "encoder"), FAMILIES, ids=["timm", "smp"])
+def test_another_encoders_file_is_refused(family: BackboneFamily, encoder: str, whole: Path) -> None:
+    state = read_state(whole)
+    state["blocks.6.1.conv_dw.weight"] = torch.rand(8, 1, 3, 3)
+    save_file(state, whole.with_name("deeper.safetensors"))
+    with pytest.raises(ValueError, match="another encoder's"):
+        family.build(encoder, 16, Weights("file", whole.with_name("deeper.safetensors")))
+    save_file({name: value[:1].clone() for name, value in read_state(whole).items() if value.ndim}, whole)
+    with pytest.raises(ValueError, match="does not fit"):
+        family.build(encoder, 16, Weights("file", whole))
+
+
+@pytest.mark.parametrize(("family", "encoder"), FAMILIES, ids=["timm", "smp"])
+def test_files_that_are_no_weights(family: BackboneFamily, encoder: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"not weights")
+    torch.save({"epoch": 3}, tmp_path / "other.pth")
+    torch.save(_Unsafe(), tmp_path / "unsafe.pth")
+    for name, said in (
+        ("none.safetensors", "is not there"),
+        ("broken.safetensors", "cannot be read"),
+        ("other.pth", "holds no state dict"),
+        ("unsafe.pth", "cannot be read"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} {said}"):
+            family.build(encoder, 16, Weights("file", tmp_path / name))
+    with pytest.raises(ValueError, match="no file was named"):
+        family.build(encoder, 16, Weights("file"))
+
+
+class _Unsafe:
+    """Loading it would run code."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("code ran",))
+
+
+@pytest.mark.parametrize(
+    ("family", "encoder"),
+    [(TimmFamily(), "resnet18"), (SmpFamily(), "resnet18"), (SmpFamily(), "tu-resnet18")],
+    ids=["timm", "smp", "smp-tu"],
+)
+def test_imagenet_without_a_hub_names_both_remedies(
+    family: BackboneFamily, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ValueError, match=r"weights folder .*weights file") as caught:
+        family.build(encoder, 16, Weights("imagenet"))
+    assert encoder in str(caught.value)
+    assert constants.HF_HUB_OFFLINE is True
+
+
+def test_an_encoder_without_imagenet_weights_is_no_random_one() -> None:
+    name = "test_resnet_without_weights"
+    untrained = next(n for n in timm.list_models("resnet*") if not timm.models.is_model_pretrained(n))
+    with pytest.raises(ValueError, match="ImageNet weights"):
+        TimmFamily().build(untrained, 32, Weights("imagenet"))
+    assert TimmFamily().impossible(name, 32)
+
+
+def test_weights_are_found_by_the_longest_name(tmp_path: Path) -> None:
+    for name in (
+        "resnet18d_ra2",
+        "resnet18_b",
+        "resnet18_a",
+        "resnet18.extra",
+        "mobilenetv2_100",
+        "mobilenetv2_100_in1k",
+    ):
+        (tmp_path / f"{name}.safetensors").touch()
+    (tmp_path / "resnet34.pth").touch()
+    assert find_weights(tmp_path, "resnet18") == tmp_path / "resnet18.extra.safetensors"
+    assert find_weights(tmp_path, "tu-resnet18d") == tmp_path / "resnet18d_ra2.safetensors"
+    assert find_weights(tmp_path, "mobilenetv2_100") == tmp_path / "mobilenetv2_100.safetensors"
+    assert find_weights(tmp_path, "resnet34") is None
+    assert find_weights(tmp_path, "resnet1") is None
+    with pytest.raises(ValueError, match="is not a folder"):
+        find_weights(tmp_path / "none", "resnet18")
+
+
+@pytest.mark.camvid
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_real_imagenet_weights_load_in_both_families(number: int) -> None:
+    data = os.environ.get("HARNESS_DATA")
+    if not data or not (Path(data) / "weights").is_dir():
+        pytest.skip("HARNESS_DATA names no folder with weights/")
+    name = f"tf_efficientnet_lite{number}"
+    file = find_weights(Path(data) / "weights", f"tu-{name}")
+    assert file is not None and file == find_weights(Path(data) / "weights", name)
+    ours = TimmFamily().build(name, 16, Weights("imagenet", file)).eval()
+    theirs = SmpFamily().build(f"tu-{name}", 16, Weights("imagenet", file)).eval()
+    assert ours.mean == theirs.mean == (0.5, 0.5, 0.5)
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(ours(images), theirs(images), strict=True):
+            assert a.isfinite().all() and torch.equal(a, b)
+    with pytest.raises(ValueError):
+        TimmFamily().build(f"tf_efficientnet_lite{(number + 1) % 3}", 16, Weights("file", file))
