@@ -31,7 +31,7 @@ class Job(Frozen):
     """The command that makes its row again."""
     workspace: str
     data_root: str | None = None
-    weights: dict[str, str] = {}
+    weights: dict[str, str] = Field(default_factory=dict)
     """sha256 -> file, for the first weights of backbones."""
     plugins: tuple[PluginFile, ...] = ()
     device: str = "auto"

@@ -196,7 +196,15 @@ def _fit(
 def _guard(context: Context, network: Network) -> Decision:
     """Precision and layout in which this network's convolutions are right on this device."""
     recipe = context.spec.recipe
-    decision = choose(network, recipe.crop, recipe.batch_size, context.device, recipe.precision, recipe.channels_last)
+    decision = choose(
+        network,
+        recipe.crop,
+        recipe.batch_size,
+        context.device,
+        recipe.precision,
+        recipe.channels_last,
+        cache=Path(context.job.workspace) / "numerics.json",
+    )
     if decision.note:
         context.events.write("note", text=decision.note)
         print(f"numerics: {decision.note}", flush=True)
