@@ -1,0 +1,73 @@
+"""The command line: wrong words get one clear sentence and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import run
+
+WRONG = [
+    (["sweep", "--methods", "kaa"], "did you mean"),
+    (["sweep", "--methods", "ka[beta=lots]"], "beta"),
+    (["sweep", "--methods", "ka-nothing"], "nothing"),
+    (["sweep", "--strides", "8,x"], "'x' is not a whole number"),
+    (["sweep", "--strides", ""], "strides"),
+    (["sweep", "--students", "mobilenet"], "is not a model"),
+    (["sweep", "--students", "timn:mobilenetv2_100"], "timm"),
+    (["sweep", "--dataset", "shape"], "shapes"),
+    (["sweep", "--dataset", "shapes[size=-3]"], "size"),
+    (["sweep", "--recipe", "quik"], "quick"),
+    (["sweep", "--set", "iterations"], "name=value"),
+    (["sweep", "--set", "iterations=many"], "iterations"),
+    (["sweep", "--set", "speed=3"], "speed"),
+    (["sweep", "--weights", "nowhere.safetensors"], "is not a file"),
+    (["sweep", "--launcher", "slrum"], "slurm"),
+    (["sweep", "--plugin", "nowhere.py"], "is not a file"),
+    (["sweep", "--file", "nowhere.yaml"], "nowhere.yaml"),
+    (["sweep", "--workers", "-1"], "workers"),
+    (["sweep", "--nonsense"], "nonsense"),
+    (["swep"], "swep"),
+    (["recipes", "quik"], "quick"),
+    (["status", "--workspace", "nowhere"], "nothing was planned"),
+    (["show", "zzz", "--workspace", "nowhere"], ""),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+def test_wrong_words(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    extra = ["--dry-run"] if arguments[0] == "sweep" else []
+    assert run([*arguments, *extra]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err + captured.out
+    assert "Traceback" not in captured.err + captured.out
+
+
+def test_flags_and_file_give_the_same_sweep(tmp_path: Path) -> None:
+    from harness.cli.sweep import sweep_spec
+
+    file = tmp_path / "sweep.yaml"
+    file.write_text("methods: [none, 'ka[beta=1|10]']\nstrides: [8, 16]\nseeds: 0,1\nset: {student.iterations: 5}\n")
+    flags = {"methods": "none,ka[beta=1|10]", "strides": "8,16", "seeds": "0,1", "set": ["student.iterations=5"]}
+    assert sweep_spec({}, file) == sweep_spec(flags, None)
+    assert sweep_spec({"strides": "32"}, file).strides == (32,)
+
+
+def test_an_impossible_cell_is_skipped_with_its_reason(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["sweep", "-m", "none", "-s", "4,32", "--students", "timm:resnet18", "-w", str(tmp_path), "--dry-run"]
+    assert run(words) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "skip none timm:resnet18/linear@4" in output and "2 cells need 1 student" in output
+
+
+def test_camvid_without_a_folder_says_what_to_give(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    assert run(["sweep", "--dataset", "camvid", "--dry-run"]) == 2
+    assert "--data-root" in capsys.readouterr().err
