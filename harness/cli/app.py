@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 
-import click
 import typer
 
 from harness import __version__
 from harness.cli.ablate import ablate
+from harness.cli.backbones import backbones
 from harness.cli.cancel import cancel
 from harness.cli.check_method import check_method
 from harness.cli.collect import collect
+from harness.cli.cost import cost
+from harness.cli.dashboard import dashboard
 from harness.cli.data import data_check
 from harness.cli.datasets import datasets
 from harness.cli.doctor import doctor
@@ -23,11 +26,15 @@ from harness.cli.methods import methods
 from harness.cli.new_method import new_method
 from harness.cli.recipes import recipes
 from harness.cli.retry import retry
+from harness.cli.show import show
 from harness.cli.slurm import slurm_init
 from harness.cli.status import status
 from harness.cli.sweep import sweep
 from harness.cli.terms import terms
 from harness.errors import HarnessError
+
+# BadParameter is a UsageError, which is a ClickException; typer may bring a click of its own, which this finds.
+ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="harness",
@@ -55,8 +62,8 @@ def _global(
 
 _PANELS = {
     "Run": (sweep, ablate, status, retry, cancel, logs),
-    "Look": (leaderboard, collect),
-    "Know": (methods, datasets, recipes, doctor),
+    "Look": (leaderboard, dashboard, show, collect),
+    "Know": (methods, backbones, datasets, recipes, cost, doctor),
     "Add": (new_method, check_method, terms),
 }
 for _panel, _commands in _PANELS.items():
@@ -73,17 +80,19 @@ app.add_typer(_slurm, name="slurm", rich_help_panel="Run")
 
 def run(arguments: list[str]) -> int:
     """Run one command; its exit code: 0 all done, 1 some stage failed, 2 wrong usage, 130 interrupted."""
+    # torch warns of what timm does; a user of the harness can do nothing about it.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
     try:
         return app(arguments, standalone_mode=False) or 0
     except HarnessError as error:
         _tell(error.message, error.hint)
         return error.exit_code
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
+    except ClickException as error:
+        error.show()  # type: ignore[attr-defined]
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _tell("interrupted", "run the same command again to go on")
         return 130
     except BrokenPipeError:
