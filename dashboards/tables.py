@@ -24,12 +24,12 @@ BOARD = {
     "miou": "mIoU [%]",
     "delta": "Δ none [points]",
     "verdict": "verdict",
+    "frontier": "front",
     "seeds": "seeds",
     "macs": "GMACs",
     "parameters": "parameters [M]",
     "latency_ms": "latency [ms]",
     "step_ratio": "step [× none]",
-    "frontier": "frontier",
     "teacher": "teacher",
     "recipe": "recipe",
     "weights": "first weights",
@@ -77,7 +77,7 @@ def board_table(board: pd.DataFrame) -> Styler:
     ]
     rows = board.to_dict("records")
     shown = board[[name for name in BOARD if name not in shared]].rename(columns=BOARD)
-    shown["frontier"] = ["●" if there else "" for there in shown["frontier"]]
+    shown["front"] = ["●" if there else "" for there in shown["front"]]
     shown = shown.astype(dict.fromkeys(("mIoU [%]", "Δ none [points]", "GMACs", "parameters [M]"), float))
     texts = {
         "mIoU [%]": [formats.accuracy(row) for row in rows],

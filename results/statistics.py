@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.95
 """Confidence of every interval."""
@@ -165,9 +165,14 @@ NO_DIFFERENCE = Difference(math.nan, math.nan, math.nan, 0, "none")
 """There is nothing to compare with."""
 
 
+def _standard_error(values: Floats) -> float:
+    """s/√n."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
 def _t_interval(mean: float, error: float, freedom: float) -> tuple[float, float]:
     """mean ± t·error, t being Student's quantile at `LEVEL`."""
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    half = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * error
     return mean - half, mean + half
 
 
@@ -175,7 +180,7 @@ def _t_test(mean: float, error: float, freedom: float) -> float:
     """Two-sided p-value of a mean of zero."""
     if error == 0:
         return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean / error), freedom))
+    return float(2 * special.stdtr(freedom, -abs(mean / error)))
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
@@ -184,7 +189,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     mean = float(scores.mean())
     if len(scores) < 2:
         return Estimate(mean, math.nan, math.nan, len(scores), "none")
-    low, high = _t_interval(mean, float(stats.sem(scores)), len(scores) - 1)
+    low, high = _t_interval(mean, _standard_error(scores), len(scores) - 1)
     return Estimate(mean, low, high, len(scores), "seeds")
 
 
@@ -215,7 +220,7 @@ def paired_over_seeds(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     if len(ours) != len(theirs) or len(ours) < 2:
         raise ValueError("a paired difference needs two or more pairs")
     gaps = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
-    mean, error, freedom = float(gaps.mean()), float(stats.sem(gaps)), len(gaps) - 1
+    mean, error, freedom = float(gaps.mean()), _standard_error(gaps), len(gaps) - 1
     low, high = _t_interval(mean, error, freedom)
     return Difference(mean, low, high, len(gaps), "seeds", _t_test(mean, error, freedom))
 

@@ -237,7 +237,7 @@ def _parse(url_or_path: str | Path) -> URL:
         return URL.create("sqlite", database=str(url_or_path))
     try:
         url = make_url(url_or_path.replace("postgres://", "postgresql://", 1))
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise ValueError("the database's URL cannot be read: write postgresql://user@host/name") from error
     backend = url.get_backend_name()
     if backend == "postgresql":

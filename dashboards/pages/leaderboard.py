@@ -55,10 +55,10 @@ def table(board: pd.DataFrame) -> int | None:
         column_config={
             "student": st.column_config.TextColumn(width=190),
             "verdict": st.column_config.TextColumn(
-                width=150, help="Said of Δ none; ² also holds after Holm's correction."
+                width=140, help="Said of Δ none; ² also holds after Holm's correction for all comparisons shown."
             ),
-            "frontier": st.column_config.TextColumn(
-                help="No other row shown is both at least as cheap and at least as accurate.", width="small"
+            "front": st.column_config.TextColumn(
+                help="Pareto frontier: no other row shown is both at least as cheap and at least as accurate."
             ),
             "GMACs": st.column_config.NumberColumn(help="Multiply-adds of one image; one MAC is two FLOPs."),
             "step [× none]": st.column_config.NumberColumn(help="Time of a training step, relative to `none`."),
