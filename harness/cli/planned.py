@@ -43,15 +43,14 @@ def _table(plan: Plan, absent: set[str], workspace: Workspace, most: int = 40) -
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("stage", "iterations", "needs", "for cells", "key", "state"):
-        table.add_column(column, overflow="fold")
-    shown = list(plan.nodes.values())[:most]
-    for node in shown:
-        parents = ", ".join(f"{role.partition(':')[0]} {key[:6]}" for role, key in node.spec.parents.items())
+    table.add_column("stage", overflow="fold", min_width=48)
+    for column in ("iterations", "for cells", "key", "state"):
+        table.add_column(column, no_wrap=True, justify="right" if column in ("iterations", "for cells") else "left")
+    for node in list(plan.nodes.values())[:most]:
         state = "to do" if node.key in absent else "done"
-        table.add_row(node.name, str(node.spec.recipe.iterations), parents, str(node.cells), node.key[:10], state)
+        table.add_row(node.name, str(node.spec.recipe.iterations), str(node.cells), node.key[:8], state)
     if len(plan.nodes) > most:
-        table.add_row(f"... and {len(plan.nodes) - most} more: --dry-run --json lists all", "", "", "", "", "")
+        table.add_row(f"... and {len(plan.nodes) - most} more: --dry-run --json lists all", "", "", "", "")
     return table
 
 
