@@ -58,8 +58,9 @@ def main(job_file: Path, stop: Stop | None = None, capture: bool = False, parent
         return REFUSED
     if job.folder.done():
         return DONE
-    helper = int(os.environ.get("RANK", "0")) > 0
-    attempt = (job.folder.last_attempt() if helper else None) or job.folder.new_attempt()
+    rank = int(os.environ.get("RANK", "0"))
+    helper = rank > 0
+    attempt = _helpers_folder(job, rank) if helper else job.folder.new_attempt()
     if capture:
         _redirect(attempt.log)
     if not helper:
@@ -71,6 +72,13 @@ def main(job_file: Path, stop: Stop | None = None, capture: bool = False, parent
     if reason:
         print(f"{outcome}: {reason}", file=sys.stderr, flush=True)
     return code
+
+
+def _helpers_folder(job: Job, rank: int) -> AttemptFolder:
+    """Where a process that helps the first one leaves its log and signs of life; not an attempt of its own."""
+    path = job.folder.path / "attempts" / f"rank{rank}"
+    path.mkdir(parents=True, exist_ok=True)
+    return AttemptFolder(path)
 
 
 def _attempt(job: Job, attempt: AttemptFolder, stop: Callable[[], bool]) -> tuple[int, str, str]:
