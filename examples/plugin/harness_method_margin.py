@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods import base
-from methods.base import IGNORE, Method, Step, Term, resize, resize_labels
+from methods.base import IGNORE, Method, MethodParams, Step, Term, resize, resize_labels
+from methods.parts import precise
 
 
 class Margin(Method):
@@ -18,12 +17,10 @@ class Margin(Method):
 
     name = "margin"
     summary = "difference of the margins between the teacher's two best classes"
-    terms: ClassVar[Mapping[str, Term]] = {
-        "margin": Term(1.0, symbol="mu", summary="difference of margins at every labelled pixel"),
-    }
+    terms: ClassVar[dict[str, Term]] = {"margin": Term(1.0, symbol="mu", summary="difference at labelled pixels")}
     reads = frozenset({"logits", "labels"})
 
-    class Params(base.Params):
+    class Params(MethodParams):
         """Choices of the method."""
 
         beta: float = Field(1.0, gt=0, description="differences below this count squared (smooth L1)")
@@ -34,11 +31,10 @@ class Margin(Method):
         """{"margin": scalar}, if active."""
         if "margin" not in self.active:
             return {}
-        teacher = step.taught.logits.float() if step.taught.logits.dtype.itemsize < 4 else step.taught.logits
-        student = resize(step.student.logits, teacher).to(teacher.dtype)
+        teacher = step.taught.logits
         best = teacher.topk(2, dim=1).indices
-        ours, theirs = (x.gather(1, best) for x in (student, teacher))
+        ours, theirs = (x.gather(1, best) for x in (resize(step.student.logits, teacher), teacher))
         valid = resize_labels(step.labels, teacher) != IGNORE
-        gaps = [pair[:, 0] - pair[:, 1] for pair in (ours, theirs)]
-        loss = F.smooth_l1_loss(*gaps, reduction="none", beta=self.params.beta) * valid
-        return {"margin": loss.sum() / valid.sum().clamp(min=1)}
+        gaps = [precise(pair[:, 0] - pair[:, 1])[valid] for pair in (ours, theirs)]
+        loss = F.smooth_l1_loss(*gaps, reduction="sum", beta=self.params.beta)
+        return {"margin": loss / valid.sum().clamp(min=1)}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.conformance import CASES, made_step
+from harness.conformance import CASES, PROPERTIES, made_step
 from harness.distiller import Combined, instantiate, resolved_parts
 from harness.errors import HarnessError, StageFailed
 from harness.expression import resolve
@@ -83,6 +83,14 @@ def test_an_installed_package_is_swept_and_ablated(installed: Path, tmp_path: Pa
 def test_without_the_package_there_is_no_such_method() -> None:
     with pytest.raises(HarnessError, match="no method 'margin'"):
         resolve("margin")
+
+
+def test_the_walk_through_shows_the_real_file_and_every_property() -> None:
+    guide = (REPOSITORY / "docs" / "add-a-method.md").read_text()
+    file = (REPOSITORY / "examples" / "plugin" / "harness_method_margin.py").read_text()
+    assert guide.split("```python\n")[1].split("```")[0] == file
+    assert len(file.splitlines()) <= 40
+    assert all(f"| {item.name} | {item.summary} |" in guide for item in PROPERTIES)
 
 
 # Plugins that go wrong in use ---------------------------------------------------------------------------------------
