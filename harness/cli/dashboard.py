@@ -39,13 +39,11 @@ def dashboard(
     process = subprocess.Popen(command(host, port, no_browser), env=os.environ | place)
     try:
         code = process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        code = process.wait()
-        raise typer.Exit(0) from None
+    except KeyboardInterrupt:  # Ctrl-C is how it is meant to end
+        code = 0
     finally:
-        if process.poll() is None:
-            process.terminate()
+        process.terminate()
+        process.wait()
     if code:
         raise HarnessError(f"streamlit ended with exit code {code}", "its own message stands above")
 

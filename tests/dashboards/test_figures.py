@@ -1,0 +1,114 @@
+"""Tables and figures as pure functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dashboards import figures, tables
+from results import formats, queries
+from results.ingest import collect
+from results.store import Store, open_store
+from tests.results.factory import Fake, sweep, write_all
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("figures")
+    fakes = sweep(("none", "kd", "ka"), (8, 16, 32), (0, 1, 2), images=4)
+    fakes.append(Fake("ka", 4, images=4, numerics="bf16 is wrong"))
+    with open_store(root / "results.db") as opened:
+        collect(write_all(root, fakes), opened)
+    return open_store(root / "results.db", readonly=True)
+
+
+@pytest.fixture(scope="module")
+def board(store: Store) -> pd.DataFrame:
+    return queries.leaderboard(store)
+
+
+def data_of(chart: Any) -> list[pd.DataFrame]:
+    """The data behind each layer; the specification must be valid Vega-Lite."""
+    spec = chart.to_dict()
+    return [pd.DataFrame(spec["datasets"][layer["data"]["name"]]) for layer in spec["layer"]]
+
+
+def test_scatter_shows_every_row_where_it_belongs(board: pd.DataFrame) -> None:
+    frontier, bars, points, labels = data_of(figures.accuracy_against_cost(board))
+    assert len(points) == len(board) == len(bars)
+    assert sorted(points["miou"]) == pytest.approx(sorted(100 * board["miou"]))
+    assert (np.abs(np.log(points["place"] / points["gmacs"])) <= figures.SIDE_BY_SIDE * 1.01).all()
+    # Rows of equal cost are apart.
+    assert points.groupby("gmacs")["place"].nunique().eq(points.groupby("gmacs").size()).all()
+    assert len(frontier) == board["frontier"].sum() and frontier["place"].is_monotonic_increasing
+    assert set(labels["label"]) == {"@4", "@8", "@16", "@32"}
+
+
+def test_gain_shows_what_can_be_compared(board: pd.DataFrame) -> None:
+    chart = figures.gain_over_none(board)
+    assert chart is not None
+    _, bars, points = data_of(chart)
+    assert len(points) == board["delta"].notna().sum() == 6
+    assert bars["delta_low"].notna().all()
+    assert figures.gain_over_none(board[board["method"] == "none"]) is None
+
+
+def test_none_is_grey_and_every_method_has_a_colour(board: pd.DataFrame) -> None:
+    spec = figures.accuracy_against_cost(board).to_dict()
+    scale = spec["layer"][2]["encoding"]["color"]["scale"]
+    colours = dict(zip(scale["domain"], scale["range"], strict=True))
+    assert colours["none"] == figures.GREY and len(set(colours.values())) == len(colours) == 4
+
+
+def test_one_row_alone_is_drawn(board: pd.DataFrame) -> None:
+    assert len(data_of(figures.accuracy_against_cost(board.iloc[[1]]))[2]) == 1
+
+
+def test_rows_without_a_cost_are_left_out(board: pd.DataFrame) -> None:
+    bare = board.assign(macs=board["macs"].where(board["method"] != "kd"))
+    assert len(data_of(figures.accuracy_against_cost(bare))[2]) == len(board) - 3
+
+
+def test_class_bars(store: Store, board: pd.DataFrame) -> None:
+    values = queries.per_class(store, board["keys"].iloc[0].split(","))
+    bars, ticks = data_of(figures.class_bars(values, values))
+    assert bars["percent"].tolist() == ticks["percent"].tolist() == pytest.approx((100 * values["iou"]).tolist())
+
+
+def test_table_keeps_numbers_and_shows_intervals(board: pd.DataFrame) -> None:
+    style = tables.board_table(board)
+    assert style.data["mIoU [%]"].tolist() == board["miou"].tolist()  # numbers, so that a heading sorts them
+    for _ in range(2):  # rendering twice shows the same
+        html = style.to_html()
+        places = [html.index(formats.accuracy(row)) for row in board.to_dict("records")]
+        assert places == sorted(places)
+    assert "background-color: #d8f0df" in html
+    assert "first weights" not in style.data and "numerics" in style.data and "student" in style.data
+
+
+def test_summary(board: pd.DataFrame) -> None:
+    found = tables.summary(board)
+    assert found["rows"] == "11" and found["runs"] == "29" and found["clearly better than none"].endswith(" of 6")
+    assert tables.summary(board[board["method"] == "teacher"])["best student"] == ""
+
+
+def test_plain_words_fit_the_seeds(board: pd.DataFrame) -> None:
+    assert "1 to 3 seeds" in tables.reading(board)[0]
+    single = tables.reading(board[(board["seeds"] == 1) & (board["method"] != "teacher")])
+    assert "1 seed:" in single[0] and not any("95 of 100" in said for said in single)
+
+
+def test_runs_table(store: Store) -> None:
+    runs = queries.runs(store)
+    shown = tables.runs_table(runs)
+    assert shown["mIoU [%]"].tolist() == pytest.approx((100 * runs["miou"]).tolist(), abs=0.006)
+    key = runs["key"].iloc[0]
+    assert len(tables.seeds_table(runs, [key])) == 1
+
+
+def test_paths_in_the_repository() -> None:
+    assert (Path(figures.__file__).parent / "app.py").is_file()

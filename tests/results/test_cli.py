@@ -1,0 +1,140 @@
+"""The commands, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from harness.cli.collect import collect
+from harness.cli.dashboard import dashboard
+from harness.cli.leaderboard import leaderboard
+from harness.cli.show import show
+from harness.errors import HarnessError
+from tests.results.factory import sweep, write_all
+
+FAKES = sweep(("none", "ka"), (8, 16), (0, 1), images=4)
+app = typer.Typer()
+for command in (collect, leaderboard, show, dashboard):
+    app.command()(command)
+
+
+def harness(*words: str) -> str:
+    """What a command prints. User errors come as they are."""
+    result = CliRunner().invoke(app, list(words), standalone_mode=False)
+    if isinstance(result.exception, HarnessError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace, collected, and named by the environment as a user would."""
+    monkeypatch.delenv("HARNESS_DB", raising=False)
+    monkeypatch.setenv("HARNESS_WORKSPACE", str(write_all(tmp_path, FAKES)))
+    assert harness("collect") == "9 added, 0 unchanged\n"
+    return tmp_path
+
+
+def test_collect(workspace: Path, tmp_path: Path) -> None:
+    assert (workspace / "results.db").is_file()
+    assert json.loads(harness("collect", "--json"))["unchanged"] == sorted(fake.key for fake in FAKES)
+    (workspace / "stages" / FAKES[0].key / "record.json").write_text("{")
+    found = json.loads(harness("collect", "--json", "--db", str(tmp_path / "other.db")).split("\n", 1)[1])
+    assert len(found["added"]) == 8 and len(found["invalid"]) == 1
+    with pytest.raises(HarnessError, match="no workspace"):
+        harness("collect", "--workspace", str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_leaderboard(workspace: Path) -> None:
+    assert harness("leaderboard").count(" ± ") == 7
+    words = ["--format", "json", "--method", "ka,none", "--stride", "16", "--sort", "macs"]
+    rows = json.loads(harness("leaderboard", *words))
+    assert {(row["method"], row["stride"]) for row in rows} == {("ka", 16), ("none", 16)}
+    assert harness("leaderboard", "-f", "csv", "-m", "ka").count("\n") == 3
+    assert "not measured by us" in harness("leaderboard", "--reported", "--dataset", "camvid")
+
+
+def test_wrong_words_are_user_errors(workspace: Path, tmp_path: Path) -> None:
+    for words, said in (
+        (["leaderboard", "--format", "xml"], "no format"),
+        (["leaderboard", "--method", "kaa"], "no run has the method"),
+        (["leaderboard", "--sort", "speed"], "no column"),
+        (["leaderboard", "--db", str(tmp_path / "none.db")], "run harness collect"),
+        (["show", "kaa"], "did you mean ka"),
+        (["show", "ka"], "means 4 runs"),
+    ):
+        with pytest.raises(HarnessError, match=said):
+            harness(*words)
+
+
+def test_show(workspace: Path) -> None:
+    text = harness("show", "ka", "@16", "seed=1")
+    fake = next(f for f in FAKES if (f.method, f.stride, f.seed) == ("ka", 16, 1))
+    for said in (fake.key, "person", "GMACs", "aten::hardtanh_", "affinity", "node1", "harness sweep --methods ka"):
+        assert said in text
+    assert f"{FAKES[0].key} teacher" in text
+    found = json.loads(harness("show", fake.key[:8], "--json"))
+    assert found["record"]["key"] == fake.key and found["parents"]["teacher"]["key"] == FAKES[0].key
+
+
+def test_dashboard_says_when_its_port_is_taken(workspace: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(HarnessError, match="is taken"):
+            harness("dashboard", "--port", str(taken.getsockname()[1]))
+
+
+def test_dashboard_serves_and_ends(workspace: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = "from harness.cli.dashboard import dashboard; from pathlib import Path; import sys; " + (
+        "dashboard(Path(sys.argv[1]), None, int(sys.argv[2]), '127.0.0.1', True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(workspace), str(port)], stdout=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5) as answer:
+                    assert answer.status == 200
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.2)
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    with socket.socket() as probe:  # nobody listens there any more
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, harness.cli.collect, harness.cli.leaderboard, harness.cli.show, harness.cli.dashboard; "
+        "print([m for m in ('torch', 'pandas', 'sqlalchemy', 'streamlit', 'scipy', 'numpy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_results_and_board_open_without_torch() -> None:
+    code = (
+        "import sys, results.queries, results.ingest, results.formats, results.reported, dashboards.source, "
+        "dashboards.tables, dashboards.figures; print([m for m in ('torch', 'harness', 'timm') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
