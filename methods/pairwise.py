@@ -9,7 +9,7 @@ so row i has the squared norm ‖Pᵀu_i‖² = u_iᵀ(PPᵀ)u_i, and the sum ov
 matrices are made. Every product holds a factor D, so nothing cancels when the student comes near the teacher: a form in
 SᵀS and TᵀT would subtract numbers of order m to get one of order ‖D‖². D itself is found without cancellation too.
 
-Where m ≤ 4C the m×m matrix is smaller than what is made otherwise (P, U and PPᵀU), and cheaper; it is used directly.
+Where m ≤ 2C the m×m matrix is no larger than P, and is used directly.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def _factors(student: Tensor, teacher: Tensor, difference: Tensor) -> tuple[Tens
 
 
 def _direct(left: Tensor) -> bool:
-    """Whether the m×m matrix is smaller and cheaper than the factors' products: m ≤ 4C, of 2C × m factors."""
-    return left.shape[2] <= 2 * left.shape[1]
+    """Whether the m×m matrix is no larger than the factors, 2C × m."""
+    return left.shape[2] <= left.shape[1]
 
 
 def _widen(x: Tensor, wide: int) -> Tensor:
