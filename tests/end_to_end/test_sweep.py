@@ -117,7 +117,7 @@ def test_one_failed_stage_never_stops_the_others(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     done = run("sweep", *tiny_flags(root, methods="broken,none"), "--plugin", str(plugin))
     assert done.returncode == 1
-    assert "broken" in done.stderr and "on purpose" in done.stderr and "line 14" in done.stderr
+    assert "broken" in done.stderr and "on purpose" in done.stderr and "line 13" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert len(records(root)) == 1
     status = run("status", "--workspace", str(root), "--json")
