@@ -102,6 +102,7 @@ class _Builder:
     nodes: dict[str, Node] = field(default_factory=dict)
     needed: Counter[str] = field(default_factory=Counter)
     weights: dict[str, str] = field(default_factory=dict)
+    shared: dict[tuple[str, str, str], dict[str, str] | str] = field(default_factory=dict)
     _first: dict[tuple[str, str, str], WeightsSpec] = field(default_factory=dict)
 
     def add(self, spec: StageSpec, name: str, cell: Cell | None, reproduce: str) -> str:
@@ -196,18 +197,18 @@ def _add_cell(
 ) -> str | None:
     """Add a cell's stages, or say why it cannot be."""
     taught = needs_teacher(method)
-    for model in (student, teacher) if taught else (student,):
-        if reason := model_impossible(model):
-            return reason
-    sizes = model_sizes(student, classes)
-    teacher_sizes = model_sizes(teacher, classes) if taught else None
-    if reason := skip_reason(method, sizes, teacher_sizes):
-        return reason
+    place = (method.expression, student.word, teacher.word)
+    if place in builder.shared:
+        # Another seed of a cell that was looked at already: it differs in its own stage alone.
+        parents = builder.shared[place]
+        if isinstance(parents, str):
+            return parents
+        builder.needed.update(parents.values())
+    else:
+        parents = builder.shared[place] = _shared_stages(builder, student, method, teacher if taught else None, classes)
+        if isinstance(parents, str):
+            return parents
     student = builder.with_weights(student, builder.sweep.weights)
-    parents: dict[str, str] = {}
-    if taught:
-        parents["teacher"] = _add_teacher(builder, teacher)
-        parents |= _add_translators(builder, method, teacher, sizes, teacher_sizes, parents["teacher"])
     spec = StageSpec(
         kind="student",
         dataset=builder.dataset,
@@ -221,6 +222,23 @@ def _add_cell(
     name = f"{method.expression} {student.word} seed {seed}"
     builder.add(spec, name, cell, _reproduce(builder, cell, student, teacher if taught else None))
     return None
+
+
+def _shared_stages(
+    builder: _Builder, student: ModelSpec, method: MethodSpec, teacher: ModelSpec | None, classes: int
+) -> dict[str, str] | str:
+    """The stages that a cell shares with its other seeds, by role; or why it cannot be."""
+    for model in (student, teacher) if teacher else (student,):
+        if reason := model_impossible(model):
+            return reason
+    sizes = model_sizes(student, classes)
+    teacher_sizes = model_sizes(teacher, classes) if teacher else None
+    if reason := skip_reason(method, sizes, teacher_sizes):
+        return reason
+    if teacher is None:
+        return {}
+    parents = {"teacher": _add_teacher(builder, teacher)}
+    return parents | _add_translators(builder, method, teacher, sizes, teacher_sizes, parents["teacher"])
 
 
 def _add_teacher(builder: _Builder, teacher: ModelSpec) -> str:

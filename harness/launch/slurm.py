@@ -75,8 +75,9 @@ class SlurmLauncher(Launcher):
 
     def observe(self, workspace: Workspace, stage: Listed, status: StageStatus) -> StageStatus:
         """What SLURM says of a stage that its files leave open; asked once for all stages."""
-        watch = self._watches.setdefault(workspace.root, Watch(workspace))
-        return watch.look(stage, status)
+        if workspace.root not in self._watches:
+            self._watches[workspace.root] = Watch(workspace)
+        return self._watches[workspace.root].look(stage, status)
 
 
 @dataclass

@@ -32,7 +32,7 @@ def words(methods: str, iterations: int = 6, **more: str) -> list[str]:
 
 
 def harness(
-    *arguments: str, env: dict[str, str], root: Path = ROOT, timeout_s: float = 240
+    *arguments: str, env: dict[str, str], root: Path = ROOT, timeout_s: float = 900
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line of the code under `root`."""
     return subprocess.run(
@@ -143,11 +143,11 @@ class Site:
         done = harness("status", "--json", f"--workspace={self.place.folder}", env=self.cluster.env, root=self.root)
         return {stage["key"]: stage for stage in json.loads(done.stdout)}
 
-    def until_done(self, timeout_s: float = 240) -> None:
+    def until_done(self, timeout_s: float = 900) -> None:
         """Wait until the queue is empty."""
         self.cluster.wait_until_empty(timeout_s)
 
-    def until_iteration(self, key: str, iteration: int, timeout_s: float = 120) -> None:
+    def until_iteration(self, key: str, iteration: int, timeout_s: float = 600) -> None:
         """Wait until a stage has come so far."""
         self.cluster.wait_until(
             lambda: self.place.iteration(key) >= iteration, f"{key} to reach iteration {iteration}", timeout_s

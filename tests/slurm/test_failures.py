@@ -54,7 +54,7 @@ def test_out_of_memory_is_named_and_not_tried_again(start_cluster: Callable[...,
     site.sweep(*words("paced", iterations=16), "-o", "mem=120M")
     site.until_done()
     key = site.place.key("student")
-    cluster.wait_until(lambda: site.status()[key]["state"] == "failed", "the failure to be told", 120, 3)
+    cluster.wait_until(lambda: site.status()[key]["state"] == "failed", "the failure to be told", 400, 3)
     assert "out of memory" in site.status()[key]["reason"]
     assert len(cluster.jobs()) == 2
     cluster.stop()

@@ -44,7 +44,7 @@ def _resumed(site: Site, local: Local, key: str, outcomes: list[str]) -> None:
     assert rows(site.place) == [(key, "student")]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def time_limit(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A run that needs longer than its limit of one minute, begun before the other tests so that it costs no time."""
     site = Site(cluster, Place(tmp_path_factory.mktemp("limit") / "runs"))
@@ -75,7 +75,7 @@ def test_where_preemption_cancels_the_task_puts_itself_back(
     site = Site(cluster, Place(tmp_path / "runs"))
     key, _ = _started(site)
     cluster.run("sbatch", "--partition=high", "--gpus=2", "--output=/dev/null", "--wrap", "sleep 3")
-    cluster.wait_until(lambda: len(site.place.attempts(key)) == 2, "a second attempt", 120)
+    cluster.wait_until(lambda: len(site.place.attempts(key)) == 2, "a second attempt", 400)
     _resumed(site, local, key, ["preempted", "done"])
     cluster.stop()
 
@@ -94,7 +94,7 @@ def test_killed_step_is_told_and_retried(site: Site, local: Local) -> None:
     stage = site.status()[key]
     # The attempt still seems alive for a while; nothing is called done.
     assert stage["state"] in ("running", "failed"), stage
-    site.cluster.wait_until(lambda: site.status()[key]["state"] == "failed", "the failure to be told", 120, 3)
+    site.cluster.wait_until(lambda: site.status()[key]["state"] == "failed", "the failure to be told", 400, 3)
     assert task in site.status()[key]["reason"]
     site.harness("retry", "--failed", PACE_S="0")
     site.until_done()
@@ -119,7 +119,7 @@ def test_cancel_then_retry_with_more_time(site: Site, local: Local) -> None:
 def test_time_limit(time_limit: Site, local: Local) -> None:
     """A limit under ten minutes, which submitit alone would take for a time-out at every preemption."""
     site = time_limit
-    site.cluster.wait_until(lambda: site.place.done(), "the run to end within several limits", 400, 1)
+    site.cluster.wait_until(lambda: site.place.done(), "the run to end within several limits", 900, 1)
     key = _key(site)
     outcomes = [a["outcome"] for a in site.place.attempts(key)]
     assert set(outcomes[:-1]) == {"timeout"} and outcomes[-1] == "done"

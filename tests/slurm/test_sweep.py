@@ -52,12 +52,12 @@ def test_arrays_longer_than_the_site_allows_are_split_and_outlive_the_controller
         sizes.append(next(line.split("=")[1] for line in script.splitlines() if "--array=" in line))
     # One teacher; three arrays of students; the collecting job. Four at once are shared out among the three.
     assert sizes == ["0-0%1", "0-4%1", "0-4%1", "0-1%1", "0-0%1"]
-    site.cluster.wait_until(lambda: len(site.place.done()) >= 3, "the first students to end", 200)
+    site.cluster.wait_until(lambda: len(site.place.done()) >= 3, "the first students to end", 600)
     site.cluster.stop_controller()
     unknown = [stage for stage in site.status().values() if stage["state"] == "unknown"]
     assert unknown and all(stage["reason"].startswith("unknown since 2") for stage in unknown)
     site.cluster.start_controller()
-    site.until_done(400)
+    site.until_done()
     assert len(site.place.done()) == 13
     assert len(rows(site.place)) == 13
     same(site.place, local(arguments))
