@@ -6,11 +6,11 @@ import dataclasses
 from functools import lru_cache
 from pathlib import Path
 
-from backbones.base import BackboneFamily, Head, Network, Weights
-from backbones.build import build_network, impossible, measure_sizes, shell
+from backbones.base import Network, Weights
+from backbones.build import build_network, measure_sizes, shell
 from harness.errors import HarnessError
 from harness.registries import FAMILIES, HEADS
-from harness.spec import ModelSpec, parse_model
+from harness.spec import ModelSpec
 from methods.base import Sizes
 
 
@@ -25,16 +25,24 @@ def build_model(spec: ModelSpec, classes: int, weights_file: Path | None = None)
         HarnessError: unknown names, an impossible stride, or weights that are not there; never silently random.
     """
     weights = Weights(spec.weights.source, weights_file)
-    family, head = _parts(spec.family, spec.head)
     try:
-        return build_network(family, head, spec.encoder, spec.stride, classes, weights)
+        return build_network(
+            FAMILIES.get(spec.family)(), HEADS.get(spec.head), spec.encoder, spec.stride, classes, weights
+        )
     except ValueError as error:
         raise HarnessError(str(error)) from error
 
 
 def model_sizes(spec: ModelSpec, classes: int) -> Sizes:
-    """Channels and strides of its maps, found by a dry forward. Raises as `build_model` does."""
-    return _sizes(spec.family, spec.encoder, spec.head, spec.stride, classes)
+    """Channels and strides of its maps, found by a dry forward.
+
+    Raises:
+        HarnessError: there is no such network.
+    """
+    found = _probed(spec.family, spec.encoder, spec.head, spec.stride)
+    if isinstance(found, str):
+        raise HarnessError(found)
+    return dataclasses.replace(found, classes=classes)
 
 
 def model_impossible(spec: ModelSpec) -> str | None:
@@ -43,38 +51,19 @@ def model_impossible(spec: ModelSpec) -> str | None:
     Raises:
         HarnessError: unknown family or head.
     """
-    return _impossible(spec.family, spec.encoder, spec.head, spec.stride)
+    found = _probed(spec.family, spec.encoder, spec.head, spec.stride)
+    return found if isinstance(found, str) else None
 
 
 @lru_cache(maxsize=1024)
-def forward_macs(word: str, size: tuple[int, int], classes: int = 19) -> float:
-    """Multiply-adds of a model's forward pass for one image of `size` (height, width), from shapes alone.
-
-    For estimates before anything runs; records hold what `harness.cost` counted. Raises as `build_model` does.
-    """
-    from harness.cost.counting import shape_macs
-
-    spec = parse_model(word)
-    return shape_macs(_shell(spec.family, spec.encoder, spec.head, spec.stride, classes), size)
-
-
-def _parts(family: str, head: str) -> tuple[BackboneFamily, type[Head]]:
-    return FAMILIES.get(family)(), HEADS.get(head)
-
-
-def _shell(family: str, encoder: str, head: str, stride: int, classes: int) -> Network:
-    """The network without content, on the meta device."""
+def _probed(family: str, encoder: str, head: str, stride: int) -> Sizes | str:
+    """The sizes of a model (with two classes), or the reason why there is none; found by one dry forward."""
+    source, top = FAMILIES.get(family)(), HEADS.get(head)
+    if reason := source.impossible(encoder, stride):
+        return reason
     try:
-        return shell(*_parts(family, head), encoder, stride, classes)
+        return Sizes(**dataclasses.asdict(measure_sizes(shell(source, top, encoder, stride, classes=2))))
     except ValueError as error:
-        raise HarnessError(str(error)) from error
-
-
-@lru_cache(maxsize=1024)
-def _sizes(family: str, encoder: str, head: str, stride: int, classes: int) -> Sizes:
-    return Sizes(**dataclasses.asdict(measure_sizes(_shell(family, encoder, head, stride, classes))))
-
-
-@lru_cache(maxsize=1024)
-def _impossible(family: str, encoder: str, head: str, stride: int) -> str | None:
-    return impossible(*_parts(family, head), encoder, stride)
+        return str(error)
+    except Exception as error:  # a head of a plugin may raise anything
+        return f"{family}:{encoder}/{head}@{stride} cannot run: {type(error).__name__}: {error}"

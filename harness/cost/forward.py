@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from backbones.build import shell
+from harness.cost.counting import shape_macs
+from harness.errors import HarnessError
 from harness.registries import FAMILIES, HEADS
 from harness.spec import parse_model
 
 
-@lru_cache(maxsize=256)
-def forward_macs(word: str, size: tuple[int, int]) -> float:
-    """Multiply-adds of convolutions and matrix products for one image of `size` (H, W) through the model `word`."""
+@lru_cache(maxsize=1024)
+def forward_macs(word: str, size: tuple[int, int], classes: int = 2) -> float:
+    """Multiply-adds of convolutions and matrix products for one image of `size` (H, W) through the model `word`.
+
+    For estimates before anything runs; records hold what `harness.cost.count_macs` found.
+
+    Raises:
+        HarnessError: there is no such model.
+    """
     spec = parse_model(word)
-    network = shell(FAMILIES.get(spec.family)(), HEADS.get(spec.head), spec.encoder, spec.stride, classes=2).eval()
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        network(torch.empty(1, 3, *size, device="meta"))
-    return counter.get_total_flops() / 2
+    try:
+        network = shell(FAMILIES.get(spec.family)(), HEADS.get(spec.head), spec.encoder, spec.stride, classes)
+    except ValueError as error:
+        raise HarnessError(str(error)) from error
+    return shape_macs(network, size)

@@ -18,9 +18,10 @@ from backbones.probe import meta_copy
 from harness.cli.backbones import backbones as backbones_command
 from harness.cli.cost import cost as cost_command
 from harness.cost import HEADLINE, count_macs, measure_cost, measure_latency, parameters, peak_memory, shape_macs
+from harness.cost.forward import forward_macs
 from harness.cost.memory import LiveBytes
 from harness.errors import HarnessError
-from harness.models import build_model, forward_macs, model_impossible, model_sizes
+from harness.models import build_model, model_impossible, model_sizes
 from harness.spec import parse_model
 
 CPU = torch.device("cpu")
@@ -161,10 +162,15 @@ def test_models_by_their_word() -> None:
     spec = parse_model("timm:resnet10t/linear@8")
     sizes = model_sizes(spec, 6)
     assert (sizes.classes, sizes.stride, sizes.last, sizes.features[-1]) == (6, 8, 512, 512)
-    assert model_sizes(spec, 6) is sizes
+    assert model_sizes(spec, 9).classes == 9
     assert model_impossible(spec) is None
     assert "stride" in str(model_impossible(parse_model("timm:resnet10t/linear@4")))
     assert "unet needs maps" in str(model_impossible(parse_model("timm:resnet10t/unet@8")))
+    for refuse in (model_sizes, build_model):
+        with pytest.raises(HarnessError, match="stride"):
+            refuse(parse_model("timm:resnet10t/linear@4"), 6)
+    with pytest.raises(HarnessError, match="stride"):
+        forward_macs("timm:resnet10t/linear@4", (64, 64))
     with pytest.raises(HarnessError, match="stride"):
         build_model(parse_model("timm:resnet10t/linear@4"), 6)
     with pytest.raises(HarnessError, match="did you mean"):
