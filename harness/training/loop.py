@@ -215,9 +215,12 @@ class Trainer:
         first = progress.iteration - len(pending)
         for offset, (loss, *terms) in enumerate(values):
             if not math.isfinite(loss):
+                named = dict(zip(names, terms, strict=True))
+                distiller = getattr(self.objective, "distiller", None)
+                blame = distiller.blame(named) if distiller is not None else ""
                 raise StageFailed(
                     f"the loss is {loss} at iteration {first + offset} "
-                    f"({', '.join(f'{n} {v:.4g}' for n, v in zip(names, terms))})",
+                    f"({', '.join(f'{n} {v:.4g}' for n, v in named.items())}){'; ' if blame else ''}{blame}",
                     "lower the learning rate or the weights, or set precision fp32; trying again will not help",
                 )
             self._sum(first + offset, total, dict(zip(names, terms, strict=True)))

@@ -169,3 +169,13 @@ def _wait_until_gone(pid: int) -> None:
     while Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text():
         assert time.monotonic() < deadline, "a worker outlived its launcher"
         time.sleep(0.2)
+
+
+def test_a_plugin_that_returns_nan_is_named_with_its_file(tmp_path: Path) -> None:
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(
+        PLUGIN.replace('raise RuntimeError("on purpose")', 'return {"boom": step.student.logits.sum() * 1e400 * 0}')
+    )
+    done = run("sweep", *tiny_flags(tmp_path / "runs", methods="broken"), "--plugin", str(plugin))
+    assert done.returncode == 1
+    assert "'boom'" in done.stderr and "broken.py" in done.stderr
