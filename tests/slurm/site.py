@@ -136,7 +136,7 @@ class Site:
 
     def sweep(self, *arguments: str, **env: str) -> str:
         """Submit a sweep."""
-        return self.harness("sweep", *arguments, "--launcher=slurm", "-o", "cpus=1", "-o", "time=30", **env)
+        return self.harness("sweep", "--launcher=slurm", "-o", "cpus=1", "-o", "time=30", *arguments, **env)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Key -> what `harness status` says."""
