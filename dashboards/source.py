@@ -106,10 +106,7 @@ def ready() -> bool:
         _first_steps()
         return False
     if empty:
-        st.info(
-            f"**The database is there, but holds no finished run:** `{shown_database()}`",
-            icon=":material/hourglass_empty:",
-        )
+        st.info(f"**No finished run yet** in `{shown_database()}`.", icon=":material/hourglass_empty:")
         _first_steps()
         return False
     return True

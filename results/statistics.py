@@ -304,9 +304,12 @@ def compare(ours: Side, theirs: Side) -> Difference:
 def _draws(images: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     """(resamples, images): how often each image occurs in each resample. The same for all networks: paired."""
     generator = np.random.default_rng(seed)
-    draws = np.zeros((resamples, images), dtype=np.uint16)
-    for row in draws:
-        row[:] = np.bincount(generator.integers(0, images, images), minlength=images)
+    draws = np.empty((resamples, images), dtype=np.uint16)
+    rows = max(1, 4_000_000 // images)
+    for start in range(0, resamples, rows):
+        part = draws[start : start + rows]
+        chosen = generator.integers(0, images, part.shape) + images * np.arange(len(part))[:, None]
+        part[:] = np.bincount(chosen.ravel(), minlength=part.size).reshape(part.shape)
     draws.flags.writeable = False
     return draws
 

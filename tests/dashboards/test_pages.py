@@ -119,9 +119,8 @@ def test_a_missing_database_says_what_to_do(workspace: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["leaderboard", "runs"])
 def test_an_empty_database_says_what_to_do(workspace: Path, name: str) -> None:
     open_store(workspace / "results.db").close()
-    assert "No finished run yet" in texts(page(name)) and f"harness collect --workspace {workspace}" in texts(
-        page(name)
-    )
+    said = texts(page(name))
+    assert "No finished run yet" in said and f"harness collect --workspace {workspace}" in said
 
 
 def test_passwords_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
