@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 def collect_and_print(plan: Plan, options: Options, as_json: bool) -> None:
     """Bring the database up to date and print the rows of the sweep."""
     from results.formats import render
-    from results.queries import leaderboard
-
     from results.ingest import collect
+    from results.queries import leaderboard
     from results.store import open_store
 
     with open_store(options.database) as store:
