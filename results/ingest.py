@@ -251,7 +251,7 @@ def _manifest(record: Record) -> str:
 
 
 def _variant(record: Record) -> str:
-    """A short digest of what a cell's words leave out: versions and sources of methods, and which teacher it was.
+    """A short digest of what a cell's words leave out: the data's content, methods' versions, and which teacher it was.
 
     Runs of equal cells but unlike variants are never averaged: a method may have been mended in between, or the
     teacher trained from another seed.
@@ -260,7 +260,7 @@ def _variant(record: Record) -> str:
     parts = method.get("parts", ()) if isinstance(method, dict) else ()
     meant = [{k: v for k, v in part.items() if k != "summary"} for part in parts if isinstance(part, dict)]
     teacher = record.parents.get("teacher", "")
-    text = json.dumps([meant, teacher], sort_keys=True)
+    text = json.dumps([meant, teacher, _manifest(record)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -62,7 +62,7 @@ runs = Table(
     Column("recipe", Text, index=True),
     Column("weights", Text),
     Column("seed", BigInteger),
-    # What tells cells of equal words apart: the data's content; the method's version, source and teacher.
+    # What tells cells of equal words apart: the data's content; that and the method's version, source and teacher.
     Column("manifest", Text, nullable=False),
     Column("variant", Text, nullable=False),
     # Accuracy: fractions.
