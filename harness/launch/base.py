@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -74,6 +74,10 @@ class Launcher(ABC):
     def describe(self, plan: Plan, keys: Sequence[str], options: Options) -> str:
         """What `launch` would do, for `--dry-run`."""
         return ""
+
+    def sent(self, workspace: Workspace) -> Collection[str]:
+        """Keys of the stages of which it knows more than their files tell. None by default."""
+        return ()
 
     def observe(self, workspace: Workspace, stage: Listed, status: StageStatus) -> StageStatus:
         """What the launcher knows of a stage besides its files. Nothing by default."""

@@ -10,7 +10,7 @@ from harness.errors import HarnessError
 from harness.launch.base import Launcher, Options
 from harness.registry import Registry
 from harness.status import Listed, StageStatus
-from harness.workspace import Workspace
+from harness.workspace import Workspace, read_json
 
 LAUNCHERS: Registry[Launcher] = Registry("launcher", Launcher, "harness.launch", "harness.launchers")
 
@@ -27,16 +27,18 @@ def make_options(workspace: Path, db: str | None, plugins: list[Path], **rest: A
 
 def observer(workspace: Workspace) -> Callable[[Listed, StageStatus], StageStatus]:
     """What launchers know of stages besides their files; each is asked of the stages that it submitted."""
-    launchers: dict[str, Launcher] = {}
+    launchers = [(launcher, launcher.sent(workspace)) for launcher in (entry.cls() for entry in LAUNCHERS)]
 
     def observe(stage: Listed, status: StageStatus) -> StageStatus:
-        from harness.workspace import read_json
-
-        job = read_json(workspace.stage(stage.key).job_file) or {}
-        name = job.get("launcher", "local")
-        if name == "local" or name not in LAUNCHERS:
-            return status
-        launcher = launchers.setdefault(name, LAUNCHERS.get(name)())
-        return launcher.observe(workspace, stage, status)
+        for launcher, keys in launchers:
+            # A stage without attempts was never taken over by another launcher: its job need not be read.
+            if stage.key in keys and (not status.attempts or _launched_by(workspace, stage.key) == launcher.name):
+                return launcher.observe(workspace, stage, status)
+        return status
 
     return observe
+
+
+def _launched_by(workspace: Workspace, key: str) -> str:
+    """The launcher that a stage was given to last."""
+    return str((read_json(workspace.stage(key).job_file) or {}).get("launcher", ""))

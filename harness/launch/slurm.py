@@ -7,7 +7,7 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,11 +73,18 @@ class SlurmLauncher(Launcher):
         arrays = make_arrays(todo, config, queued, _parents(plan), _largest(config))
         return describe(arrays, {stage.key: stage.name for stage in todo}, config.collect)
 
+    def sent(self, workspace: Workspace) -> Collection[str]:
+        """Keys of the stages that were sent to SLURM from this workspace."""
+        return self._watch(workspace).keys
+
     def observe(self, workspace: Workspace, stage: Listed, status: StageStatus) -> StageStatus:
         """What SLURM says of a stage that its files leave open; asked once for all stages."""
+        return self._watch(workspace).look(stage, status)
+
+    def _watch(self, workspace: Workspace) -> Watch:
         if workspace.root not in self._watches:
             self._watches[workspace.root] = Watch(workspace)
-        return self._watches[workspace.root].look(stage, status)
+        return self._watches[workspace.root]
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,13 +70,18 @@ class Watch:
         self._answer: Answer | None = None
         self._found: dict[str, StageStatus] = {}
 
+    @property
+    def keys(self) -> Collection[str]:
+        """The stages that were sent."""
+        return self._places.keys()
+
     def look(self, stage: Listed, status: StageStatus) -> StageStatus:
         """The state of a stage, given what its own files say."""
         place = self._places.get(stage.key)
         if place is None or (status.state is State.FAILED and not self._sent_since(stage.key, place)):
             found = status
         else:
-            found = replace(self._by_slurm(stage, status, place), job=place.task)
+            found = self._by_slurm(stage, replace(status, job=place.task), place)
         self._found[stage.key] = found
         return found
 
