@@ -273,7 +273,8 @@ def _metrics(context: Context, network: Network, training: Training, progress: P
     decision = Decision(cast(Precision, training.precision), training.channels_last, "", ())
     found = _evaluate(context, network, decision, split)
     save_confusion(context.job.folder.path / "confusion.npz", found)
-    save_samples(context.job.folder.path / "samples", network, context.dataset, split, context.device)
+    samples, eval_size = context.job.folder.path / "samples", context.spec.recipe.eval_size
+    save_samples(samples, network, context.dataset, split, context.device, eval_size=eval_size)
     total = found.confusion.sum(0)
     values = iou(total)
     return Metrics(

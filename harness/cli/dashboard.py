@@ -43,7 +43,11 @@ def dashboard(
         code = 0
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     if code:
         raise HarnessError(f"streamlit ended with exit code {code}", "its own message stands above")
 

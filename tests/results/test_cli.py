@@ -117,7 +117,7 @@ def test_dashboard_serves_and_ends(workspace: Path) -> None:
                 time.sleep(0.2)
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
     with socket.socket() as probe:  # nobody listens there any more
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
