@@ -97,11 +97,11 @@ def verdict(row: Mapping[Any, Any]) -> str:
 
 
 def number(value: float, factor: float = 1.0) -> str:
-    """Three significant digits, without exponents; empty for NaN."""
+    """Three significant digits, at most four decimals, no exponent; empty for NaN."""
     if pd.isna(value):
         return ""
     scaled = value * factor
-    digits = 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0
+    digits = next((n for n, limit in enumerate((100, 10, 1, 0.1)) if abs(scaled) >= limit), 4) if scaled else 0
     return f"{scaled:.{digits}f}"
 
 

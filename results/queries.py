@@ -180,11 +180,12 @@ def leaderboard(
 
     Δ is to the `none` of the same data, student, stride, recipe and first weights, even where a filter hides that
     row. `p_holm` is corrected for all comparisons of the rows shown; `frontier` marks the rows of a data set that no
-    other row shown beats in both mIoU and MACs. Teachers are rows of method "teacher".
+    other row shown beats in both mIoU and MACs. Teachers are rows of method "teacher". Rows of one data set stand
+    together, for numbers of two cannot be compared.
 
     Args:
         filters: as for `runs`.
-        sort: a column.
+        sort: a column to sort each data set's rows by.
         descending: the default is what puts the best first: True for accuracies and Δ, else False.
         keys: show only rows to which one of these runs belongs (with all seeds of such a row).
 
@@ -206,8 +207,8 @@ def leaderboard(
     for _, part in board.groupby("dataset", sort=False):
         board.loc[part.index, "frontier"] = pareto(part["macs"], part["miou"])
     down = sort in ("miou", "delta", "pixel_accuracy", "best_miou", "seeds") if descending is None else descending
-    order = [sort, *(name for name in ("dataset", "student", "stride", "method") if name != sort)]
-    board = board.sort_values(order, ascending=[not down] + [True] * (len(order) - 1), na_position="last")
+    order = list(dict.fromkeys(["dataset", sort, "student", "stride", "method"]))
+    board = board.sort_values(order, ascending=[name != sort or not down for name in order], na_position="last")
     return board[list(BOARD)].reset_index(drop=True)
 
 

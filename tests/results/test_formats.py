@@ -86,7 +86,15 @@ def test_rows_that_look_alike_show_their_variant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "factor", "text"),
-    [(2.51e9, 1e-9, "2.51"), (42e9, 1e-9, "42.0"), (264.68e9, 1e-9, "265"), (float("nan"), 1, ""), (0.0041, 1, "0.00")],
+    [
+        (2.51e9, 1e-9, "2.51"),
+        (42e9, 1e-9, "42.0"),
+        (264.68e9, 1e-9, "265"),
+        (float("nan"), 1, ""),
+        (0.0412e9, 1e-9, "0.0412"),
+        (0.54, 1, "0.540"),
+        (0.0, 1, "0"),
+    ],
 )
 def test_numbers(value: float, factor: float, text: str) -> None:
     assert formats.number(value, factor) == text

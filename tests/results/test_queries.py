@@ -103,6 +103,13 @@ def test_sorting(board_store: Store) -> None:
         queries.leaderboard(board_store, {"stride": ["wide"]})
 
 
+def test_data_sets_stand_together(file_store: Store, tmp_path: Path) -> None:
+    fakes = [Fake("ka", stride, dataset=name, images=4) for name in ("shapes", "camvid") for stride in (8, 16)]
+    board = collected(file_store, tmp_path, fakes)
+    assert board["dataset"].tolist() == ["camvid", "camvid", "shapes", "shapes"]
+    assert board["stride"].tolist() == [8, 16, 8, 16]
+
+
 def test_frontier(board_store: Store) -> None:
     board = queries.leaderboard(board_store)
     front = board[board["frontier"]]
