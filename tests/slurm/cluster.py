@@ -76,7 +76,7 @@ class Cluster:
     max_array_size: int = 1001
     preempt: str = "REQUEUE"
     over_memory_kill: bool = False
-    signal_grace_s: int = 2
+    signal_grace_s: int = 15
     credentials_s: int = 5
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _node_ports: list[int] = field(default_factory=list)
