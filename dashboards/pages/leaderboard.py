@@ -135,7 +135,7 @@ def samples(keys: list[str]) -> None:
         if found:
             st.subheader("Sample predictions")
             for picture in found:
-                st.image(str(picture), caption=picture.stem)
+                st.image(str(picture), caption=f"{picture.stem}: image, labels, prediction", width=480)
             return
 
 

@@ -25,7 +25,8 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
-PATIENCE_MS = 120_000
+CHARTS = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
+PATIENCE_MS = 180_000
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 def test_leaderboard_is_drawn_and_a_click_shows_the_run(page: Any, tmp_path: Path) -> None:
     table = page.get_by_test_id("stDataFrame").first
     table.locator("canvas").first.wait_for()
-    page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg").nth(1).wait_for()
+    page.locator(CHARTS).nth(1).wait_for()
     page.get_by_text("Choose a row of the table").wait_for()
     box = table.bounding_box()
     page.mouse.click(box["x"] + 18, box["y"] + 35 + 35 + 17)  # the box in front of the second row
@@ -97,6 +98,7 @@ def test_leaderboard_is_drawn_and_a_click_shows_the_run(page: Any, tmp_path: Pat
 
 
 def test_other_pages_open(page: Any) -> None:
+    page.locator(CHARTS).nth(1).wait_for()
     page.get_by_role("link", name="Reported").click()
     page.get_by_text("none was measured by us").wait_for()
     page.get_by_role("link", name="Runs").click()
