@@ -33,7 +33,7 @@ def test_failing_teacher_blocks_its_own_students_alone(site: Site, local: Local)
 
     # Mended and sent again: the blocked one brings its teacher along.
     (place.stage(bad) / "weights.safetensors").rmdir()
-    site.harness("retry", "--blocked")
+    site.harness("retry", "--blocked", "-o", "sbatch.hold=false")
     site.until_done()
     same(place, local(arguments))
     assert len(place.done()) == 4 == len(rows(place))
