@@ -231,6 +231,8 @@ def _with_snapshot(request: Request, job: Callable[[str], Job], setup: list[str]
 
     folder = request.workspace.root.resolve() / "snapshots"
     code = make_snapshot(folder)
+    # Without this, the folder that the user submits from goes before it: often the very checkout.
+    setup.append("export PYTHONSAFEPATH=1")
     setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
     copied: dict[Any, Any] = {}
 

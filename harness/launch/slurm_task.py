@@ -48,9 +48,10 @@ class StageTask:
     def __init__(self) -> None:
         self._workers: list[_Worker] = []
         self._told = ""
+        self._printed_before = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_workers": [], "_told": ""}
+        return {"_workers": [], "_told": "", "_printed_before": 0}
 
     def __call__(self, request_file: str, array: int, task: int) -> None:
         """Run the stages of one task.
@@ -59,6 +60,7 @@ class StageTask:
             GivenUp: one of them failed, or was stopped and will not be tried again in this job.
         """
         request = json.loads(Path(request_file).read_bytes())
+        self._printed_before = _log_size()
         signal.signal(signal.SIGTERM, self._terminated)
         _distributed_environment()
         self._workers = [_Worker(Path(f), request) for f in request["arrays"][array]["tasks"][task]["jobs"]]
@@ -117,24 +119,59 @@ class StageTask:
     def _after_termination(self) -> None:
         if all(worker.done for worker in self._workers):
             return
-        outcome, reason, ended_for_good = _why_terminated()
+        outcome, reason, ended_for_good = _why_terminated(self._printed_before)
         self._label(outcome, reason)
         if ended_for_good and not any(worker.exhausted() for worker in self._workers):
             _requeue()
 
 
-def _why_terminated() -> tuple[str, str, bool]:
-    """Why SLURM sent SIGTERM: (outcome, reason, SLURM will not run the job again though it should)."""
-    state, preempted = slurm_queue.own_state(os.environ.get("SLURM_JOB_ID", ""))
-    if state == "CANCELLED":
-        return "interrupted", "the job was cancelled", False
-    if state == "PREEMPTED" or preempted:
+def _why_terminated(printed_before: int) -> tuple[str, str, bool]:
+    """Why SLURM sent SIGTERM: (outcome, reason, SLURM will not run the job again though it should).
+
+    The controller calls a job that is being ended COMPLETING, whatever the cause; the step's daemon prints the cause.
+
+    Args:
+        printed_before: bytes of the job's log that an earlier run of it had written.
+    """
+    cause = read_cause(_log_since(printed_before))
+    state, preempted = ("", False) if cause else slurm_queue.own_state(os.environ.get("SLURM_JOB_ID", ""))
+    if cause == "PREEMPTION" or state == "PREEMPTED" or preempted:
         return "preempted", "another job took its place", True
-    if state == "TIMEOUT":
+    if cause == "TIME LIMIT" or state == "TIMEOUT":
         return "timeout", "the time limit of the job was reached", True
-    if state == "NODE_FAIL":
+    if cause == "CANCELLED" or state == "CANCELLED":
+        return "interrupted", "the job was cancelled", False
+    if cause.startswith("NODE FAILURE") or state == "NODE_FAIL":
         return "interrupted", "the node failed", False
-    return "interrupted", "SLURM ended the job", False
+    return (
+        "interrupted",
+        "SLURM ended the job, to run it again" if cause == "JOB REQUEUE" else "SLURM ended the job",
+        False,
+    )
+
+
+def read_cause(printed: str) -> str:
+    """Why a step was ended, as its daemon prints it: "TIME LIMIT", "PREEMPTION", ...; "CANCELLED" when by a user."""
+    found = re.findall(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE TO (.+?))? \*\*\*", printed)
+    return (found[-1] or "CANCELLED") if found else ""
+
+
+def _log_file() -> Path:
+    return Path(os.environ.get("SUBMITIT_FOLDER", ".")) / f"{_job_id()}_{_rank()}_log.err"
+
+
+def _log_size() -> int:
+    try:
+        return _log_file().stat().st_size
+    except OSError:
+        return 0
+
+
+def _log_since(size: int) -> str:
+    try:
+        return _log_file().read_bytes()[size:].decode(errors="replace")
+    except OSError:
+        return ""
 
 
 class _Worker:

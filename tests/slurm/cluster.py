@@ -19,7 +19,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,10 +150,19 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def processes(self) -> list[int]:
-        """Processes that belong to this cluster and are not its daemons: steps, jobs, what jobs started."""
+    def processes(self, jobs: Collection[str] = ()) -> list[int]:
+        """Processes that belong to this cluster and are not its daemons: steps, jobs, what jobs started.
+
+        Args:
+            jobs: ids of arrays; their processes alone.
+        """
         mark = f"SLURM_CONF={self.conf}".encode()
-        return [pid for pid, name, env in _processes() if mark in env.split(b"\0") and name not in _DAEMON_NAMES]
+        arrays = {f"SLURM_ARRAY_JOB_ID={job}".encode() for job in jobs}
+        return [
+            pid
+            for pid, name, env in _processes()
+            if name not in _DAEMON_NAMES and mark in env and (not arrays or arrays & env)
+        ]
 
     # ------------------------------------------------------------------ use
 
@@ -202,9 +211,10 @@ class Cluster:
             lambda: (s := self.jobs().get(job, "")) in states and s, f"job {job} to be {'/'.join(states)}", timeout_s
         )
 
-    def wait_until_empty(self, timeout_s: float = 120) -> None:
-        """Wait until no job is pending, running or completing."""
-        self.wait_until(lambda: not self.run("squeue", "--noheader").strip(), "the queue to empty", timeout_s, 0.25)
+    def wait_until_ended(self, jobs: Collection[str], timeout_s: float = 120) -> None:
+        """Wait until none of these jobs is pending, running or completing."""
+        command = ("squeue", "--noheader", f"--jobs={','.join(jobs)}")
+        self.wait_until(lambda: not self.run(*command).strip(), f"jobs {jobs} to end", timeout_s, 0.25)
 
     def report(self) -> str:
         """The queue and the ends of the daemons' logs, for a failed test."""
@@ -322,9 +332,13 @@ class Cluster:
         yield "PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=100 PreemptMode=off"
 
 
-def _processes() -> Iterator[tuple[int, str, bytes]]:
+def _processes() -> Iterator[tuple[int, str, set[bytes]]]:
     """(pid, name, environment) of every process that may be looked at."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                yield int(entry.name), (entry / "comm").read_text().strip(), (entry / "environ").read_bytes()
+                yield (
+                    int(entry.name),
+                    (entry / "comm").read_text().strip(),
+                    set((entry / "environ").read_bytes().split(b"\0")),
+                )

@@ -50,9 +50,10 @@ def site(cluster: Cluster, tmp_path: Path) -> Iterator[Site]:
     """A fresh workspace on the cluster; nothing may be left running when the test ends."""
     site = Site(cluster, Place(tmp_path / "runs"))
     yield site
-    cluster.try_run("scancel", "--partition=gpu")
-    cluster.wait_until_empty(60)
-    cluster.wait_until(lambda: not cluster.processes(), "all processes of jobs to end", 30)
+    if jobs := site.place.all_jobs:
+        cluster.try_run("scancel", *jobs)
+        cluster.wait_until_ended(jobs, 60)
+        cluster.wait_until(lambda: not cluster.processes(jobs), "all processes of its jobs to end", 30)
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,7 @@ def harness(
         env={**env, "PYTHONPATH": str(root), "COLUMNS": "250", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
+        cwd=root,
         timeout=timeout_s,
         check=False,
     )
@@ -83,7 +84,7 @@ class Place:
 
     def iteration(self, key: str) -> int:
         """Where the latest attempt at a stage stands."""
-        events = sorted(self.stage(key).glob("attempts/*/events.jsonl"), key=lambda p: int(p.parent.name))
+        events = sorted(self.stage(key).glob("attempts/[0-9]*/events.jsonl"), key=lambda p: int(p.parent.name))
         if not events:
             return 0
         lines = [json.loads(line) for line in events[-1].read_text().splitlines() if line.endswith("}")]
@@ -91,7 +92,9 @@ class Place:
 
     def attempts(self, key: str) -> list[dict[str, Any]]:
         """All attempts at a stage: how they began and how they ended."""
-        folders = sorted((self.stage(key) / "attempts").iterdir(), key=lambda p: int(p.name))
+        folders = sorted(
+            (f for f in (self.stage(key) / "attempts").iterdir() if f.name.isdigit()), key=lambda f: int(f.name)
+        )
         read = [[json.loads(f.read_text()) if f.is_file() else {} for f in _halves(folder)] for folder in folders]
         return [{**begun, **ended} for begun, ended in read]
 
@@ -104,6 +107,13 @@ class Place:
     def jobs(self) -> list[dict[str, Any]]:
         """What SLURM took in the latest submission."""
         return [json.loads(line) for line in (self.submission / "jobs.jsonl").read_text().splitlines()]
+
+    @property
+    def all_jobs(self) -> list[str]:
+        """Ids of all that SLURM ever took from this workspace."""
+        files = sorted(self.folder.glob("slurm/*/jobs.jsonl"))
+        lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [line["job"] for line in lines if "job" in line]
 
     def task(self, key: str) -> str:
         """SLURM's task of a stage, in the latest submission."""
@@ -144,8 +154,8 @@ class Site:
         return {stage["key"]: stage for stage in json.loads(done.stdout)}
 
     def until_done(self, timeout_s: float = 900) -> None:
-        """Wait until the queue is empty."""
-        self.cluster.wait_until_empty(timeout_s)
+        """Wait until all jobs of this workspace have ended, the collecting ones too."""
+        self.cluster.wait_until_ended(self.place.all_jobs, timeout_s)
 
     def until_iteration(self, key: str, iteration: int, timeout_s: float = 600) -> None:
         """Wait until a stage has come so far."""
