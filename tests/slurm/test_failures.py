@@ -73,7 +73,8 @@ def test_code_that_changed_while_queued_is_refused_unless_a_snapshot_was_made(si
     changed.write_text(changed.read_text() + "\n# changed\n")
     for one in (plain, frozen):
         site.cluster.run("scontrol", "release", one.place.jobs[0]["job"])
-    site.until_done()
+    for one in (plain, frozen):
+        one.until_done()
     key = plain.place.key("student")
     stage = plain.status()[key]
     assert stage["state"] == "failed" and "the code changed since" in stage["reason"]
