@@ -43,7 +43,7 @@ format: $(TEST)
 
 # Exit code 5 of pytest: there was nothing to run.
 slurm-test: $(TEST)
-	$(PYTEST) tests/slurm $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) tests/slurm -n 3 --dist loadfile $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 browser-test: $(TEST)
 	$(PYTEST) tests/browser $(PYTEST_ARGS) || [ $$? -eq 5 ]

@@ -54,8 +54,9 @@ def test_out_of_memory_is_named_and_not_tried_again(start_cluster: Callable[...,
     site.sweep(*words("paced", iterations=16), "-o", "mem=120M")
     site.until_done()
     key = site.place.key("student")
-    cluster.wait_until(lambda: site.status()[key]["state"] == "failed", "the failure to be told", 400, 3)
-    assert "out of memory" in site.status()[key]["reason"]
+    site.place.silence(key)
+    stage = site.status()[key]
+    assert stage["state"] == "failed" and "out of memory" in stage["reason"], stage
     assert len(cluster.jobs()) == 2
     cluster.stop()
 
