@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
-from tests.slurm.site import Place, Site, rows, same, words
+from tests.slurm.site import Place, Site, harness, rows, same, words
 
 Local = Callable[..., Place]
 
@@ -62,3 +63,21 @@ def test_arrays_longer_than_the_site_allows_are_split_and_outlive_the_controller
     assert len(rows(site.place)) == 13
     same(site.place, local(arguments))
     assert all(len(site.place.attempts(key)) == 1 for key in site.place.done())
+
+
+def test_site_file_and_dry_run(site: Site, tmp_path: Path) -> None:
+    """What `slurm init` writes on a real site is what a sweep there needs."""
+    file = tmp_path / "site.yaml"
+    done = harness("slurm", "init", f"--file={file}", env=site.cluster.env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = file.read_text()
+    assert "partition: gpu\n" in text and "max_array_size: 5 " in text and "gpus: 1 " in text
+    arguments = words("none,kd", seeds="0,1,2,3,4,5,6")
+    told = site.harness(
+        "sweep", *arguments, "--launcher=slurm", f"--slurm-config={file}", "--time=0:30:00", "--dry-run"
+    )
+    assert "array of 5 student tasks [0-4], time 0:30:00, --partition=gpu --gpus-per-node=1" in told
+    assert "waits for afterok:A2_0" in told and not (site.place.folder / "slurm").exists()
+    refused = site.harness("sweep", *arguments, "--launcher=slurm", "--partition=nowhere", fails=True)
+    assert "invalid partition specified: nowhere" in refused
+    assert not site.place.all_jobs
