@@ -78,8 +78,8 @@ class LocalLauncher(Launcher):
 
         context = warm_up()
         slots = _slots(options)
-        done = set(plan.nodes) - set(keys)
-        run = _Run(plan, options, list(keys), {k for k in done if options.workspace.stage(k).done()})
+        done = {key for key in set(plan.nodes) - set(keys) if options.workspace.stage(key).done()}
+        run = _Run(plan, options, most_awaited_first(plan, keys), done)
         with _ctrl_c() as asked, Display(plan, list(keys), quiet=options.quiet) as display:
             while run.waiting or run.running:
                 if asked:
@@ -159,6 +159,11 @@ class LocalLauncher(Launcher):
     def _progress(self, run: _Run, key: str) -> dict[str, Any]:
         attempt = run.workspace.stage(key).last_attempt()
         return last_events(attempt.events) if attempt else {}
+
+
+def most_awaited_first(plan: Plan, keys: Sequence[str]) -> list[str]:
+    """The stages, those first for which most others wait: no worker should idle at the end while a late chain runs."""
+    return sorted(keys, key=lambda key: -len(plan.children[key]))
 
 
 def _close_attempt(workspace: Workspace, key: str, reason: str, outcome: str = "interrupted") -> None:

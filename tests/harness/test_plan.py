@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.launch.local import most_awaited_first
 from harness.plan import Plan, make_plan, waves
 from harness.spec import SweepSpec
 from tests.end_to_end.tiny import tiny_sweep
@@ -74,3 +75,9 @@ def test_the_literal_command_works_with_every_other_choice_defaulted() -> None:
     found = make_plan(SweepSpec(methods=("ka", "kd"), strides=(8, 16, 32)))
     assert dict(found.count()) == {"student": 6, "teacher": 1, "translator": 1}
     assert not found.skips
+
+
+def test_what_most_others_wait_for_starts_first_on_this_machine() -> None:
+    found = plan(methods=("none", "kd", "ka"), strides=(16, 32))
+    order = [found.nodes[key].spec.kind for key in most_awaited_first(found, list(found.nodes))]
+    assert order == ["teacher", "translator"] + ["student"] * 6

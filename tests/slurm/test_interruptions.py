@@ -124,8 +124,9 @@ def test_cancel_then_retry_with_more_time(site: Site, local: Local) -> None:
 def test_time_limit(time_limit: Site, local: Local) -> None:
     """A limit under ten minutes, which submitit alone would take for a time-out at every preemption."""
     site = time_limit
-    site.cluster.wait_until(lambda: site.place.done(), "the run to end within several limits", 900, 1)
+    site.until_done()
     key = _key(site)
+    assert site.place.done() == {key}, site.status()
     outcomes = [a["outcome"] for a in site.place.attempts(key)]
     assert set(outcomes[:-1]) == {"timeout"} and outcomes[-1] == "done", outcomes
     _resumed(site, local, key, outcomes)
