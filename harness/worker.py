@@ -19,6 +19,8 @@ from harness.job import Job, read_job
 from harness.workspace import HEARTBEAT_S, AttemptFolder
 
 DONE, FAILED, INTERRUPTED, REFUSED = 0, 1, 3, 4
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals by which a scheduler says that it will end a job soon."""
 
 
 class Stop:
@@ -31,9 +33,15 @@ class Stop:
         return bool(self.reason)
 
     def listen(self) -> None:
-        """Turn the signals that ask a process to end into a stop after the current iteration."""
+        """Turn the signals that ask a process to end into a stop after the current iteration.
+
+        SLURM's warning ahead of a time limit goes to every process of a job; the one that watches over this one
+        answers it, and asks this one to end by SIGTERM.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        for number in WARNINGS:
+            signal.signal(number, signal.SIG_IGN)
 
     def _on_signal(self, number: int, _: Any) -> None:
         self.reason = signal.Signals(number).name

@@ -9,6 +9,7 @@ torch is imported inside functions: the registry of data sets imports this modul
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -245,6 +246,12 @@ def _as_it_is(item: T) -> T:
     return item
 
 
+def _leave_signals_to_the_parent(_: int) -> None:
+    """Schedulers send their signals to every process of a job. The run that is asked to stop still needs its batch."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @dataclass(frozen=True)
 class Loader(Generic[T]):
     """Items in order, made here or by loader processes. Every `iter` starts over."""
@@ -273,6 +280,7 @@ class Loader(Generic[T]):
             sampler=self.order,
             num_workers=min(self.workers, len(self.order)),
             pin_memory=self.pin_memory,
+            worker_init_fn=_leave_signals_to_the_parent,
             prefetch_factor=4 if min(self.workers, len(self.order)) else None,
             generator=torch.Generator(),  # else the loader draws from the global random state
         )

@@ -197,7 +197,9 @@ class _Worker:
             if _rank() == 0:
                 self._sign()
             command = [sys.executable, "-c", _CHILD, str(self.job_file), str(os.getpid())]
-            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_ignore_warnings
+            )
 
     def run(self) -> None:
         """Run to the end, again after a death that was not the stage's own fault."""
@@ -290,6 +292,12 @@ class _Worker:
     def _out_of_memory(self) -> bool:
         limit_mb = float(os.environ.get("SLURM_MEM_PER_NODE") or 0)
         return _cgroup_killed() or bool(limit_mb and self._peak_kb / 1024 > _NEARLY_ALL * limit_mb)
+
+
+def _ignore_warnings() -> None:
+    """In a child before it becomes a worker: SLURM warns every process of a step, and the default is to die of it."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _exit_code(child: subprocess.Popen[bytes]) -> int | None:
