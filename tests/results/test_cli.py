@@ -101,7 +101,9 @@ def test_dashboard_serves_and_ends(workspace: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    code = "from harness.cli.dashboard import dashboard; from pathlib import Path; import sys; " + (
+    # A shell lets background jobs ignore SIGINT, and children inherit that: the tests may run in one.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + (
+        "from harness.cli.dashboard import dashboard; from pathlib import Path; import sys; "
         "dashboard(Path(sys.argv[1]), None, int(sys.argv[2]), '127.0.0.1', True)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(workspace), str(port)], stdout=subprocess.PIPE)
