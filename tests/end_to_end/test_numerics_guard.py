@@ -1,0 +1,37 @@
+"""A machine whose convolutions are wrong in the precision asked for: the run trains in another, and says so."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import harness.stages
+from harness.training.numerics import ConvCase, choose, torch_convolve
+from harness.worker import DONE, main
+from harness.workspace import Workspace
+from tests.end_to_end.tiny import CHANGES, Never, job_of, make_plan, only_student, tiny_sweep
+
+
+def _wrong_in_bf16(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
+    y = torch_convolve(case, x, weight)
+    return y * 2 if y.dtype is torch.bfloat16 else y
+
+
+def test_the_fallback_stands_in_log_record_and_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness.stages, "choose", partial(choose, convolve=_wrong_in_bf16))
+    plan = make_plan(tiny_sweep(set={**CHANGES, "precision": "bf16"}))
+    node = only_student(plan)
+    assert main(job_of(plan, node, tmp_path).write(), stop=Never()) == DONE
+    folder = Workspace(tmp_path).stage(node.key)
+    training = folder.record().training
+    assert (training.precision_asked, training.precision) == ("bf16", "fp32")
+    assert "bf16" in training.numerics
+    attempt = folder.last_attempt()
+    assert attempt is not None
+    notes = [json.loads(line) for line in attempt.events.read_text().splitlines() if '"note"' in line]
+    assert [note["text"] for note in notes] == [training.numerics]
