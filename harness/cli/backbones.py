@@ -82,15 +82,18 @@ def _encoder(family: BackboneFamily, encoder: str, strides: list[int]) -> dict[s
 
 def _print(data: dict[str, Any], pattern: str) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console()
     if not pattern:
         console.print("[bold]heads[/]")
         for head in data["heads"]:
-            console.print(f"  [bold]{head['name']}[/]  {head['summary']}", highlight=False)
+            console.print(f"  [bold]{head['name']}[/]  {escape(head['summary'])}", highlight=False)
     for family in data["families"]:
         encoders = family["encoders"]
-        console.print(f"[bold]{family['name']}[/]  {family['summary']}; {len(encoders)} encoders", highlight=False)
+        console.print(
+            f"[bold]{family['name']}[/]  {escape(family['summary'])}; {len(encoders)} encoders", highlight=False
+        )
         if data["verified"]:
             for encoder in encoders:
                 can = ", ".join(str(stride) for stride in encoder["strides"]) or "none"

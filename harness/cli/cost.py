@@ -129,6 +129,7 @@ def _row(
 
 def _print(rows: list[dict[str, Any]], size: tuple[int, int], classes: int) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     timed = any("latency" in row for row in rows)
@@ -147,7 +148,7 @@ def _print(rows: list[dict[str, Any]], size: tuple[int, int], classes: int) -> N
         console.print(NOTE, highlight=False)
     for row in rows:
         if "reason" in row:
-            console.print(f"[yellow]skip[/] {row['model']}: {row['reason']}", highlight=False)
+            console.print(f"[yellow]skip[/] {row['model']}: {escape(row['reason'])}", highlight=False)
     lists = dict.fromkeys(_listed(row["uncounted"]) for row in rows if row.get("uncounted"))
     for listed in lists:
         strides = ", ".join(str(row["stride"]) for row in rows if _listed(row.get("uncounted", {})) == listed)

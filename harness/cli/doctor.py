@@ -117,6 +117,7 @@ def _print_checks(console: Console, checks: list[Check]) -> None:
 
 def _print_findings(console: Console, findings: list[Finding], device: str) -> None:
     """A row a kind of convolution, a column a combination: the largest of its three relative errors."""
+    from rich.markup import escape
     from rich.table import Table
 
     from harness.environment import device_name, pick_device
@@ -140,7 +141,7 @@ def _print_findings(console: Console, findings: list[Finding], device: str) -> N
     console.print(grid)
     wrong = [found for found in findings if not found.right]
     for found in wrong:
-        console.print(f"[red]wrong[/] {found}")
+        console.print(f"[red]wrong[/] {escape(str(found))}")
     console.print(
         "Stages whose network holds one of these train in the next combination that is right, and say so."
         if wrong

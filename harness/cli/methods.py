@@ -139,10 +139,11 @@ def _term_text(name: str, data: dict[str, Any]) -> str:
 def _show(item: dict[str, Any]) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    console.print(f"[bold]{item['name']}[/bold]  {item['summary']}", highlight=False)
+    console.print(f"[bold]{item['name']}[/bold]  {escape(item['summary'])}", highlight=False)
     for label in ("paper", "origin", "cost"):
         if item[label]:
             console.print(f"{label:8} {item[label]}", highlight=False, markup=False)
@@ -154,12 +155,12 @@ def _show(item: dict[str, Any]) -> None:
         for column in ("term", "symbol", "weight", "what it compares"):
             table.add_column(column)
         for name, data in item["terms"].items():
-            table.add_row(name, data["symbol"], f"{data['weight']:g}", data["summary"])
+            table.add_row(name, data["symbol"], f"{data['weight']:g}", escape(data["summary"]))
         console.print(table)
     if item["params"]:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("parameter", "default", "values", "meaning"):
             table.add_column(column, overflow="fold")
         for name, data in item["params"].items():
-            table.add_row(name, data["text"], data["values"], data["summary"].replace("[", r"\["))
+            table.add_row(name, data["text"], data["values"], escape(data["summary"]))
         console.print(table)

@@ -66,6 +66,7 @@ def _look(workspace: Workspace, sweep: str) -> list[StageStatus]:
 
 
 def _table(statuses: list[StageStatus], all_stages: bool) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     from harness.status import State, tally
@@ -82,5 +83,5 @@ def _table(statuses: list[StageStatus], all_stages: bool) -> Table:
         text = item.reason
         if progress:
             text = f"{progress['iteration']}/{progress['iterations']}, {progress['eta_s']:.0f} s left"
-        table.add_row(str(item.state), item.name, text, str(item.attempts or ""), item.key)
+        table.add_row(str(item.state), escape(item.name), escape(text), str(item.attempts or ""), item.key)
     return table

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Display:
             progress = events.get("progress", {})
             self._share[key] = progress.get("iteration", 0) / self._plan.nodes[key].spec.recipe.iterations
             if key not in self._tasks:
-                self._tasks[key] = self._bars.add_task(self._plan.nodes[key].name, total=1.0, info="starting")
+                self._tasks[key] = self._bars.add_task(self._name(key), total=1.0, info="starting")
             self._bars.update(self._tasks[key], completed=self._share[key], info=_info(events))
         for key in set(self._tasks) - set(running):
             self._bars.remove_task(self._tasks.pop(key))
@@ -67,19 +68,23 @@ class Display:
 
     def finished(self, key: str) -> None:
         """A stage is done."""
-        self._end(key, f"[green]done[/] {self._plan.nodes[key].name}")
+        self._end(key, f"[green]done[/] {self._name(key)}")
 
     def failed(self, key: str, why: str) -> None:
         """A stage failed."""
-        self._end(key, f"[red]failed[/] {self._plan.nodes[key].name}: {why}")
+        self._end(key, f"[red]failed[/] {self._name(key)}: {escape(why)}")
 
     def blocked(self, key: str, why: str) -> None:
         """A stage waits for one that failed."""
-        self._end(key, f"[yellow]blocked[/] {self._plan.nodes[key].name}: {why}")
+        self._end(key, f"[yellow]blocked[/] {self._name(key)}: {escape(why)}")
 
     def note(self, text: str) -> None:
         """Something worth knowing."""
-        self._console.print(f"[yellow]note[/] {text}", highlight=False)
+        self._console.print(f"[yellow]note[/] {escape(text)}", highlight=False)
+
+    def _name(self, key: str) -> str:
+        """A stage's name, its brackets (`ka[beta=10]`) not taken for markup."""
+        return escape(self._plan.nodes[key].name)
 
     def _end(self, key: str, line: str) -> None:
         self._share[key] = 1.0
@@ -96,7 +101,7 @@ class Display:
         return f"  about {_span(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
 
     def _plain(self, running: Mapping[str, Mapping[str, Any]]) -> None:
-        stages = "; ".join(f"{self._plan.nodes[key].name}: {_info(events)}" for key, events in running.items())
+        stages = "; ".join(f"{self._name(key)}: {_info(events)}" for key, events in running.items())
         self._console.print(f"{self._ended}/{len(self._keys)}{self._eta()} | {stages}", highlight=False, soft_wrap=True)
 
 

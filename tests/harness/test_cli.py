@@ -71,3 +71,48 @@ def test_camvid_without_a_folder_says_what_to_give(
     monkeypatch.delenv("HARNESS_DATA", raising=False)
     assert run(["sweep", "--dataset", "camvid", "--dry-run"]) == 2
     assert "--data-root" in capsys.readouterr().err
+
+
+def _plain(text: str) -> str:
+    """Output without the line breaks and padding of a table."""
+    return " ".join(text.split())
+
+
+GRID = ["-m", "none,ka[beta=1|10]", "-s", "32", "--students", "timm:resnet18", "--teacher", "timm:resnet18@32"]
+
+
+def test_a_plan_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["sweep", *GRID, "-w", str(tmp_path), "--dry-run"]) == 0
+    shown = _plain(capsys.readouterr().out)
+    assert "ka[beta=1] timm:resnet18" in shown and "ka[beta=10] timm:resnet18" in shown
+
+
+def test_status_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from harness.cli.sweep import sweep_spec
+    from harness.plan import make_plan
+    from harness.status import save_sweep
+    from harness.workspace import Workspace
+
+    words = {"methods": "ka[beta=1|10]", "strides": "32", "students": "timm:resnet18", "teachers": "timm:resnet18@32"}
+    save_sweep(Workspace(tmp_path), make_plan(sweep_spec(words, None)), "harness sweep")
+    assert run(["status", "--all", "-w", str(tmp_path)]) == 0
+    shown = _plain(capsys.readouterr().out)
+    assert "ka[beta=1]" in shown and "ka[beta=10]" in shown
+
+
+def test_progress_prints_names_and_reasons_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.cli.sweep import sweep_spec
+    from harness.launch.progress import Display
+    from harness.plan import make_plan
+
+    words = {"methods": "ka[beta=10]", "strides": "32", "students": "timm:resnet18", "teachers": "timm:resnet18@32"}
+    plan = make_plan(sweep_spec(words, None))
+    key = next(key for key, node in plan.nodes.items() if node.spec.kind == "student")
+    with Display(plan, [key]) as display:
+        display.update({key: {"progress": {"iteration": 1, "iterations": 9, "loss": 1.0, "eta_s": 2.0}}})
+        display.failed(key, "no map of that name: last[/]")
+        display.note("see [red]this[/red]")
+    shown = _plain(capsys.readouterr().err)
+    assert "| ka[beta=10] timm:resnet18" in shown
+    assert "failed ka[beta=10]" in shown and "no map of that name: last[/]" in shown
+    assert "see [red]this[/red]" in shown
