@@ -179,6 +179,16 @@ class Recipe(Frozen):
     """Iterations between evaluations on the validation split; 0 for none but the last."""
     eval_size: tuple[Positive, Positive] | None = None
     """Images are resized to this before they enter the network at evaluation; labels never are."""
+    teacher_norm: Literal["running", "batch"] = "running"
+    """Batch norms of a teacher that teaches: by its running averages, or by each batch's own statistics."""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is keyed: every field, but one added since the first release only where it is not at its default."""
+        data = self.model_dump(mode="json")
+        if self.teacher_norm == "running":
+            del data["teacher_norm"]
+        return data
 
 
 class StageSpec(Frozen):
@@ -200,6 +210,7 @@ class StageSpec(Frozen):
         """The name of the stage: the first 20 hexadecimal digits of its digest, without display names."""
         data = self.model_dump(mode="json")
         data["method"].pop("expression")
+        data["recipe"] = self.recipe.content
         return digest(data)[:20]
 
 

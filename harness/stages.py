@@ -26,7 +26,7 @@ from harness.spec import ModelSpec, Precision, StageSpec
 from harness.training.checkpoint import load_weights, save_weights
 from harness.training.distributed import Processes, join
 from harness.training.events import Events
-from harness.training.loop import Control, Progress, Trainer
+from harness.training.loop import Control, Progress, Trainer, adversaries
 from harness.training.numerics import Decision, choose
 from harness.training.objective import SegmentationObjective, TranslatorObjective, freeze
 from harness.training.randomness import mix, reseed
@@ -124,7 +124,7 @@ def _train_network(context: Context) -> tuple[nn.Module, Progress, Training]:
         _translators(context, teacher),
         seed=mix(spec.seed, "adapters"),
     )
-    objective = SegmentationObjective(network, distiller, teacher, spec.seed).to(device)
+    objective = SegmentationObjective(network, distiller, teacher, spec.seed, spec.recipe.teacher_norm).to(device)
     decision = _guard(context, network)
     if teacher is not None:
         teacher.to(device)
@@ -137,7 +137,7 @@ def _train_translator(context: Context) -> tuple[nn.Module, Progress, Training]:
     spec, device = context.spec, context.device
     teacher = _teacher(context)
     translator = _build_translator(spec, context.classes)
-    objective = TranslatorObjective(translator, teacher, spec.seed).to(device)
+    objective = TranslatorObjective(translator, teacher, spec.seed, spec.recipe.teacher_norm).to(device)
     teacher.to(device)
     # A translator is a handful of convolutions: full precision costs little and keeps a small latent alive.
     decision = Decision(precision="fp32", channels_last=False, note="", findings=())
@@ -176,7 +176,7 @@ def _fit(
         decision.precision,
         decision.channels_last,
         control,
-        wrapped=processes.wrap(objective, context.device),
+        wrapped=processes.wrap(objective, context.device, apart=apart(objective)),
     )
     batches = training_loader(
         context.dataset.split("train"),
@@ -191,6 +191,12 @@ def _fit(
         world_size=processes.size,
     )
     return trainer.run(batches)
+
+
+def apart(objective: nn.Module) -> list[nn.Module]:
+    """Discriminators and memories: they stay equal over processes without help."""
+    gathered = [part for part in objective.modules() if getattr(part, "gathers", False)]
+    return gathered + [module for _, module in adversaries(objective)]
 
 
 def _guard(context: Context, network: Network) -> Decision:

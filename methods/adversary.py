@@ -1,6 +1,6 @@
 """The discriminator of adversarial terms: it tells the teacher's score maps from the student's, given the image.
 
-    hinge    L_D = E[max(0, 1 − D(T))] + E[max(0, 1 + D(S))]
+    hinge    L_D = E[max(0, 1 − D(T))] + E[max(0, 1 + D(S))],   expectations over images and patches
     wgan-gp  L_D = −E[D(T)] + E[D(S)] + λ_gp E[(‖∇D(x̂)‖₂ − 1)²],   x̂ on the line between T and S
     student  L_S = −E[D(S)]   under both
 
@@ -25,7 +25,7 @@ from methods.parts import full_precision, precise, regrid, safe_sqrt
 
 AdversarialLoss = Literal["hinge", "wgan-gp"]
 
-ADVERSARY_RECIPE: Mapping[str, Any] = {"name": "adam", "lr": 4e-4, "betas": (0.0, 0.99)}
+ADVERSARY_RECIPE: Mapping[str, Any] = {"name": "adam", "lr": 4e-4, "betas": (0.9, 0.99)}
 """Optimiser of the discriminator. The weight of 0.1 that references put on its loss is left out: Adam undoes it."""
 
 
@@ -70,7 +70,7 @@ class SelfAttention(nn.Module):
 
 
 class Adversary(nn.Module):
-    """Four strided convolutions under spectral norm, self-attention, one score an image.
+    """Four strided convolutions under spectral norm, self-attention, one score a patch.
 
     It works at the scores' own resolution, up to `size`, so that its cost follows the grid that it judges.
 
@@ -105,10 +105,10 @@ class Adversary(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(wide, 1, 1)))
 
     def forward(self, logits: Tensor, images: Tensor) -> Tensor:
-        """Scores (B,), high for what looks like a teacher: logits (B, K, h, w), images (B, 3, H, W)."""
+        """Scores (B, patches), high for what looks like a teacher: logits (B, K, h, w), images (B, 3, H, W)."""
         with full_precision(logits):
             scores: Tensor = self.layers(self._inputs(precise(logits), images))
-            return scores.flatten(1).mean(dim=1)
+            return scores.flatten(1)
 
     def student_loss(self, student: Tensor, images: Tensor) -> Tensor:
         """−E[D(S)]. Gradients flow into the student and not into the discriminator."""
@@ -137,7 +137,7 @@ class Adversary(nn.Module):
             student, teacher = precise(student), precise(teacher)
             mix = torch.rand(student.shape[0], 1, 1, 1, device=student.device, dtype=student.dtype)
             between = (mix * teacher + (1 - mix) * student).requires_grad_()
-            (gradient,) = torch.autograd.grad(self(between, images).sum(), between, create_graph=True)
+            (gradient,) = torch.autograd.grad(self(between, images).mean(dim=1).sum(), between, create_graph=True)
             return (safe_sqrt(gradient.flatten(1).square().sum(dim=1)) - 1).square().mean()
 
 

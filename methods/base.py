@@ -224,8 +224,8 @@ class Method(nn.Module, ABC):
         """The discriminator, a submodule of the method, or None. It gets an optimiser of its own."""
         return None
 
-    adversary_recipe: ClassVar[Mapping[str, Any]] = {}
-    """Optimiser of the adversary: {"name": "adam", "lr": 4e-4, "betas": (0.0, 0.99)}."""
+    adversary_recipe: Mapping[str, Any] = {}
+    """Optimiser of the adversary: {"name": "adam", "lr": 4e-4, "betas": (0.9, 0.99)}. `setup` may set another."""
 
     def adversary_loss(self, step: Step) -> Tensor:
         """The discriminator's own scalar loss. The student's maps come detached."""

@@ -140,6 +140,9 @@ class Memory(nn.Module):
         seed: of those directions.
     """
 
+    gathers = True
+    """What is pushed comes from all processes: buffers are equal everywhere, and need no broadcast."""
+
     vectors: Tensor
     """(K, N, C)."""
     next: Tensor

@@ -49,6 +49,7 @@ class CWD(Method):
     """
 
     name = "cwd"
+    version = 2
     summary = "KL of each channel's distribution over positions, on scores and features"
     paper = (
         "Shu, Liu, Gao, Yan, Shen: Channel-wise Knowledge Distillation for Dense Prediction; "

@@ -70,6 +70,7 @@ class IFVD(Method):
     """
 
     name = "ifvd"
+    version = 2
     summary = "cosine of each pixel's features with the mean of its class"
     paper = (
         "Wang, Zhou, Jiang, Bai, Xu: Intra-class Feature Variation Distillation for Semantic Segmentation; ECCV 2020"

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
 from methods.pairwise import row_norms, squared_distance, unit_columns
@@ -52,6 +53,25 @@ class Decoder(Adapter):
         super().__init__(*layers)
 
 
+class Standard(nn.BatchNorm2d):
+    """Every channel to mean 0 and variance 1, by statistics over all batches seen in training. (B, C, h, w) -> same.
+
+    The teacher is frozen: its statistics are an average over all batches, not over the last few. A channel that hardly
+    varies beside its mean is not blown up: half precision would round it by as much as it varies.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-8, momentum=None, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise; batch statistics while training, as in any batch norm."""
+        if self.training:
+            return super().forward(x)
+        mean, variance = self.running_mean, self.running_var
+        assert mean is not None and variance is not None
+        return F.batch_norm(x, mean, torch.maximum(variance, 2**-14 * mean.square()), eps=self.eps)
+
+
 class KATranslator(Translator):
     """The auto-encoder of a teacher's last map Φ: L_ae = ‖Φ − D(E(Φ))‖² + α‖E(Φ)‖₁.
 
@@ -89,9 +109,7 @@ class KATranslator(Translator):
     ) -> None:
         super().__init__()
         self.channels = channels
-        # The teacher is frozen: its statistics are an average over all batches, not over the last few.
-        standard = nn.BatchNorm2d(inputs, eps=1e-8, momentum=None, affine=False)
-        self.standard: Adapter = Adapter(standard) if standardise else IdentityAdapter()
+        self.standard: Adapter = Adapter(Standard(inputs)) if standardise else IdentityAdapter()
         self.encoder: Adapter = Encoder(inputs, channels, strides, norm, activation)
         self.decoder: Adapter = Decoder(channels, inputs, strides, norm)
 
@@ -104,9 +122,11 @@ class KATranslator(Translator):
         return self._coded(teacher)[1]
 
     def _coded(self, teacher: Maps) -> tuple[Tensor, Tensor]:
-        """(Φ, E(Φ))."""
-        target = self.standard(self.source(teacher))
-        return target, self.encoder(target)
+        """(Φ, E(Φ)), in full precision, in which the translator was trained."""
+        source = self.source(teacher)
+        with full_precision(source):
+            target = self.standard(precise(source))
+            return target, self.encoder(target)
 
     def forward(self, teacher: Maps) -> dict[str, Tensor]:
         """{"reconstruction", "sparsity"}, unweighted."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
 from methods.ka import KATranslator
@@ -27,11 +28,37 @@ from methods.parts import (
 
 
 class LogitsTranslator(KATranslator):
-    """The auto-encoder on the teacher's logits: stride 1, as many latent channels as classes."""
+    """The auto-encoder on the teacher's logits, at their own grid.
+
+    Three 3×3 convolutions of stride 1 code K classes into C channels, three transposed ones restore them; batch norm
+    and LeakyReLU(0.1) after every one. Logits enter as they are. Norms are means over elements, not sums over channels.
+    """
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__(classes, channels, (1, 1, 1), standardise=False)
+        self.encoder = Adapter(*_blocks(nn.Conv2d, (classes, classes, channels, channels)))
+        self.decoder = Adapter(*_blocks(nn.ConvTranspose2d, (channels, channels, classes, classes)))
 
     def source(self, teacher: Maps) -> Tensor:
         """What is encoded: the logits (B, K, h, w)."""
         return teacher.logits
+
+    def forward(self, teacher: Maps) -> dict[str, Tensor]:
+        """{"reconstruction", "sparsity"}, unweighted."""
+        terms = super().forward(teacher)
+        classes = teacher.logits.shape[1]
+        return {
+            "reconstruction": terms["reconstruction"] / classes,
+            "sparsity": terms["sparsity"] / self.channels,
+        }
+
+
+def _blocks(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: tuple[int, ...]) -> list[nn.Module]:
+    """3×3 convolutions through these numbers of channels, each with batch norm and LeakyReLU."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(channels):
+        layers += [kind(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1)]
+    return layers
 
 
 def map_adaptation(student: Tensor, latent: Tensor, p: float = 1.0, q: float = 2.0) -> Tensor:
@@ -74,6 +101,7 @@ class KATorchdistill(Method):
     """
 
     name = "ka_torchdistill"
+    version = 2
     summary = "torchdistill's reading of ka: on logits, one norm over the map, affinity channel by channel"
     paper = (
         "He, Shen, Tian, Gong, Sun, Yan: Knowledge Adaptation for Efficient Semantic Segmentation; CVPR 2019; "
@@ -90,6 +118,7 @@ class KATorchdistill(Method):
 
         p: float = Field(1.0, ge=1, description="norm of the difference; 1 is a mean over elements")
         q: float = Field(2.0, ge=1, description="norm over the whole map by which it is divided")
+        ratio: float = Field(0.5, gt=0, le=1, description="channels of the latent as a fraction of the classes")
         align: Grid = Field("teacher", description="grid on which maps are compared; the other's are resized to it")
 
     params: Params
@@ -104,13 +133,11 @@ class KATorchdistill(Method):
             return
         if not isinstance(self.translator, LogitsTranslator):
             raise ValueError("ka_torchdistill needs the translator that was learned from its teacher")
+        sizes = self.student.classes, self.translator.channels
         if "adapt" in self.active:
-            self.adapter = self._adapter()
+            self.adapter = adapter(*sizes, kernel=3, norm=True, relu=True)
         if "affinity" in self.active:
-            self.affinity_adapter = self._adapter()
-
-    def _adapter(self) -> Adapter:
-        return adapter(self.student.classes, self.student.classes, kernel=3, norm=True, relu=True)
+            self.affinity_adapter = adapter(*sizes, kernel=3)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """{"adapt", "affinity"}, those active."""
@@ -132,10 +159,11 @@ class KATorchdistill(Method):
     def translator_key(
         cls, params: MethodParams, active: frozenset[str], student: Sizes, teacher: Sizes
     ) -> dict[str, Any] | None:
-        """Nothing but the teacher: the auto-encoder has no choices."""
-        return {} if active else None
+        """Channels of the latent."""
+        assert isinstance(params, cls.Params)
+        return {"channels": max(int(teacher.classes * params.ratio), 1)} if active else None
 
     @classmethod
     def build_translator(cls, key: Mapping[str, Any], teacher: Sizes) -> Translator:
         """The untrained auto-encoder of the logits."""
-        return LogitsTranslator(teacher.classes, teacher.classes, strides=(1, 1, 1))
+        return LogitsTranslator(teacher.classes, key["channels"])

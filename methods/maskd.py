@@ -107,7 +107,7 @@ class ReceptiveTokens(Translator):
             agreement: fraction of the pixels whose teacher's class survives the masks with its probability within 0.1.
 
         Raises:
-            ValueError: tokens are not finite, or all masks are dead.
+            ValueError: tokens are not finite, all masks are dead, or none varies over positions.
         """
         if not bool(torch.isfinite(self.tokens).all()):
             raise ValueError("the receptive tokens are not finite: their training diverged (lower the learning rate)")
@@ -119,6 +119,12 @@ class ReceptiveTokens(Translator):
                 "the receptive tokens are dead: no mask lets anything through, so a student would learn nothing "
                 "(lower the translator's learning rate)"
             )
+        variation = masks.std(dim=(0, 2), unbiased=False)
+        if bool((variation < 1e-4).all()):
+            raise ValueError(
+                "the receptive tokens collapsed: every mask is the same at all positions, so a student would learn "
+                "what plain squared error teaches it (train the translator longer, or change its learning rate)"
+            )
         total = masks.sum(dim=1).reshape(-1, 1, *logits.shape[-2:])
         before, after = F.softmax(logits, dim=1), F.softmax(logits * total, dim=1)
         best = before.argmax(dim=1, keepdim=True)
@@ -127,7 +133,7 @@ class ReceptiveTokens(Translator):
             "mask_overlap": float(mask_overlap(masks)),
             "mask_area": float(masks.mean()),
             "mask_sum": float(total.mean()),
-            "mask_variation": float(masks.std(dim=(0, 2), unbiased=False).mean()),
+            "mask_variation": float(variation.mean()),
             "dead_masks": float(dead.float().mean()),
             "agreement": float(kept.float().mean()),
         }

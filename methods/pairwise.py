@@ -9,6 +9,9 @@ so row i has the squared norm ‖Pᵀu_i‖² = u_iᵀ(PPᵀ)u_i, and the sum ov
 matrices are made. Every product holds a factor D, so nothing cancels when the student comes near the teacher: a form in
 SᵀS and TᵀT would subtract numbers of order m to get one of order ‖D‖². D itself is found without cancellation too.
 
+Similarities do not change when all vectors are rotated alike, so S may match T with D far from zero; u_iᵀ(PPᵀ)u_i then
+does cancel, before a square root. The products are therefore taken in float64, whatever the maps come in.
+
 Where m ≤ 2C the m×m matrix is no larger than P, and is used directly.
 """
 
@@ -60,8 +63,10 @@ def row_norms(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
     with full_precision(student):
         left, right = _factors(student, teacher, difference)
         if _direct(left):
-            return safe_sqrt((left.mT @ right).square().sum(dim=-1))
-        return safe_sqrt((right * ((left @ left.mT) @ right)).sum(dim=1))
+            squares = (left.mT @ right).square().sum(dim=-1)
+        else:
+            squares = (right * ((left @ left.mT) @ right)).sum(dim=1)
+        return safe_sqrt(squares).to(precise(student).dtype)
 
 
 def squared_distance(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
@@ -69,13 +74,15 @@ def squared_distance(student: Tensor, teacher: Tensor, difference: Tensor) -> Te
     with full_precision(student):
         left, right = _factors(student, teacher, difference)
         if _direct(left):
-            return (left.mT @ right).square().sum(dim=(-2, -1))
-        return ((left @ left.mT) * (right @ right.mT)).sum(dim=(-2, -1))
+            total = (left.mT @ right).square().sum(dim=(-2, -1))
+        else:
+            total = ((left @ left.mT) * (right @ right.mT)).sum(dim=(-2, -1))
+        return total.to(precise(student).dtype)
 
 
 def _factors(student: Tensor, teacher: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
-    """P = [S; D] and U = [D; T], each (B, 2C, m)."""
-    s, t, d = precise(student), precise(teacher), precise(difference)
+    """P = [S; D] and U = [D; T], each (B, 2C, m), in float64."""
+    s, t, d = student.double(), teacher.double(), difference.double()
     return torch.cat((s, d), dim=1), torch.cat((d, t), dim=1)
 
 

@@ -4,7 +4,8 @@ Two rules hold in every method that is built from these parts.
 
 *Grids.* Student and teacher maps of different strides are brought to one grid by `regrid`: bilinear where the target
 is finer, area averages where it is coarser. Which of the two grids is used is a parameter, `align`; the teacher's is
-the default, so that nothing the teacher says is lost.
+the default, so that nothing the teacher says is lost. `teacher-corners` and `student-corners` are the same grids with
+bilinear resizing that aligns the corners, both ways: what most published code does.
 
 *Precision.* Losses are computed in float32 at least, also under autocast; float64 stays float64.
 """
@@ -22,8 +23,8 @@ from torch.nn import functional as F
 
 from methods.base import IGNORE, Maps, Params, Sizes, Step, Term, resize_labels
 
-Grid = Literal["teacher", "student"]
-"""The grid on which student and teacher are compared."""
+Grid = Literal["teacher", "student", "teacher-corners", "student-corners"]
+"""The grid on which student and teacher are compared, and how the other map is resized to it."""
 Source = Literal["last", "deep"]
 """Which map a feature method reads: what the classifier reads, or the backbone's deepest map."""
 Reduction = Literal["pixels", "elements", "batch"]
@@ -89,10 +90,19 @@ def regrid(x: Tensor, like: Tensor) -> Tensor:
 
 
 def align(student: Tensor, teacher: Tensor, grid: Grid = "teacher") -> tuple[Tensor, Tensor]:
-    """(student, teacher) on one grid, the teacher's or the student's, by `regrid`."""
-    if grid == "teacher":
-        return regrid(student, teacher), teacher
-    return student, regrid(teacher, student)
+    """(student, teacher) on one grid, the teacher's or the student's, by `regrid` or with aligned corners."""
+    whose, _, corners = grid.partition("-")
+    resized = _with_corners if corners else regrid
+    if whose == "teacher":
+        return resized(student, teacher), teacher
+    return student, resized(teacher, student)
+
+
+def _with_corners(x: Tensor, like: Tensor) -> Tensor:
+    """Bring (B, C, h, w) to the grid of `like`, bilinearly, with corners aligned."""
+    if x.shape[-2:] == like.shape[-2:]:
+        return x
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
 
 
 def pick(maps: Maps, source: Source) -> Tensor:

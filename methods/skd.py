@@ -15,6 +15,9 @@ from methods.pairwise import squared_distance, unit_columns
 from methods.parts import KD_TERM, Grid, KDFields, Source, align, full_precision, kd_term, pick, precise
 from methods.pixel_kd import pixel_cross_entropy
 
+ORIGINAL_ADVERSARY_RECIPE: Mapping[str, Any] = {"name": "sgd", "lr": 4e-5, "momentum": 0.9}
+"""The authors' optimiser of the discriminator: 4e-4, times the 0.1 by which they weigh its loss."""
+
 
 def pool_nodes(x: Tensor, pool: float) -> Tensor:
     """Max-pool (B, C, h, w) to nodes: windows of `pool` positions, or of that fraction of the map if below 1."""
@@ -43,6 +46,7 @@ class SKD(Method):
     """
 
     name = "skd"
+    version = 2
     summary = "similarities of all pairs of nodes, and a discriminator of whole score maps"
     paper = (
         "Liu, Chen, Liu, Qin, Luo, Wang: Structured Knowledge Distillation for Semantic Segmentation; "
@@ -64,6 +68,8 @@ class SKD(Method):
         pool: float = Field(
             2.0, gt=0, description="size of a node: in positions if 1 or more, as a fraction of the map if less"
         )
+        pixel_divide_batch: bool = Field(False, description="divide the pixel term by the number of images too")
+        pixel_mask_ignored: bool = Field(False, description="leave pixels without a label out of the pixel term")
         source: Source = Field("last", description="map: what the classifier reads, or the backbone's deepest")
         align: Grid = Field("teacher", description="grid on which maps are compared; the other's are resized to it")
 
@@ -88,6 +94,8 @@ class SKD(Method):
         """Build the discriminator, if its term is active."""
         if "holistic" in self.active:
             self.discriminator = self.params.adversary(self.student.classes)
+            if self.params.variant == "original":
+                self.adversary_recipe = ORIGINAL_ADVERSARY_RECIPE
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """{"pairwise", "holistic", "kd", "pixel"}, those active."""
@@ -102,7 +110,9 @@ class SKD(Method):
         if "kd" in self.active:
             terms["kd"] = kd_term(step, params)
         if "pixel" in self.active:
-            terms["pixel"] = pixel_cross_entropy(*align(step.student.logits, step.taught.logits, params.align))
+            maps = align(step.student.logits, step.taught.logits, params.align)
+            labels = step.labels if params.pixel_mask_ignored else None
+            terms["pixel"] = pixel_cross_entropy(*maps, divide_batch=params.pixel_divide_batch, labels=labels)
         return terms
 
     def adversary(self) -> nn.Module | None:

@@ -33,6 +33,8 @@ class RecipeFile:
             HarnessError: a field is unknown or its value does not fit; the sentence names it.
         """
         merged = merge(merge(self.common, extra or {}), self.kinds.get(kind, {}))
+        if kind == "teacher":
+            merged.pop("teacher_norm", None)  # Nobody teaches a teacher: it is the same for either.
         try:
             return Recipe.model_validate(merged)
         except ValidationError as error:
@@ -56,7 +58,7 @@ class RecipeFile:
 
     def label(self) -> str:
         """Its name with a short digest of how students are trained: `quick-1a2b3c`."""
-        return f"{self.name}-{digest(self.for_kind('student'))[:6]}"
+        return f"{self.name}-{digest(self.for_kind('student').content)[:6]}"
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -22,14 +23,21 @@ class Processes:
         """The process that writes files."""
         return self.rank == 0
 
-    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module | None:
-        """The module with gradients averaged over processes; None when there is one process."""
+    def wrap(self, module: nn.Module, device: torch.device, apart: Iterable[nn.Module] = ()) -> nn.Module | None:
+        """The module with gradients averaged over processes; None when there is one process.
+
+        Args:
+            apart: submodules that stay equal in all processes by themselves, and are left alone: discriminators, which
+                are stepped by `average_gradients`, and memories, which gather what they store.
+        """
         if self.size == 1:
             return None
         if device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(module)
         ids = [device.index] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)
+        wrapped = nn.parallel.DistributedDataParallel
+        wrapped._set_params_and_buffers_to_ignore_for_model(module, _names(module, set(apart)))
+        return wrapped(module, device_ids=ids, find_unused_parameters=True)
 
     def barrier(self) -> None:
         """Wait for all."""
@@ -48,6 +56,26 @@ class Processes:
         """Leave the group."""
         if self.size > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _names(module: nn.Module, parts: set[nn.Module]) -> list[str]:
+    """Of the parameters and buffers that lie in submodules."""
+    names = []
+    for place, part in module.named_modules():
+        if part in parts:
+            names += [f"{place}.{name}" for name, _ in (*part.named_parameters(), *part.named_buffers())]
+    return names
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over all processes; nothing to do where there is one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    for parameter in parameters:
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= torch.distributed.get_world_size()
 
 
 def join(device: torch.device) -> Processes:

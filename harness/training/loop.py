@@ -18,6 +18,7 @@ from harness.data.loading import Batch
 from harness.errors import HarnessError, StageFailed
 from harness.spec import Recipe
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
+from harness.training.distributed import average_gradients
 from harness.training.events import Events
 from harness.training.objective import Losses, SegmentationObjective
 from harness.training.schedule import lr_factor
@@ -188,11 +189,9 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         for module, optimizer in self.adversaries:
-            optimizer.zero_grad(set_to_none=True)
             with self._autocast():
                 loss = cast(SegmentationObjective, self.objective).adversary_loss(module)
-            loss.backward()
-            optimizer.step()
+            step_adversary(optimizer, loss, skip_overflow=self.scaler.is_enabled())
         terms = {name: value.detach() for name, value in losses.terms.items()}
         return Losses(losses.total.detach(), terms)
 
@@ -295,5 +294,22 @@ def make_adversary_optimizer(method: Any, module: nn.Module) -> torch.optim.Opti
     return kinds[name](module.parameters(), **recipe)
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+def step_adversary(optimizer: torch.optim.Optimizer, loss: Tensor, skip_overflow: bool) -> None:
+    """One step of a discriminator, with gradients averaged over processes.
+
+    Args:
+        skip_overflow: leave the step out where a gradient is not finite, as the gradient scaler does for the student.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = _parameters(optimizer)
+    average_gradients(parameters)
+    if skip_overflow:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not bool(torch.nn.utils.get_total_norm(gradients).isfinite()):
+            return
+    optimizer.step()
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]

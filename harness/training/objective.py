@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from harness.training.randomness import reseed
 from methods.base import IGNORE, Step, Translator
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+TeacherNorm = Literal["running", "batch"]
 
 
 @dataclass
@@ -52,10 +53,17 @@ class SegmentationObjective(nn.Module):
     The teacher is held outside the module tree: it is frozen, in eval mode, and neither saved nor wrapped.
     """
 
-    def __init__(self, network: Network, distiller: Combined, teacher: Network | None, seed: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        distiller: Combined,
+        teacher: Network | None,
+        seed: int,
+        teacher_norm: TeacherNorm = "running",
+    ) -> None:
         super().__init__()
         self.network, self.distiller, self.seed = network, distiller, seed
-        self._teacher = (freeze(teacher) if teacher is not None and distiller.needs_teacher else None,)
+        self._teacher = (freeze(teacher, teacher_norm) if teacher is not None and distiller.needs_teacher else None,)
 
     def forward(self, images: Tensor, labels: Tensor, iteration: int, iterations: int) -> Losses:
         reseed(self.seed, "network", iteration)
@@ -84,10 +92,12 @@ class SegmentationObjective(nn.Module):
 class TranslatorObjective(nn.Module):
     """The weighted terms of a translator over the frozen teacher's maps."""
 
-    def __init__(self, translator: Translator, teacher: Network, seed: int) -> None:
+    def __init__(
+        self, translator: Translator, teacher: Network, seed: int, teacher_norm: TeacherNorm = "running"
+    ) -> None:
         super().__init__()
         self.network, self.seed = translator, seed
-        self._teacher = (freeze(teacher),)
+        self._teacher = (freeze(teacher, teacher_norm),)
 
     def forward(self, images: Tensor, labels: Tensor, iteration: int, iterations: int) -> Losses:
         reseed(self.seed, "translator", iteration)
@@ -108,6 +118,16 @@ def frozen_maps(network: nn.Module, images: Tensor) -> Maps:
     return Maps(maps.logits.clone(), maps.last.clone(), tuple(f.clone() for f in maps.features))
 
 
-def freeze(network: AnyModule) -> AnyModule:
-    """Eval mode, and no gradients to its parameters."""
-    return network.eval().requires_grad_(False)
+def freeze(network: AnyModule, norm: TeacherNorm = "running") -> AnyModule:
+    """Eval mode, and no gradients to its parameters.
+
+    Args:
+        norm: "batch" lets batch norms use each batch's own statistics; their running averages stay as they are.
+    """
+    network.eval().requires_grad_(False)
+    if norm == "batch":
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train()
+                module.track_running_stats = False
+    return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import socket
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 from harness.data.loading import Batch
 from harness.errors import StageFailed
 from harness.models import build_model
+from harness.recipes import load_recipe
 from harness.spec import Recipe, parse_model
 from harness.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from harness.training.events import Events, last_events
 from harness.training.loop import Control, Losses, Trainer, make_optimizer
-from harness.training.objective import cross_entropy, frozen_maps, renormalise
+from harness.training.objective import TeacherNorm, cross_entropy, freeze, frozen_maps, renormalise
 from harness.training.randomness import reseed
 from harness.workspace import Workspace
 from methods.base import IGNORE
@@ -62,6 +64,25 @@ def test_maps_of_a_frozen_network_take_part_in_a_backward_pass() -> None:
     weight = torch.ones(1, requires_grad=True)
     (maps.last * weight).sum().backward()
     assert weight.grad is not None and not any(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("norm", ["running", "batch"])
+def test_a_teacher_may_use_the_statistics_of_the_batch_and_is_not_changed_by_it(norm: TeacherNorm) -> None:
+    network = build_model(parse_model("timm:test_resnet/linear@16"), 3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images = torch.randn(4, 3, 32, 32) * 2
+    expected = {"running": network.eval(), "batch": copy.deepcopy(network).train()}[norm](images).logits
+    found = frozen_maps(freeze(network, norm), images).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_a_field_added_later_leaves_the_keys_of_old_recipes_alone() -> None:
+    assert "teacher_norm" not in Recipe().content
+    assert Recipe(teacher_norm="batch").content["teacher_norm"] == "batch"
+    file = load_recipe("quick").changed({"teacher_norm": "batch"})
+    assert file.for_kind("student").teacher_norm == "batch" and file.for_kind("teacher").teacher_norm == "running"
 
 
 class Line(nn.Module):

@@ -108,6 +108,9 @@ def test_dead_and_diverged_tokens_are_refused() -> None:
     learned.tokens.data.fill_(-50.0)
     with pytest.raises(ValueError, match="dead"):
         learned.health(teacher)
+    learned.tokens.data.zero_()
+    with pytest.raises(ValueError, match="collapsed"):
+        learned.health(teacher)
     learned.tokens.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         learned.health(teacher)

@@ -68,6 +68,20 @@ def test_float32_is_accurate_however_near_the_maps_are(form: str, apart: float |
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("apart", [1e-1, 1e-2, 1e-3])
+def test_float32_is_accurate_when_the_student_is_the_teacher_rotated(form: str, apart: float) -> None:
+    """Rotating all vectors alike changes no similarity: values are as small as for near-equal maps, S − T is not."""
+    student, teacher = random_maps(32, (12, 14), apart)
+    rotation = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(5), dtype=torch.float64)).Q
+    student, teacher = (rotation @ student.flatten(2)).reshape(student.shape).float(), teacher.float()
+    found = value_and_gradients(affinity, student, teacher, form)
+    expected = value_and_gradients(naive, student.double(), teacher.double(), form)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == torch.float32
+        assert (mine - theirs).norm() <= 1e-4 * theirs.norm()
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_equal_maps_give_zero_and_finite_gradients(form: str) -> None:
     _, teacher = random_maps(8, (9, 11))
     value, student_gradient, _ = value_and_gradients(affinity, teacher.float(), teacher.float(), form)
