@@ -57,7 +57,7 @@ def test_weights_of_the_active_terms(expression: str, expected: dict[str, float]
     ("expression", "expected"),
     [
         ("ka[beta=50]", "ka"),
-        ("ka[p=2.0,q=2]", "ka"),
+        ("ka[p=2.0,q=1]", "ka"),
         ("ka[gamma=1,beta=50.0]", "ka"),
         ("ka.adapt", "ka-affinity"),
         ("ka-affinity-affinity", "ka-affinity"),
@@ -67,7 +67,7 @@ def test_weights_of_the_active_terms(expression: str, expected: dict[str, float]
         ("ka[affinity=3]-adapt+kd", "ka[gamma=3].affinity+kd"),
         ("none+none_at_all", None),
         ("kd+none", "kd"),
-        ("ka[q=1,p=1]", "ka[p=1,q=1]"),
+        ("ka[q=2,p=1]", "ka[p=1,q=2]"),
     ],
 )
 def test_the_canonical_form(expression: str, expected: str | None) -> None:

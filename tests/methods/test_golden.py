@@ -26,7 +26,7 @@ GOLDEN: list[tuple[str, str, dict[str, Any], str, float, float]] = [
     ("CWD repo CriterionCWD channel/kl, T=4", "cwd", {"variant": "original"}, "logits", 1, 1.930799548),
     ("mmrazor ChannelWiseDivergence, tau=1, weight 5", "cwd", {"tau": 1}, "logits", 5, 6.950985667),
     ("mmrazor ChannelWiseDivergence, tau=4, weight 1", "cwd", {"tau": 4}, "logits", 1, 1.930799548),
-    ("paper L_adapt, p=1, q=2", "ka", {"p": 1}, "adapt", 1, 3.237012292),
+    ("paper L_adapt, p=1, q=2", "ka", {"p": 1, "q": 2}, "adapt", 1, 3.237012292),
     ("paper L_adapt, p=2, q=2", "ka", {"p": 2, "q": 2}, "adapt", 1, 1.406207955),
     ("paper L_aff", "ka", {"normalise": "none"}, "affinity", 1, 1410.745143),
     ("paper L_aff, A/m", "ka", {}, "affinity", 1, 11.02144643),
