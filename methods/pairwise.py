@@ -10,9 +10,10 @@ matrices are made. Every product holds a factor D, so nothing cancels when the s
 SᵀS and TᵀT would subtract numbers of order m to get one of order ‖D‖². D itself is found without cancellation too.
 
 Similarities do not change when all vectors are rotated alike, so S may match T with D far from zero; u_iᵀ(PPᵀ)u_i then
-does cancel, before a square root. The products are therefore taken in float64, whatever the maps come in.
+does cancel, before a square root. These products are therefore taken in float64, whatever the maps come in.
 
-Where m ≤ 2C the m×m matrix is no larger than P, and is used directly.
+Where m ≤ 8C the m×m matrix is no larger than P and U in float64, and is used directly, in the maps' own precision: its
+entries cancel before they are squared, which loses no more than the maps themselves did.
 """
 
 from __future__ import annotations
@@ -63,10 +64,9 @@ def row_norms(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
     with full_precision(student):
         left, right = _factors(student, teacher, difference)
         if _direct(left):
-            squares = (left.mT @ right).square().sum(dim=-1)
-        else:
-            squares = (right * ((left @ left.mT) @ right)).sum(dim=1)
-        return safe_sqrt(squares).to(precise(student).dtype)
+            return safe_sqrt((left.mT @ right).square().sum(dim=-1))
+        p, u = left.double(), right.double()
+        return safe_sqrt((u * ((p @ p.mT) @ u)).sum(dim=1)).to(left.dtype)
 
 
 def squared_distance(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
@@ -74,21 +74,20 @@ def squared_distance(student: Tensor, teacher: Tensor, difference: Tensor) -> Te
     with full_precision(student):
         left, right = _factors(student, teacher, difference)
         if _direct(left):
-            total = (left.mT @ right).square().sum(dim=(-2, -1))
-        else:
-            total = ((left @ left.mT) * (right @ right.mT)).sum(dim=(-2, -1))
-        return total.to(precise(student).dtype)
+            return (left.mT @ right).square().sum(dim=(-2, -1))
+        p, u = left.double(), right.double()
+        return ((p @ p.mT) * (u @ u.mT)).sum(dim=(-2, -1)).to(left.dtype)
 
 
 def _factors(student: Tensor, teacher: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
-    """P = [S; D] and U = [D; T], each (B, 2C, m), in float64."""
-    s, t, d = student.double(), teacher.double(), difference.double()
+    """P = [S; D] and U = [D; T], each (B, 2C, m)."""
+    s, t, d = precise(student), precise(teacher), precise(difference)
     return torch.cat((s, d), dim=1), torch.cat((d, t), dim=1)
 
 
 def _direct(left: Tensor) -> bool:
-    """Whether the m×m matrix is no larger than the factors, 2C × m."""
-    return left.shape[2] <= left.shape[1]
+    """Whether the m×m matrix is no larger than both factors, 2C × m, in float64."""
+    return left.shape[2] <= 4 * left.shape[1]
 
 
 def _widen(x: Tensor, wide: int) -> Tensor:
