@@ -12,8 +12,8 @@ SᵀS and TᵀT would subtract numbers of order m to get one of order ‖D‖².
 Similarities do not change when all vectors are rotated alike, so S may match T with D far from zero; u_iᵀ(PPᵀ)u_i then
 does cancel, before a square root. These products are therefore taken in float64, whatever the maps come in.
 
-Where m ≤ 8C the m×m matrix is no larger than P and U in float64, and is used directly, in the maps' own precision: its
-entries cancel before they are squared, which loses no more than the maps themselves did.
+Where m ≤ 2C the m×m matrix is no larger than P, and is used directly, in the maps' own precision: its entries cancel
+before they are squared, which loses no more than the maps themselves did.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def _factors(student: Tensor, teacher: Tensor, difference: Tensor) -> tuple[Tens
 
 
 def _direct(left: Tensor) -> bool:
-    """Whether the m×m matrix is no larger than both factors, 2C × m, in float64."""
-    return left.shape[2] <= 4 * left.shape[1]
+    """Whether the m×m matrix is no larger than a factor, 2C × m."""
+    return left.shape[2] <= left.shape[1]
 
 
 def _widen(x: Tensor, wide: int) -> Tensor:

@@ -42,7 +42,8 @@ def test_prints_json_on_stdout_and_notes_on_stderr(inputs: Path) -> None:
 
 
 def test_parameters_and_identity_adapters(inputs: Path) -> None:
-    result = call("ka", "--inputs", str(inputs), "--identity-adapters", "--param", "p=1", "--param", "normalise=none")
+    params = [word for param in ("p=1", "q=2", "normalise=none") for word in ("--param", param)]
+    result = call("ka", "--inputs", str(inputs), "--identity-adapters", *params)
     found = json.loads(result.stdout)
     assert found["adapt"] == pytest.approx(3.237012292, rel=1e-6)
     assert found["affinity"] == pytest.approx(1410.745143, rel=1e-6)

@@ -58,7 +58,7 @@ def test_equals_the_full_form_in_float64(form: str, normalise: str, grid: tuple[
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("apart", [None, 1e-1, 1e-2, 1e-3, 1e-4])
-@pytest.mark.parametrize("grid", [(12, 14), (18, 20)], ids=["few positions", "many positions"])
+@pytest.mark.parametrize("grid", [(6, 8), (12, 14)], ids=["few positions", "many positions"])
 def test_float32_is_accurate_however_near_the_maps_are(form: str, apart: float | None, grid: tuple[int, int]) -> None:
     student, teacher = (x.float() for x in random_maps(32, grid, apart))
     found = value_and_gradients(affinity, student, teacher, form)
@@ -70,7 +70,7 @@ def test_float32_is_accurate_however_near_the_maps_are(form: str, apart: float |
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("apart", [1e-1, 1e-2, 1e-3])
-@pytest.mark.parametrize("grid", [(12, 14), (18, 20)], ids=["few positions", "many positions"])
+@pytest.mark.parametrize("grid", [(6, 8), (12, 14)], ids=["few positions", "many positions"])
 def test_float32_is_accurate_when_the_student_is_the_teacher_rotated(
     form: str, apart: float, grid: tuple[int, int]
 ) -> None:
