@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import keyword
 import math
+import re
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,8 +27,12 @@ def check_declaration(cls: type[Method]) -> None:
         HarnessError: a reserved or colliding name, a field that is no term, a weight that is no number >= 0,
             parameters without defaults.
     """
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", cls.name) or keyword.iskeyword(cls.name):
+        raise _bad(cls, "its name cannot be written in an expression", "use small letters, digits and underscores")
     if cls.name in RESERVED:
         raise _bad(cls, f"'{cls.name}' has a meaning of its own in expressions", "choose another name")
+    if not isinstance(cls.reads, frozenset | set):
+        raise _bad(cls, f"reads is {cls.reads!r}", 'declare reads = frozenset({"logits"})')
     if not cls.reads <= READABLE:
         unknown = ", ".join(sorted(cls.reads - READABLE))
         raise _bad(cls, f"reads {unknown}, which no network gives", f"known: {', '.join(sorted(READABLE))}")
@@ -36,10 +43,13 @@ def check_declaration(cls: type[Method]) -> None:
     _check_terms(cls)
     name_table(cls)
     try:
-        defaults = cls.Params()
+        # Twice: pydantic takes defaults as they stand, valid or not.
+        defaults = cls.Params.model_validate(cls.Params().model_dump())
     except ValidationError as error:
-        raise _bad(cls, f"a parameter has no valid default: {error.errors()[0]['loc']}", "give each one") from error
-    weights = cls.weights(defaults)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _bad(cls, f"parameter {where} has no valid default: {first['msg']}", "give each one") from error
+    weights = _weights(cls, defaults)
     if set(weights) != set(cls.terms):
         raise _bad(cls, "weights() does not name exactly its terms", f"terms: {', '.join(cls.terms) or 'none'}")
     _check_weights(cls, weights)
@@ -73,10 +83,22 @@ def name_table(cls: type[Method]) -> dict[str, tuple[str, str]]:
 def _check_terms(cls: type[Method]) -> None:
     if not isinstance(cls.terms, Mapping):
         raise _bad(cls, "terms is no mapping", 'declare terms = {"name": Term(weight=1.0)}')
+    if not cls.terms and cls.needs_teacher:
+        raise _bad(cls, "declares no terms, so it would train what none trains", "declare terms = {...}, spelt so")
     for name, term in cls.terms.items():
         if not isinstance(term, Term):
             raise _bad(cls, f"'{name}' in terms is no Term", 'declare terms = {"name": Term(weight=1.0)}')
     _check_weights(cls, {name: term.weight for name, term in cls.terms.items()})
+
+
+def _weights(cls: type[Method], defaults: Any) -> Mapping[str, float]:
+    try:
+        weights = cls.weights(defaults)
+    except Exception as error:
+        raise _bad(cls, f"weights() raises {type(error).__name__}: {error}", "mend the method") from error
+    if not isinstance(weights, Mapping):
+        raise _bad(cls, f"weights() gives {type(weights).__name__}", "return {term: weight}")
+    return weights
 
 
 def _check_weights(cls: type[Method], weights: Mapping[str, float]) -> None:

@@ -139,6 +139,9 @@ def instantiate(
     return Combined(spec, built)
 
 
+_PART = "part_"
+
+
 class Combined(nn.Module):
     """The parts of a method specification. Calling it gives every term with its weight.
 
@@ -151,7 +154,8 @@ class Combined(nn.Module):
     def __init__(self, spec: MethodSpec, parts: Mapping[str, Method]) -> None:
         super().__init__()
         self.spec = spec
-        self.parts = nn.ModuleDict(dict(parts))
+        # Under names of their own: a ModuleDict has no room for a method called "keys" or "type".
+        self.parts = nn.ModuleDict({_PART + name: method for name, method in parts.items()})
         self.weights = {f"{part.name}.{term}": w for part in spec.parts for term, w in part.weights.items()}
         self.needs_teacher = any(method.needs_teacher for method in parts.values())
         self.reads: frozenset[str] = frozenset().union(*(method.reads for method in parts.values()))
@@ -173,13 +177,16 @@ class Combined(nn.Module):
 
     def method(self, name: str) -> Method:
         """The part of that name."""
-        module = self.parts[name]
+        module = self.parts[_PART + name]
         assert isinstance(module, Method)
         return module
 
+    def _methods(self) -> list[Method]:
+        return [self.method(name.removeprefix(_PART)) for name in self.parts]
+
     def adversaries(self) -> list[tuple[Method, nn.Module]]:
         """(method, discriminator) of every part that has one."""
-        pairs = ((self.method(name), self.method(name).adversary()) for name in self.parts)
+        pairs = ((method, method.adversary()) for method in self._methods())
         return [(method, module) for method, module in pairs if module is not None]
 
     def adversary_loss(self, adversary: nn.Module, step: Step) -> Tensor:
@@ -204,13 +211,14 @@ class Combined(nn.Module):
                 number := float(value.detach() if isinstance(value, Tensor) else value)
             ):
                 method, term = name.split(".", 1)
-                return f"term '{term}' of method {_called(type(self.method(method)))} is {number}"
+                cls = type(self.method(method))
+                return f"term '{term}' of method {_called(cls)} is {number} ({_where(cls, 'forward')})"
         return ""
 
     def _apply(self, fn: Any, recurse: bool = True) -> Combined:
         # Translators are no submodules of a method, so that they are neither trained nor saved; but they move along.
-        for name in self.parts:
-            translator = self.method(name).translator
+        for method in self._methods():
+            translator = method.translator
             if translator is not None:
                 translator._apply(fn)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,8 @@ from harness.errors import HarnessError
 from harness.expression import resolve
 from harness.models import model_impossible, model_sizes
 from harness.recipes import RecipeFile, load_recipe
+from harness.registries import DATASETS, FAMILIES, HEADS, METHODS
+from harness.registry import Entry
 from harness.spec import (
     DatasetSpec,
     MethodSpec,
@@ -113,13 +115,14 @@ class _Builder:
         self.needed[key] += 1
         return key
 
-    def with_weights(self, model: ModelSpec, asked: str) -> ModelSpec:
-        """The model with its first weights, found and named by content."""
+    def completed(self, model: ModelSpec, asked: str) -> ModelSpec:
+        """The model with its first weights, and the plugins it comes from, named by content."""
         wanted = self.default_weights if asked == "auto" else asked
         place = (wanted, model.family, model.encoder)
         if place not in self._first:
             self._first[place] = self._find_weights(wanted, model)
-        return model.model_copy(update={"weights": self._first[place]})
+        sources = [FAMILIES.entry(model.family).source, HEADS.entry(model.head).source]
+        return model.model_copy(update={"weights": self._first[place], "source": "+".join(filter(None, sources))})
 
     def _find_weights(self, wanted: str, model: ModelSpec) -> WeightsSpec:
         if wanted == "random":
@@ -208,7 +211,7 @@ def _add_cell(
         parents = builder.shared[place] = _shared_stages(builder, student, method, teacher if taught else None, classes)
         if isinstance(parents, str):
             return parents
-    student = builder.with_weights(student, builder.sweep.weights)
+    student = builder.completed(student, builder.sweep.weights)
     spec = StageSpec(
         kind="student",
         dataset=builder.dataset,
@@ -220,7 +223,7 @@ def _add_cell(
     )
     cell = _cell(builder, student, method.expression, teacher.word if taught else "", seed)
     name = f"{method.expression} {student.word} seed {seed}"
-    builder.add(spec, name, cell, _reproduce(builder, cell, student, teacher if taught else None))
+    builder.add(spec, name, cell, _reproduce(builder, cell, student, teacher if taught else None, method))
     return None
 
 
@@ -243,7 +246,7 @@ def _shared_stages(
 
 def _add_teacher(builder: _Builder, teacher: ModelSpec) -> str:
     sweep = builder.sweep
-    teacher = builder.with_weights(teacher, sweep.teacher_weights)
+    teacher = builder.completed(teacher, sweep.teacher_weights)
     spec = StageSpec(
         kind="teacher",
         dataset=builder.dataset,
@@ -290,7 +293,13 @@ def _cell(builder: _Builder, model: ModelSpec, method: str, teacher: str, seed: 
     )
 
 
-def _reproduce(builder: _Builder, cell: Cell | None, student: ModelSpec | None, teacher: ModelSpec | None) -> str:
+def _reproduce(
+    builder: _Builder,
+    cell: Cell | None,
+    student: ModelSpec | None,
+    teacher: ModelSpec | None,
+    method: MethodSpec | None = None,
+) -> str:
     """The command that makes one row again."""
     sweep = builder.sweep
     words = ["harness", "sweep", "--methods", cell.method if cell else "kd"]
@@ -304,7 +313,20 @@ def _reproduce(builder: _Builder, cell: Cell | None, student: ModelSpec | None, 
         words += ["--set", f"{path}={value}"]
     for flag, value in (("--weights", sweep.weights), ("--teacher-weights", sweep.teacher_weights)):
         words += [flag, value] if value != "auto" else []
+    for path in _plugins(builder, method, [model for model in (student, teacher) if model]):
+        words += ["--plugin", path]
     return " ".join(shlex.quote(word) for word in words)
+
+
+def _plugins(builder: _Builder, method: MethodSpec | None, models: Sequence[ModelSpec]) -> list[str]:
+    """Files of the plugins that a row needs."""
+    entries: list[Entry[Any]] = [
+        DATASETS.entry(builder.dataset.name),
+        *(METHODS.entry(part.name) for part in (method.parts if method else ())),
+        *(FAMILIES.entry(model.family) for model in models),
+        *(HEADS.entry(model.head) for model in models),
+    ]
+    return list(dict.fromkeys(entry.origin for entry in entries if entry.source))
 
 
 def waves(plan: Plan, keys: Iterable[str]) -> list[list[str]]:

@@ -55,6 +55,8 @@ class ModelSpec(Frozen):
     head: str
     stride: Positive
     weights: WeightsSpec = WeightsSpec()
+    source: str = ""
+    """sha256 of the files that backbone and head come from when they are plugins."""
 
     @property
     def word(self) -> str:
@@ -92,6 +94,8 @@ class DatasetSpec(Frozen):
     name: str
     params: dict[str, Any] = {}
     manifest: str = ""
+    source: str = ""
+    """sha256 of the file it comes from when it is a plugin."""
 
     @property
     def label(self) -> str:
@@ -211,6 +215,9 @@ class StageSpec(Frozen):
         data = self.model_dump(mode="json")
         data["method"].pop("expression")
         data["recipe"] = self.recipe.content
+        for part in (data["model"], data["dataset"]):
+            if not part["source"]:
+                del part["source"]
         return digest(data)[:20]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.errors import HarnessError, StageFailed
 from harness.job import Job, read_job
-from harness.workspace import HEARTBEAT_S, AttemptFolder
+from harness.workspace import HEARTBEAT_S, AttemptFolder, file_digest
 
 DONE, FAILED, INTERRUPTED, REFUSED = 0, 1, 3, 4
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
@@ -137,13 +137,15 @@ def _refuse_drift(job: Job) -> None:
 def _load_plugins(job: Job) -> None:
     from harness.plugins import load_plugins
 
-    for plugin, found in zip(job.plugins, load_plugins([Path(p.path) for p in job.plugins]), strict=True):
-        if found.sha256 != plugin.sha256:
+    for plugin in job.plugins:
+        found = file_digest(Path(plugin.path)) if Path(plugin.path).is_file() else "missing"
+        if found != plugin.sha256:
             raise HarnessError(
                 f"plugin {plugin.path} changed since the sweep was planned "
-                f"({plugin.sha256[:12]} then, {found.sha256[:12]} now)",
+                f"({plugin.sha256[:12]} then, {found[:12]} now)",
                 "plan the sweep again",
             )
+    load_plugins([Path(plugin.path) for plugin in job.plugins])
 
 
 def _resumes_at(job: Job) -> int:

@@ -98,6 +98,9 @@ def parse_dataset(word: str, data_root: Path | None = None) -> DatasetSpec:
     Raises:
         HarnessError: as `open_dataset`, and when a needed folder does not hold the data set.
     """
+    from harness.registries import DATASETS
+
     dataset = open_dataset(word, data_root)
     params = dataset.params.model_dump(mode="json", exclude_defaults=True)
-    return DatasetSpec(name=dataset.name, params=params, manifest=digest(dataset.manifest()))
+    source = DATASETS.entry(dataset.name).source
+    return DatasetSpec(name=dataset.name, params=params, manifest=digest(dataset.manifest()), source=source)

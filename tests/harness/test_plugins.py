@@ -199,7 +199,8 @@ def test_not_a_number_is_blamed_on_its_term(mine: Path) -> None:
     body = "    def forward(self, step):\n        return {'main': step.student.logits.mean() * float('nan')}\n"
     method = built(mine, body)
     values = {name: value for name, (value, _) in method(made_step(CASES[0])).items()}
-    assert method.blame(values) == f"term 'main' of method 'mine' ({mine}) is nan"
+    line = 1 + mine.read_text().splitlines().index("    def forward(self, step):")
+    assert method.blame(values) == f"term 'main' of method 'mine' ({mine}) is nan ({mine}, line {line})"
     assert method.blame({"ce": float("nan"), "mine.main": 1.0}) == ""
 
 
