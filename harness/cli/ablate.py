@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.sweep import execute, parse_pairs, sweep, sweep_spec
+from harness.cli.sweep import execute, settings, sweep
+from harness.cli.words import sweep_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,10 @@ _WORDS = (
     "weights", "teacher_weights",
 )  # fmt: skip
 _OPTIONS = ("workspace", "db", "data_root", "device", "workers", "threads", "loader_workers", "checkpoint_every")
+_SETTINGS = (
+    "option", "partition", "gpus_per_run", "nodes_per_run", "time", "mem", "max_parallel", "runs_per_job", "snapshot",
+    "slurm_config",
+)  # fmt: skip
 
 
 def ablate(method: str, **words: Any) -> None:
@@ -53,7 +58,7 @@ def ablate(method: str, **words: Any) -> None:
     spec = sweep_spec(flags | {"methods": [expression for _, expression in rows]}, words["file"], plugins)
     options = make_options(
         **{name: words[name] for name in _OPTIONS}, plugins=plugins, quiet=words["as_json"],
-        settings=parse_pairs(words["option"] or [], "--option"),
+        settings=settings(**{name: words[name] for name in _SETTINGS}),
     )  # fmt: skip
     if not words["as_json"]:
         _print_rows(rows)

@@ -47,7 +47,7 @@ def retry(
 
         harness retry --blocked --dry-run
     """
-    from harness.cli.sweep import parse_pairs
+    from harness.cli.words import parse_pairs
     from harness.launch.slurm import resubmit
     from harness.workspace import Workspace as Folder
 

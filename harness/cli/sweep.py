@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace
+from harness.cli.words import parse_pairs, sweep_spec
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -155,108 +156,31 @@ def sweep(
     options = make_options(
         workspace=workspace, db=db, data_root=data_root, plugins=plugin or [], device=device, workers=workers,
         threads=threads, loader_workers=loader_workers, checkpoint_every=checkpoint_every, quiet=as_json,
-        settings=parse_pairs(option or [], "--option") | _chosen(
-            partition=partition, gpus=gpus_per_run, nodes=nodes_per_run, time=time, mem=mem,
-            max_parallel=max_parallel, runs_per_job=runs_per_job, snapshot=snapshot or None,
-            slurm_config=str(slurm_config.resolve()) if slurm_config else None,
+        settings=settings(
+            option=option, partition=partition, gpus_per_run=gpus_per_run, nodes_per_run=nodes_per_run, time=time,
+            mem=mem, max_parallel=max_parallel, runs_per_job=runs_per_job, snapshot=snapshot, slurm_config=slurm_config,
         ),
     )  # fmt: skip
     execute(spec, options, launcher, weights_dir, dry_run=dry_run, as_json=as_json)
 
 
-def _chosen(**settings: Any) -> dict[str, Any]:
-    """The settings of the launcher that the user has given."""
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def sweep_spec(flags: dict[str, Any], file: Path | None, plugins: list[Path] | None = None) -> SweepSpec:
-    """The sweep that flags and a file describe; flags go before the file, the file before the defaults.
-
-    Raises:
-        HarnessError: an unknown field or a value that does not fit.
-    """
-    from pydantic import ValidationError
-
-    from harness.plugins import load_plugins
-    from harness.spec import SweepSpec
-
-    load_plugins(plugins or [])
-    values = {**_from_file(file), **{k: v for k, v in flags.items() if v is not None}}
-    try:
-        return SweepSpec.model_validate(_split(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(SweepSpec.model_fields)
-        raise HarnessError(f"sweep: {where}: {first['msg']}", f"fields: {known}") from error
-
-
-def _from_file(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    import yaml
-
-    try:
-        data = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HarnessError(f"--file {file}: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise HarnessError(f"--file {file} is not a sweep", "write fields, as in  methods: [none, ka]")
-    return data
-
-
-def _split(values: dict[str, Any]) -> dict[str, Any]:
-    """Comma lists to tuples, numbers to numbers, changes to a mapping."""
-    from harness.expression import split_list
-
-    result = dict(values)
-    for name in ("methods", "students", "teachers"):
-        if name in result:
-            items = [result[name]] if isinstance(result[name], str) else list(result[name])
-            split = split_list if name == "methods" else _comma
-            result[name] = [word for item in items for word in split(str(item))]
-    for name in ("strides", "teacher_strides", "seeds"):
-        if isinstance(result.get(name), str):
-            result[name] = [number(word, name) for word in _comma(result[name])]
-        elif isinstance(result.get(name), int):
-            result[name] = [result[name]]
-    if isinstance(result.get("set"), list):
-        result["set"] = parse_pairs(result["set"], "--set")
-    return result
-
-
-def _comma(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def number(word: str, name: str) -> int:
-    """A whole number out of a list.
-
-    Raises:
-        HarnessError: it is none.
-    """
-    try:
-        return int(word)
-    except ValueError:
-        raise HarnessError(f"--{name.replace('_', '-')}: '{word}' is not a whole number", "write 8,16,32") from None
-
-
-def parse_pairs(words: list[str], flag: str) -> dict[str, Any]:
-    """`name=value` words; values are read as YAML, so numbers are numbers.
-
-    Raises:
-        HarnessError: a word without `=`.
-    """
-    import yaml
-
-    pairs: dict[str, Any] = {}
-    for word in words:
-        name, found, value = word.partition("=")
-        if not found or not name:
-            raise HarnessError(f"{flag} {word}: no name=value", f"write {flag} student.iterations=500")
-        # Times such as 4:00:00 are sexagesimal numbers to YAML 1.1; they stay words.
-        pairs[name] = value if ":" in value and not value.startswith(("{", "[")) else yaml.safe_load(value)
-    return pairs
+def settings(
+    *,
+    option: list[str] | None,
+    gpus_per_run: int | None,
+    nodes_per_run: int | None,
+    snapshot: bool,
+    slurm_config: Path | None,
+    **named: Any,
+) -> dict[str, Any]:
+    """The settings of the launcher that the user has given; flags of their own go before `--option`."""
+    chosen = named | {
+        "gpus": gpus_per_run,
+        "nodes": nodes_per_run,
+        "snapshot": snapshot or None,
+        "slurm_config": str(slurm_config.resolve()) if slurm_config else None,
+    }
+    return parse_pairs(option or [], "--option") | {k: v for k, v in chosen.items() if v is not None}
 
 
 def execute(

@@ -39,9 +39,10 @@ class RecipeFile:
             return Recipe.model_validate(merged)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
+            where = ".".join(str(part) for part in first["loc"] if part)
             raise HarnessError(
-                f"recipe '{self.name}', {kind}: {where}: {first['msg']}", "see harness recipes NAME for the fields"
+                f"recipe '{self.name}', {kind}: {where or repr(first['input'])}: {first['msg']}",
+                "see harness recipes NAME for the fields",
             ) from error
 
     def changed(self, changes: Mapping[str, Any]) -> RecipeFile:
@@ -71,6 +72,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nest(path: str, value: Any) -> dict[str, Any]:
+    if not path and isinstance(value, Mapping):
+        return dict(value)
     head, _, rest = path.partition(".")
     return {head: _nest(rest, value) if rest else value}
 

@@ -49,13 +49,68 @@ def test_wrong_words(
 
 
 def test_flags_and_file_give_the_same_sweep(tmp_path: Path) -> None:
-    from harness.cli.sweep import sweep_spec
+    from harness.cli.words import sweep_spec
 
     file = tmp_path / "sweep.yaml"
     file.write_text("methods: [none, 'ka[beta=1|10]']\nstrides: [8, 16]\nseeds: 0,1\nset: {student.iterations: 5}\n")
     flags = {"methods": "none,ka[beta=1|10]", "strides": "8,16", "seeds": "0,1", "set": ["student.iterations=5"]}
     assert sweep_spec({}, file) == sweep_spec(flags, None)
     assert sweep_spec({"strides": "32"}, file).strides == (32,)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("methods: {ka: {beta: 10}}", "methods: {'ka': {'beta': 10}} does not belong here"),
+        ("methods: [ka[beta=1]]", "in quotes:  methods: [none, 'ka[beta=1|10]']"),
+        ("methods: [[none]]", "methods: ['none'] does not belong here"),
+        ("methods: 5", "methods: 5 does not belong here"),
+        ("methods:", "methods has no value"),
+        ("teachers: {a: b}", "teachers: {'a': 'b'} does not belong here"),
+        ("students: [5]", "students: 5 does not belong here"),
+        ("strides: true", "strides: True does not belong here"),
+        ("strides: [8, x]", "strides: 'x' is not a whole number"),
+        ("strides: [8.5]", "strides: 8.5 does not belong here"),
+        ("teacher_seed: true", "teacher_seed: 'True' is not a whole number"),
+        ("head: 5", "head: 5 is no word"),
+        ("set: [5]", "set: [5] is no change"),
+        ("set: {student: 5}", "recipe 'quick', student: 5: Extra inputs"),
+        ("set: ['student.iterations={']", "--set student.iterations={: '{' is no value"),
+        ("method: [ka]", "did you mean methods?"),
+        ("- ka", "is not a sweep"),
+    ],
+)
+def test_a_file_that_is_no_sweep_says_what_and_where(
+    text: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(text + "\n")
+    assert run(["sweep", "--file", str(file), "--dry-run", "--workspace", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "fault of the harness" not in captured.err and captured.out == ""
+
+
+def test_changes_in_a_file_may_be_nested(tmp_path: Path) -> None:
+    from harness.recipes import load_recipe
+
+    nested, dotted = (
+        {"student": {"iterations": 5, "optimizer": {"lr": 0.5}}},
+        ["student.iterations", "student.optimizer.lr"],
+    )
+    quick = load_recipe("quick")
+    assert quick.changed(nested) == quick.changed(dict(zip(dotted, (5, 0.5), strict=True)))
+
+
+def test_an_ablation_hands_all_settings_to_the_launcher(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr("harness.cli.ablate.execute", lambda spec, options, *_, **__: seen.update(options.settings))
+    flags = ["--partition", "gpu", "--time", "1:00:00", "--runs-per-job", "3", "-o", "mem=8G", "--snapshot"]
+    assert run(["ablate", "kd", "--launcher", "slurm", "-w", str(tmp_path), *flags]) == 0
+    wanted = {"partition": "gpu", "time": "1:00:00", "runs_per_job": 3, "mem": "8G", "snapshot": True}
+    assert seen == wanted
 
 
 def test_an_impossible_cell_is_skipped_with_its_reason(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -88,7 +143,7 @@ def test_a_plan_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str
 
 
 def test_status_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from harness.cli.sweep import sweep_spec
+    from harness.cli.words import sweep_spec
     from harness.plan import make_plan
     from harness.status import save_sweep
     from harness.workspace import Workspace
@@ -101,7 +156,7 @@ def test_status_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str
 
 
 def test_progress_prints_names_and_reasons_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.cli.sweep import sweep_spec
+    from harness.cli.words import sweep_spec
     from harness.launch.progress import Display
     from harness.plan import make_plan
 
