@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,9 +19,13 @@ from harness.conformance import CASES, PROPERTIES, made_step
 from harness.distiller import Combined, instantiate, resolved_parts
 from harness.errors import HarnessError, StageFailed
 from harness.expression import resolve
+from harness.launch.base import Options, make_job
+from harness.plan import make_plan
 from harness.plugins import load_plugins
-from harness.registries import METHODS
-from tests.end_to_end.tiny import tiny_flags
+from harness.registries import DATASETS, FAMILIES, HEADS, METHODS
+from harness.worker import REFUSED, main
+from harness.workspace import Workspace
+from tests.end_to_end.tiny import DATASET, STUDENT, TEACHER, Never, tiny_flags, tiny_sweep
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -105,6 +111,92 @@ class Mine(Method):
 """
 
 
+PLACES = """from typing import ClassVar
+
+from backbones.heads import Linear
+from backbones.timm_family import TimmFamily
+from harness.data.shapes import Shapes
+
+class MyHead(Linear):
+    name = "my_head"
+    summary = "a head"
+
+class MyFamily(TimmFamily):
+    name = "my_family"
+    summary = "a family"
+
+class MyShapes(Shapes):
+    name = "my_shapes"
+    summary = "a data set"
+"""
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[Path]:
+    """A plugin with a head, a backbone family and a data set."""
+    file = tmp_path / "my places.py"
+    file.write_text(PLACES)
+    yield file
+    _forget_places()
+
+
+def _forget_places() -> None:
+    for registry, name in ((HEADS, "my_head"), (FAMILIES, "my_family"), (DATASETS, "my_shapes")):
+        registry._entries.pop(name, None)
+
+
+PLACED = {
+    "students": "my_family:test_efficientnet/my_head",
+    "teachers": "my_family:test_resnet/my_head@8",
+    "dataset": "my_shapes[size=32,train=12,val=3,test=4]",
+}
+
+
+@pytest.mark.slow
+def test_heads_backbones_and_data_sets_of_a_plugin_are_swept_and_their_rows_made_again(
+    places: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = tiny_flags(tmp_path / "work", **PLACED)
+    done = with_package(tmp_path, "-m", "harness", "sweep", *words, "--plugin", str(places))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (command,) = {
+        json.loads(file.read_text())["reproduce"] for file in tmp_path.glob("work/stages/*/record.json")
+        if json.loads(file.read_text())["cell"]["method"] == "kd"
+    }  # fmt: skip
+    assert shlex.split(command)[-2:] == ["--plugin", str(places)]
+    again = [*shlex.split(command)[1:], "--workspace", str(tmp_path / "work")]
+    done = with_package(tmp_path, "-m", "harness", *again)
+    assert done.returncode == 0 and "everything asked for was done already" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", ["students", "teachers", "dataset"])
+def test_the_content_of_a_head_backbone_or_data_set_is_keyed(places: Path, kind: str) -> None:
+    plain = {**PLACED, "students": STUDENT, "teachers": TEACHER, "dataset": DATASET}
+
+    def keys() -> dict[str, str]:
+        chosen = {name: (PLACED if name == kind else plain)[name] for name in PLACED}
+        values = {name: (value if name == "dataset" else (value,)) for name, value in chosen.items()}
+        load_plugins([places])
+        nodes = make_plan(tiny_sweep(methods=("none", "kd"), **values)).nodes.values()
+        return {f"{node.spec.kind} {node.spec.method.expression}": key for node in nodes for key in [node.key]}
+
+    before = keys()
+    _forget_places()
+    places.write_text(PLACES + "# changed\n")
+    after = keys()
+    changed = {name for name in before if before[name] != after[name]}
+    everything = {"teacher none", "student none", "student kd"}
+    assert set(before) == everything
+    assert (
+        changed
+        == {
+            "students": {"student none", "student kd"},
+            "teachers": {"teacher none", "student kd"},
+            "dataset": everything,
+        }[kind]
+    )
+
+
 @pytest.fixture
 def mine(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "mine.py"
@@ -176,6 +268,48 @@ def test_a_fault_in_a_plugin_names_it_its_file_and_line(mine: Path, body: str, s
     assert f"{mine}, line {line_of(mine, line)}" in message
 
 
+@pytest.mark.parametrize(
+    ("declaration", "says"),
+    [
+        ("    term = {'main': Term(1.0)}\n", "declares no terms, so it would train what none trains"),
+        ("    terms = {'main': Term(1.0)}\n    reads = 'logits'\n", "reads is 'logits'"),
+        (
+            "    terms = {'main': Term(1.0)}\n    class Params(Params):\n        tau: PositiveFloat = -1.0\n",
+            "parameter tau has no valid default",
+        ),
+        (
+            "    terms = {'main': Term(1.0)}\n    @classmethod\n    def weights(cls, params):\n        return 1 / 0\n",
+            "weights\\(\\) raises ZeroDivisionError",
+        ),
+        (
+            "    terms = {'main': Term(1.0)}\n    @classmethod\n    def weights(cls, params):\n        return [1.0]\n",
+            "weights\\(\\) gives list",
+        ),
+        ("    terms = {'main': Term(1.0)}\n    name = 'Mine'\n", "its name cannot be written in an expression"),
+        ("    terms = {'main': Term(1.0)}\n    name = 'import'\n", "its name cannot be written in an expression"),
+    ],
+)
+def test_a_declaration_that_makes_no_sense_is_refused(mine: Path, declaration: str, says: str) -> None:
+    top = "from pydantic import PositiveFloat\nfrom methods.base import Method, Params, Term\n\nclass Mine(Method):\n"
+    body = "    name = 'mine'\n    summary = 'a plugin'\n    reads = frozenset({'logits'})\n"
+    mine.write_text(top + body + declaration + "    def forward(self, step):\n        return {}\n")
+    with pytest.raises(HarnessError, match=f"{re.escape(str(mine))}, line 4: .*{says}"):
+        load_plugins([mine])
+
+
+@pytest.mark.parametrize("name", ["keys", "type", "forward"])
+def test_a_method_may_be_called_as_modules_call_their_own_things(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "mine.py"
+    body = "    def forward(self, step):\n        return {'main': step.student.logits.mean()}\n"
+    file.write_text(HEADER.replace('"mine"', f'"{name}"') + body)
+    load_plugins([file])
+    try:
+        method = instantiate(resolve(f"kd+{name}")[0], CASES[0].student, CASES[0].teacher)
+        assert f"{name}.main" in method(made_step(CASES[0]))
+    finally:
+        METHODS._entries.pop(name)
+
+
 def test_a_fault_while_building_names_the_line(mine: Path) -> None:
     body = (
         "    def setup(self):\n        raise ValueError('no room')\n    def forward(self, step):\n        return {}\n"
@@ -215,6 +349,20 @@ def test_a_changed_plugin_is_refused(mine: Path) -> None:
         resolved_parts(spec)
     with pytest.raises(HarnessError, match="the plan was made with sha256"):
         instantiate(spec, CASES[0].student, CASES[0].teacher)
+
+
+def test_a_plugin_that_changed_is_refused_before_it_is_imported(
+    mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built(mine, "    def forward(self, step):\n        return {'main': step.student.logits.mean()}\n")
+    plan = make_plan(tiny_sweep(methods=("mine",)))
+    options = Options(Workspace(tmp_path / "work"), "", plugins=load_plugins([mine]), device="cpu", threads=1)
+    teacher = next(node for node in plan.nodes.values() if node.spec.kind == "teacher")
+    mine.write_text("this is (no Python")
+    job = make_job(plan, teacher, options)
+    assert main(job.write(), stop=Never()) == REFUSED
+    said = capsys.readouterr().err
+    assert f"plugin {mine} changed since the sweep was planned" in said and "SyntaxError" not in said
 
 
 def test_a_changed_version_is_refused() -> None:
