@@ -1,4 +1,5 @@
-"""What a method declares about itself, checked when it is registered: names that an expression can tell apart."""
+"""What plugins declare about themselves, checked when they are registered: a method's names that an expression can tell
+apart, a data set's classes, everybody's summary."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from harness.data.base import Dataset
 from harness.errors import HarnessError
+from harness.recipes import recipe_names
 from methods.base import Method, Term
 
 READABLE = frozenset({"logits", "last", "features", "images", "labels"})
@@ -109,3 +112,51 @@ def _check_weights(cls: type[Method], weights: Mapping[str, float]) -> None:
 
 def _bad(cls: type[Method], what: str, hint: str) -> HarnessError:
     return HarnessError(f"method {getattr(cls, 'name', cls.__name__)} ({cls.__module__}): {what}", hint)
+
+
+# Backbones, heads, data sets ------------------------------------------------------------------------------------------
+
+
+def check_summary(cls: type[Any]) -> None:
+    """See that a class says in a sentence what it is: lists show it.
+
+    Raises:
+        HarnessError: it declares no summary.
+    """
+    if not isinstance(getattr(cls, "summary", None), str):
+        raise HarnessError(f"{cls.name} declares no summary", 'declare summary = "..." in the class')
+
+
+def check_dataset(cls: type[Dataset]) -> None:
+    """See that a data set's declarations make sense.
+
+    Raises:
+        HarnessError: no classes or a class without a colour, first weights or a recipe that there are not, parameters
+            without valid defaults.
+    """
+    check_summary(cls)
+    classes, palette = getattr(cls, "classes", ()), getattr(cls, "palette", ())
+    if isinstance(classes, str) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+        raise _unfit(cls, f"its classes are {classes!r}", 'declare classes = ("sky", "road", ...)')
+    if len(palette) != len(classes) or not all(_is_colour(colour) for colour in palette):
+        raise _unfit(
+            cls, f"its palette has {len(palette)} colours for {len(classes)} classes", "three of 0..255 a class"
+        )
+    if cls.weights not in ("imagenet", "random"):
+        raise _unfit(cls, f"its weights are {cls.weights!r}", "imagenet or random")
+    if cls.recipe not in recipe_names():
+        raise _unfit(cls, f"there is no recipe {cls.recipe!r}", f"known: {', '.join(recipe_names())}")
+    try:
+        cls.Params.model_validate(cls.Params().model_dump())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _unfit(cls, f"parameter {where} has no valid default: {first['msg']}", "give each one") from error
+
+
+def _is_colour(colour: Any) -> bool:
+    return isinstance(colour, tuple | list) and len(colour) == 3 and all(0 <= value <= 255 for value in colour)
+
+
+def _unfit(cls: type[Dataset], what: str, hint: str) -> HarnessError:
+    return HarnessError(f"data set {cls.name}: {what}", hint)

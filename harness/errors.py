@@ -34,6 +34,8 @@ class StageFailed(HarnessError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint for an unknown word: the nearest known ones, or the whole list when none is near."""
     known = sorted(known)
+    if word.lower() in known:
+        return f"did you mean {word.lower()}?"
     near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"

@@ -250,6 +250,8 @@ def _top_level(text: str) -> Iterator[tuple[int, int]]:
 
 def _points(text: str, part: _Part) -> Iterator[MethodPart]:
     """The part resolved, once for every combination of its settings' values."""
+    if part.name == "all":
+        raise _error(text, part.at, "'all' stands for every method, by itself", "name the methods: ka-affinity,cwd-kd")
     if part.name not in METHODS and part.name not in METHODS.broken:
         raise _error(text, part.at, f"there is no method '{part.name}'", did_you_mean(part.name, METHODS.names()))
     cls = METHODS.get(part.name)

@@ -5,6 +5,7 @@ Three ways in: a file in the built-in package, an entry point of an installed pa
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -131,9 +132,15 @@ class Registry(Generic[T]):
         return len(found)
 
     def refused(self, module: ModuleType) -> list[str]:
-        """Why classes of this kind that a module defines cannot be registered: abstract, or without a name."""
+        """Why classes of this kind that a module defines cannot be registered: abstract, or without a name.
+
+        A class that others there extend, or whose own name begins with an underscore, is not meant to be registered.
+        """
+        defined = self._defined(module)
         reasons = []
-        for cls in self._defined(module):
+        for cls in defined:
+            if cls.__name__.startswith("_") or any(other is not cls and issubclass(other, cls) for other in defined):
+                continue
             if inspect.isabstract(cls):
                 reasons.append(f"{self.kind} {cls.__name__} lacks {_abstract(cls)}")
             elif not getattr(cls, "name", None):
@@ -196,7 +203,8 @@ def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
     """Import a plugin's file and register all it defines; its sha256. Loading it again changes nothing.
 
     Raises:
-        HarnessError: no such file, it raises when imported, it defines nothing to register, or a name is taken.
+        HarnessError: no such file, it raises when imported, it defines nothing to register or a class that cannot be,
+            or a name is taken.
     """
     path = path.expanduser().absolute()
     if not path.is_file():
@@ -204,12 +212,11 @@ def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
     content = path.read_bytes()
     source = sha256(content).hexdigest()
     module = _import_file(path, f"harness_plugin_{path.stem}_{source[:8]}")
+    hint = 'a method extends methods.base.Method, declares name = "..." and defines forward'
+    if reasons := [reason for registry in registries for reason in registry.refused(module)]:
+        raise HarnessError(f"plugin {path} defines what cannot be registered: {'; '.join(reasons)}", hint)
     if not sum(registry.add_module(module, str(path), source) for registry in registries):
-        reasons = [reason for registry in registries for reason in registry.refused(module)]
-        raise HarnessError(
-            f"plugin {path} defines nothing to register" + (f": {'; '.join(reasons)}" if reasons else ""),
-            'a method extends methods.base.Method, declares name = "..." and defines forward',
-        )
+        raise HarnessError(f"plugin {path} defines nothing to register", hint)
     return source
 
 
@@ -222,7 +229,9 @@ def _import_file(path: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # What it prints does not belong into the output of a command, which may be JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise HarnessError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.cost import parse_strides
-from harness.cli.options import AsJson
+from harness.cli.options import AsJson, Plugins
 
 if TYPE_CHECKING:
     from backbones.base import BackboneFamily
@@ -22,6 +22,7 @@ def backbones(
         str, typer.Argument(metavar="FILTER", help="Part of a name, with * and ? if you like: timm:mobilenet*.")
     ] = "",
     strides: Annotated[str, typer.Option("--strides", "-s", help="Output strides to verify.")] = "4,8,16,32",
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """List heads and encoders; for a filter that leaves 30 names or fewer, say which output strides each can have.
@@ -34,8 +35,10 @@ def backbones(
 
         harness backbones smp:resnet --strides 4,8 --json
     """
+    from harness.plugins import load_plugins
     from harness.registries import FAMILIES, HEADS
 
+    load_plugins(plugin or [])
     wanted = parse_strides(strides)
     families = {entry.name: entry.cls() for entry in FAMILIES}
     names = {name: _matching(family, pattern) for name, family in families.items()}

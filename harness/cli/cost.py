@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson
+from harness.cli.options import AsJson, Plugins
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def cost(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1: where it is timed.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16: how it is timed.")] = "fp32",
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Count multiply-adds and parameters of a model at several output strides; nothing is trained or downloaded.
@@ -43,6 +44,9 @@ def cost(
 
         harness cost smp:resnet18/deeplabv3plus@16 --size 512x1024 --classes 19 --latency --json
     """
+    from harness.plugins import load_plugins
+
+    load_plugins(plugin or [])
     if precision not in ("fp32", "bf16", "fp16"):
         raise HarnessError(f"'{precision}' is not a precision", "use fp32, bf16 or fp16")
     height, width = parse_size(size)

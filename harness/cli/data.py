@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson
+from harness.cli.options import AsJson, Plugins
 
 if TYPE_CHECKING:
     from harness.data.base import Dataset, Problem
@@ -27,6 +27,7 @@ def data_check(
     dataset: Annotated[str, typer.Argument(help="A data set, with parameters: shapes[size=96], camvid.")],
     data_root: DataRoot = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only presence and pairing; decode nothing.")] = False,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Decode every file of a data set and name those that are wrong.
@@ -42,7 +43,9 @@ def data_check(
         harness data check 'shapes[size=96]' --json
     """
     from harness.data.access import open_dataset
+    from harness.plugins import load_plugins
 
+    load_plugins(plugin or [])
     opened = open_dataset(dataset, data_root)
     problems = _check(opened, not quick, show=not as_json)
     sizes = {name: len(opened.split(name)) for name in opened.splits}

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.cli.options import AsJson
+from harness.cli.options import AsJson, Plugins
 
 if TYPE_CHECKING:
     from harness.data.base import Dataset
     from harness.registry import Entry
 
 
-def datasets(as_json: AsJson = False) -> None:
+def datasets(plugin: Plugins = None, as_json: AsJson = False) -> None:
     """List the data sets: classes, splits, and parameters with their defaults.
 
     Examples:
@@ -23,8 +23,10 @@ def datasets(as_json: AsJson = False) -> None:
 
         harness datasets --json
     """
+    from harness.plugins import load_plugins
     from harness.registries import DATASETS
 
+    load_plugins(plugin or [])
     found = [_describe(entry) for entry in DATASETS]
     if as_json:
         typer.echo(json.dumps(found, indent=1))

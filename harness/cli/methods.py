@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson
+from harness.cli.options import AsJson, Plugins
 
 if TYPE_CHECKING:
     from harness.registry import Entry
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
 
 def methods(
     name: Annotated[str, typer.Argument(help="A method's name; without it, all are listed.")] = "",
-    plugin: Annotated[
-        list[Path] | None, typer.Option("--plugin", help="Python file that registers further methods.")
-    ] = None,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """List the methods with their terms, or tell all about one.

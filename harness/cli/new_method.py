@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import re
 from pathlib import Path
@@ -113,6 +114,8 @@ def new_method(
     for file in files:
         if file.exists():
             raise HarnessError(f"{file} exists already; nothing is written", "choose another name or --dir")
+    if importlib.util.find_spec(name):
+        raise HarnessError(f"{name}.py would hide the Python module '{name}'", f"choose another name: my_{name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, template in files.items():

@@ -22,6 +22,10 @@ Database = Annotated[
         show_default="WORKSPACE/results.db",
     ),
 ]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="Python file that registers methods, backbones, heads or data sets; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

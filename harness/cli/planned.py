@@ -28,8 +28,10 @@ def print_plan(plan: Plan, missing: list[str], options: Options, launcher: Launc
     console = Console()
     counts = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(plan.count().items()))
     done = len(plan.nodes) - len(absent)
+    cells = f"{plan.cells} cell{' needs' if plan.cells == 1 else 's need'}"
     console.print(
-        f"{plan.cells} cells need {counts}; {done} of {len(plan.nodes)} stages exist already", highlight=False
+        f"{cells} {counts}; {done} of {len(plan.nodes)} stages exist already",
+        highlight=False,
     )
     for skip in plan.skips:
         console.print(f"[yellow]skip[/] {escape(f'{skip.cell}: {skip.reason}')}", highlight=False)
@@ -45,7 +47,7 @@ def _table(plan: Plan, absent: set[str], workspace: Workspace, most: int = 40) -
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("stage", overflow="fold", min_width=48)
+    table.add_column("stage", overflow="fold", min_width=24)
     for column in ("iterations", "for cells", "key", "state"):
         table.add_column(column, no_wrap=True, justify="right" if column in ("iterations", "for cells") else "left")
     for node in list(plan.nodes.values())[:most]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace
+from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Plugins, Workspace
 from harness.cli.words import parse_pairs, sweep_spec
 from harness.errors import HarnessError
 
@@ -69,9 +69,7 @@ def sweep(
     data_root: Annotated[
         Path | None, typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder that holds the data set.")
     ] = None,
-    plugin: Annotated[
-        list[Path] | None, typer.Option("--plugin", help="Python file that registers methods, backbones, ...")
-    ] = None,
+    plugin: Plugins = None,
     launcher: Annotated[str, typer.Option("--launcher", "-l", help="Where stages run: local or slurm.")] = "local",
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="A setting of the launcher: -o time=4:00:00.")

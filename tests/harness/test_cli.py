@@ -10,7 +10,13 @@ from harness.cli.app import run
 
 WRONG = [
     (["sweep", "--methods", "kaa"], "did you mean"),
+    (["sweep", "--methods", "KA"], "did you mean ka?"),
+    (["sweep", "--methods", "all-kd"], "'all' stands for every method, by itself"),
     (["sweep", "--methods", "ka[beta=lots]"], "beta"),
+    (["sweep", "--methods", "kd[tau=true]"], "true is no number"),
+    (["sweep", "--methods", "kd[tau=inf]"], "tau"),
+    (["sweep", "--methods", "kd[tau=1e999]"], "tau"),
+    (["new-method", "torch"], "would hide the Python module 'torch'"),
     (["sweep", "--methods", "ka-nothing"], "nothing"),
     (["sweep", "--strides", "8,x"], "'x' is not a whole number"),
     (["sweep", "--strides", ""], "strides"),
@@ -118,6 +124,17 @@ def test_an_impossible_cell_is_skipped_with_its_reason(capsys: pytest.CaptureFix
     assert run(words) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert "skip none timm:resnet18/linear@4" in output and "2 cells need 1 student" in output
+
+
+@pytest.mark.parametrize("columns", [72, 80, 200])
+def test_the_plan_fits_the_terminal_with_all_its_columns(
+    columns: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run(["sweep", "-m", "kd", "-w", str(tmp_path), "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert max(len(line) for line in output.splitlines()) <= columns
+    assert output.count("to do") == 2 and "iterations" in output and "for cells" in output
 
 
 def test_camvid_without_a_folder_says_what_to_give(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.cli.app import run
 from harness.conformance import CASES, PROPERTIES, made_step
 from harness.distiller import Combined, instantiate, resolved_parts
 from harness.errors import HarnessError, StageFailed
@@ -167,6 +168,37 @@ def test_heads_backbones_and_data_sets_of_a_plugin_are_swept_and_their_rows_made
     again = [*shlex.split(command)[1:], "--workspace", str(tmp_path / "work")]
     done = with_package(tmp_path, "-m", "harness", *again)
     assert done.returncode == 0 and "everything asked for was done already" in done.stdout, done.stdout + done.stderr
+
+
+def test_heads_backbones_and_data_sets_of_a_plugin_are_listed_and_counted(
+    places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str) -> str:
+        assert run([*words, "--plugin", str(places)]) == 0
+        return capsys.readouterr().out
+
+    assert "my_head" in said("backbones") and "my_family" in said("backbones")
+    assert "my_shapes" in said("datasets")
+    assert "nothing wrong" in said("data", "check", "my_shapes[size=32,train=4,val=2,test=2]")
+    assert "my_head" in said("cost", "my_family:test_efficientnet/my_head@16", "--size", "32")
+
+
+@pytest.mark.parametrize(
+    ("at", "line", "says"),
+    [
+        ("a data set", "    classes = ()\n", r"data set my_shapes: its classes are \(\)"),
+        ("a data set", "    palette = ((0, 0, 0),)\n", "its palette has 1 colours for 8 classes"),
+        ("a data set", "    weights = 'coco'\n", "its weights are 'coco'"),
+        ("a data set", "    recipe = 'quik'\n", "there is no recipe 'quik'"),
+        ("a data set", "    summary = None\n", "my_shapes declares no summary"),
+        ("a head", "    summary = None\n", "my_head declares no summary"),
+    ],
+)
+def test_data_sets_and_heads_that_make_no_sense_are_refused(places: Path, at: str, line: str, says: str) -> None:
+    start, end = PLACES.split(f'    summary = "{at}"\n')
+    places.write_text(start + f'    summary = "{at}"\n' + line + end)
+    with pytest.raises(HarnessError, match=says):
+        load_plugins([places])
 
 
 @pytest.mark.parametrize("kind", ["students", "teachers", "dataset"])

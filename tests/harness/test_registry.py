@@ -192,11 +192,28 @@ def test_a_plugin_that_raises_names_its_line(package: Path, tmp_path: Path, text
         ("class A:\n    name = 'a'\n", "defines nothing to register"),
         (BASE + "class A(Thing):\n    name = 'a'\n", "thing A lacks do"),
         (BASE + "class A(Thing):\n    def do(self): pass\n", "thing A declares no name"),
+        (ONE + "class A(Thing):\n    def do(self): pass\n", "thing A declares no name"),
     ],
 )
 def test_a_plugin_that_defines_nothing_is_told_why(package: Path, tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(HarnessError, match=says):
         load_plugin(plugin(tmp_path, text), [registry()])
+
+
+def test_bases_and_helpers_of_a_plugin_need_no_name(package: Path, tmp_path: Path) -> None:
+    text = BASE + "class _Helper(Thing): pass\nclass Base(Thing): pass\n"
+    text += "class A(Base):\n    name = 'a'\n    def do(self): pass\n"
+    found = registry()
+    load_plugin(plugin(tmp_path, text), [found])
+    assert found.names() == ["a"]
+
+
+def test_what_a_plugin_prints_stays_out_of_the_output(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_plugin(plugin(tmp_path, "print('hello')\n" + ONE), [registry()])
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == "hello\n"
 
 
 def test_a_plugin_that_is_no_file(package: Path, tmp_path: Path) -> None:
