@@ -78,7 +78,7 @@ def skip_reason(spec: MethodSpec, student: Sizes, teacher: Sizes | None) -> str 
     for r in resolved_parts(spec):
         if r.cls.needs_teacher and teacher is None:
             return f"{r.part.name} needs a teacher"
-        reason = _guarded(r.cls, "skip", r.cls.skip, r.params, student, teacher)
+        reason = guarded(r.cls, "skip", r.cls.skip, r.params, student, teacher)
         if reason:
             return f"{r.part.name}: {reason}"
     return None
@@ -90,7 +90,7 @@ def translator_specs(spec: MethodSpec, student: Sizes, teacher: Sizes | None) ->
     for r in resolved_parts(spec):
         if teacher is None or not r.cls.needs_teacher:
             continue
-        key = _guarded(r.cls, "translator_key", r.cls.translator_key, r.params, r.active, student, teacher)
+        key = guarded(r.cls, "translator_key", r.cls.translator_key, r.params, r.active, student, teacher)
         if key is not None:
             found[r.part.name] = TranslatorSpec(
                 method=r.part.name, version=r.cls.version, params=key, source=r.part.source
@@ -102,7 +102,7 @@ def build_translator(spec: TranslatorSpec, teacher: Sizes, seed: int = 0) -> Tra
     """The untrained translator of a specification, initialised under its own seed."""
     cls = METHODS.get(spec.method)
     with _own_randomness(seed, spec.method):
-        return _guarded(cls, "build_translator", cls.build_translator, spec.params, teacher)
+        return guarded(cls, "build_translator", cls.build_translator, spec.params, teacher)
 
 
 def instantiate(
@@ -135,7 +135,7 @@ def instantiate(
         if translator is not None:
             translator.eval().requires_grad_(False)
         with _own_randomness(seed, r.part.name):
-            built[r.part.name] = _guarded(r.cls, "setup", r.cls, r.params, r.active, student, teacher, translator)
+            built[r.part.name] = guarded(r.cls, "setup", r.cls, r.params, r.active, student, teacher, translator)
     return Combined(spec, built)
 
 
@@ -169,8 +169,8 @@ class Combined(nn.Module):
         terms: dict[str, tuple[Tensor, float]] = {}
         for part in self.spec.parts:
             method = self.method(part.name)
-            values = _guarded(type(method), "forward", method, step)
-            _check_returned(type(method), values, frozenset(part.weights))
+            values = guarded(type(method), "forward", method, step)
+            check_returned(type(method), values, frozenset(part.weights))
             for name, weight in part.weights.items():
                 terms[f"{part.name}.{name}"] = (values[name], weight)
         return terms
@@ -199,8 +199,8 @@ class Combined(nn.Module):
         for method, module in self.adversaries():
             if module is adversary:
                 apart = replace(step, student=detached(step.student))
-                loss = _guarded(type(method), "adversary_loss", method.adversary_loss, apart)
-                _check_scalar(type(method), "adversary_loss", loss)
+                loss = guarded(type(method), "adversary_loss", method.adversary_loss, apart)
+                _check_scalar(type(method), "adversary_loss", loss, _where(type(method), "adversary_loss"))
                 return loss
         raise KeyError("no method of this sum owns that discriminator")
 
@@ -211,8 +211,7 @@ class Combined(nn.Module):
                 number := float(value.detach() if isinstance(value, Tensor) else value)
             ):
                 method, term = name.split(".", 1)
-                cls = type(self.method(method))
-                return f"term '{term}' of method {_called(cls)} is {number} ({_where(cls, 'forward')})"
+                return blamed(type(self.method(method)), term, number)
         return ""
 
     def _apply(self, fn: Any, recurse: bool = True) -> Combined:
@@ -245,8 +244,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _guarded(cls: type[Method], doing: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a method's code; what it raises becomes a sentence. Out of memory and our own errors pass as they are."""
+def guarded(cls: type[Method], doing: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a method's code; what it raises becomes a sentence. Out of memory and our own errors pass as they are.
+
+    Raises:
+        StageFailed: it raised; the sentence names the method, its file and line.
+    """
     try:
         return call(*args, **kwargs)
     except (HarnessError, torch.OutOfMemoryError, MemoryError):
@@ -273,6 +276,11 @@ def _place(error: BaseException, cls: type[Method]) -> str:
     return f"{own[-1].filename}, line {own[-1].lineno}"
 
 
+def blamed(cls: type[Method], term: str, value: float) -> str:
+    """A sentence on a term that is not finite: the method, and where it comes from."""
+    return f"term '{term}' of method {_called(cls)} is {value} ({_where(cls, 'forward')})"
+
+
 def source_file(cls: type) -> str:
     """The file that defines a class, or "" if none does."""
     try:
@@ -281,47 +289,48 @@ def source_file(cls: type) -> str:
         return ""
 
 
-def _where(cls: type[Method], function: str) -> str:
-    """File and line at which a method's function is defined."""
+def _where(cls: type, function: str) -> str:
+    """File and line at which a class's function is defined."""
     code = getattr(getattr(cls, function, None), "__code__", None)
     return f"{code.co_filename}, line {code.co_firstlineno}" if code else source_file(cls)
 
 
-def _check_returned(cls: type[Method], values: Any, active: frozenset[str]) -> None:
+def check_returned(
+    cls: type[Method], values: Any, active: frozenset[str], by: type[Method] | type[Translator] | None = None
+) -> None:
+    """See that a method gave exactly its active terms, as scalars.
+
+    Args:
+        by: whose `forward` gave them, and whose terms they are, if not the method's own: its translator's class.
+
+    Raises:
+        StageFailed: it did not; the sentence names the method, its file and line.
+    """
+    by = by or cls
+    who, where = f"method {_called(cls)}", _where(by, "forward")
     if not isinstance(values, Mapping):
-        raise StageFailed(
-            f"method {_called(cls)} gave {type(values).__name__} instead of a dict of terms ({_where(cls, 'forward')})",
-            'return {"term": scalar tensor}',
-        )
-    undeclared = sorted(set(values) - set(cls.terms))
+        what = f"{who} gave {type(values).__name__} instead of a dict of terms ({where})"
+        raise StageFailed(what, 'return {"term": scalar tensor}')
+    undeclared = sorted(str(name) for name in set(values) - set(by.terms))
     if undeclared:
-        raise StageFailed(
-            f"method {_called(cls)} gave the undeclared term '{undeclared[0]}' ({_where(cls, 'forward')})",
-            f"declare it in terms; declared: {', '.join(cls.terms) or 'none'}",
-        )
+        what = f"{who} gave the undeclared term '{undeclared[0]}' ({where})"
+        raise StageFailed(what, f"declare it in terms; declared: {', '.join(by.terms) or 'none'}")
     missing = sorted(active - set(values))
     if missing:
-        raise StageFailed(
-            f"method {_called(cls)} did not give its active term '{missing[0]}' ({_where(cls, 'forward')})",
-            "return every term that is in self.active",
-        )
+        what = f"{who} did not give its active term '{missing[0]}' ({where})"
+        raise StageFailed(what, "return every term that is in self.active")
     inactive = sorted(set(values) - active)
     if inactive:
-        raise StageFailed(
-            f"method {_called(cls)} computed the term '{inactive[0]}', which has no weight ({_where(cls, 'forward')})",
-            "compute a term only if it is in self.active",
-        )
+        what = f"{who} computed the term '{inactive[0]}', which has no weight ({where})"
+        raise StageFailed(what, "compute a term only if it is in self.active")
     for name in active:
-        _check_scalar(cls, name, values[name])
+        _check_scalar(cls, name, values[name], where)
 
 
-def _check_scalar(cls: type[Method], name: str, value: Any) -> None:
+def _check_scalar(cls: type[Method], name: str, value: Any, where: str) -> None:
     if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
         what = f"a {value.dtype} tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        function = name if name == "adversary_loss" else "forward"
-        raise StageFailed(
-            f"method {_called(cls)}: {name} is {what} ({_where(cls, function)})", "it must be a scalar floating tensor"
-        )
+        raise StageFailed(f"method {_called(cls)}: {name} is {what} ({where})", "it must be a scalar floating tensor")
 
 
 @contextmanager

@@ -92,7 +92,10 @@ def run(arguments: list[str]) -> int:
     except ClickException as error:
         error.show()  # type: ignore[attr-defined]
         return 2
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        # What ends a file before its time is made an Abort too.
+        if isinstance(error.__cause__, EOFError):
+            return _fault(error.__cause__)
         _tell("interrupted", "run the same command again to go on")
         return 130
     except BrokenPipeError:
@@ -100,9 +103,13 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        _tell(f"{type(error).__name__}: {text}", "run with --debug for the traceback; this is a fault of the harness")
-        return 1
+        return _fault(error)
+
+
+def _fault(error: BaseException) -> int:
+    text = " ".join(str(error).split())[:300]
+    _tell(f"{type(error).__name__}: {text}", "run with --debug for the traceback; this is a fault of the harness")
+    return 1
 
 
 def _tell(message: str, hint: str) -> None:

@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from harness.cli.options import Plugins
+
 
 def terms(
     method: Annotated[str, typer.Argument(help="A method, or an expression: ka, cwd-kd, ka.affinity.")],
-    inputs: Annotated[Path, typer.Option("--inputs", "-i", help="Arrays, an .npz file; see below.")],
+    inputs: Annotated[Path, typer.Option("--inputs", "-i", help="Arrays by name: an .npz file.")],
     identity_adapters: Annotated[
         bool, typer.Option("--identity-adapters", help="Replace learned adapters and translators by the identity.")
     ] = False,
     param: Annotated[
         list[str] | None, typer.Option("--param", "-p", help="A parameter of the method: name=value. Repeatable.")
     ] = None,
-    plugin: Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers methods.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Compute a method's unweighted terms in float64, to check it against another implementation. Prints JSON.
 
-    Arrays: student_logits, student_features, teacher_logits, teacher_features (B, C, h, w), labels (B, H, W; -1 or
-    255 is ignored), images (B, 3, H, W); several backbone maps as student_features_0, student_features_1, ...; any
-    other array sets the learned tensor of that name. A term whose arrays are not given is left out, with a note on
-    standard error.
+    Arrays, all optional; a term whose arrays are not given is left out, with a note on standard error:
+
+    * student_logits, teacher_logits: (B, K, h, w)
+
+    * student_features, teacher_features: (B, C, h, w), the last map and the backbone's only one
+
+    * student_features_0, student_features_1, ...: the backbone's maps, shallow to deep; the teacher's likewise
+
+    * student_last, teacher_last: (B, C, h, w), what the classifier reads, where it is not the deepest map
+
+    * labels: (B, H, W), class indices; -1 or 255 is ignored
+
+    * images: (B, 3, H, W)
+
+    Any other array sets the learned tensor of that name (tokens of maskd).
 
     Examples:
 
+        python -c "import numpy as n; S, T = n.random.rand(2, 2, 8, 4, 4); n.savez('x', student_last=S, teacher_last=T,
+        student_logits=S, teacher_logits=T)"
+
         harness terms kd --inputs x.npz --param tau=4
 
-        harness terms ka --inputs x.npz --identity-adapters --param p=1
+        harness terms ka --inputs x.npz --param p=1 --identity-adapters
     """
+    from harness.arrays import read_arrays
     from harness.plugins import load_plugins
-    from harness.terms import evaluate_terms, parse_params, read_arrays
+    from harness.terms import evaluate_terms, parse_params
 
     load_plugins(plugin or [])
-    found = evaluate_terms(method, parse_params(param or []), read_arrays(inputs), identity_adapters)
+    with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is not the answer
+        found = evaluate_terms(method, parse_params(param or []), read_arrays(inputs), identity_adapters)
     for name, note in found.notes.items():
-        typer.echo(f"{name} is left out: it {note}", err=True)
+        typer.echo(f"null: {note}" if name in found.values else f"{name} is left out: it {note}", err=True)
     values = {name: value if math.isfinite(value) else None for name, value in found.values.items()}
     typer.echo(json.dumps(values, indent=1))
