@@ -1,0 +1,70 @@
+"""What every distillation method must keep to, checked on made-up maps. Third parties run it: `harness check-method`.
+
+Nothing is trained and no data set is read: maps are random tensors with the sizes that networks of various output
+strides give, so a method is checked in a second or two.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from harness.conformance.cases import CASES, Case, made_step
+from harness.conformance.properties import PROPERTIES, Property
+from harness.conformance.subject import Broken, NotApplicable, Subject
+from harness.errors import HarnessError
+from harness.registries import METHODS
+
+EXCLUSIONS: Mapping[tuple[str, str], str] = {}
+"""(method, property) -> why a built-in method is excused. The only place for exceptions."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out for one property."""
+
+    property: str
+    outcome: Literal["pass", "fail", "skip"]
+    reason: str = ""
+
+
+def check(name: str, only: Sequence[str] = ()) -> list[Result]:
+    """Check a registered method against every property, or some.
+
+    Raises:
+        HarnessError: there is no such method or property.
+    """
+    unknown = sorted(set(only) - {p.name for p in PROPERTIES})
+    if unknown:
+        raise HarnessError(f"there is no property '{unknown[0]}'", f"known: {', '.join(p.name for p in PROPERTIES)}")
+    subject = Subject(METHODS.get(name))
+    return [run_property(p, subject) for p in PROPERTIES if not only or p.name in only]
+
+
+def run_property(item: Property, subject: Subject) -> Result:
+    """One property of one method; never raises for what the method does."""
+    excused = EXCLUSIONS.get((subject.cls.name, item.name))
+    if excused:
+        return Result(item.name, "skip", excused)
+    state, pythons, numpys = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        item.check(subject)
+    except NotApplicable as reason:
+        return Result(item.name, "skip", str(reason))
+    except (Broken, HarnessError) as reason:
+        return Result(item.name, "fail", str(reason))
+    except Exception as error:
+        return Result(item.name, "fail", f"{type(error).__name__}: {error}")
+    finally:
+        torch.random.set_rng_state(state)
+        random.setstate(pythons)
+        np.random.set_state(numpys)
+    return Result(item.name, "pass")
+
+
+__all__ = ["CASES", "EXCLUSIONS", "PROPERTIES", "Case", "Result", "Subject", "check", "made_step", "run_property"]

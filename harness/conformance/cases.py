@@ -1,0 +1,121 @@
+"""Made-up networks: sizes that networks of various output strides have, and random maps of those sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from methods.base import IGNORE, Sizes, Step
+
+CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A student and a teacher that might meet, and a batch for them."""
+
+    label: str
+    student: Sizes
+    teacher: Sizes
+    batch: int
+    size: tuple[int, int]
+
+
+def sizes(stride: int, channels: Sequence[int], last: int, last_stride: int | None = None) -> Sizes:
+    """A network's sizes: as many backbone maps as channels, the deepest at the output stride.
+
+    Args:
+        stride: output stride.
+        channels: of the backbone's maps, shallow to deep.
+        last: channels of what the classifier reads.
+        last_stride: its stride, where a head upsamples; else the output stride.
+    """
+    first = 6 - len(channels)
+    strides = tuple(min(2**level, stride) for level in range(first, 6))
+    head = last_stride or stride
+    return Sizes(CLASSES, last, head, head, tuple(channels), strides)
+
+
+SMALL, LARGE = (6, 8, 10, 12, 14), (9, 12, 15, 18)
+CASES = (
+    Case("teacher 8, student 16, odd sizes", sizes(16, SMALL, 14), sizes(8, LARGE, 20), 2, (65, 97)),
+    Case("teacher 8, student 32, one image", sizes(32, SMALL, 14), sizes(8, LARGE, 20), 1, (96, 72)),
+    Case("equal networks at stride 8", sizes(8, LARGE, 20), sizes(8, LARGE, 20), 3, (64, 64)),
+    Case("teacher 16, student 4", sizes(4, SMALL, 14), sizes(16, LARGE, 20), 2, (40, 56)),
+    Case("heads that upsample", sizes(16, SMALL, 16, 4), sizes(8, LARGE, 16, 4), 2, (64, 48)),
+)
+LABELS = ("blocks", "all ignored", "a class absent", "no pixel ignored")
+
+
+@dataclass
+class MadeMaps:
+    """Random maps of given sizes."""
+
+    logits: Tensor
+    last: Tensor
+    features: tuple[Tensor, ...]
+
+    def tensors(self) -> list[Tensor]:
+        """All of them, in a fixed order."""
+        return [self.logits, self.last, *self.features]
+
+    def to(self, dtype: torch.dtype) -> MadeMaps:
+        """The same values in another type, gradients asked for as before."""
+        made = [t.detach().to(dtype).requires_grad_(t.requires_grad) for t in self.tensors()]
+        return MadeMaps(made[0], made[1], tuple(made[2:]))
+
+    def at(self, order: Tensor) -> MadeMaps:
+        """The images of the batch in another order."""
+        made = [t.detach()[order].requires_grad_(t.requires_grad) for t in self.tensors()]
+        return MadeMaps(made[0], made[1], tuple(made[2:]))
+
+
+def made_maps(of: Sizes, batch: int, size: tuple[int, int], generator: torch.Generator, grad: bool) -> MadeMaps:
+    """Maps of a network of these sizes for (batch, 3, *size) images, in float64."""
+
+    def draw(channels: int, stride: int) -> Tensor:
+        shape = (batch, channels, math.ceil(size[0] / stride), math.ceil(size[1] / stride))
+        return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
+
+    features = tuple(draw(c, s) for c, s in zip(of.features, of.strides, strict=True))
+    # With a head that changes nothing, what the classifier reads is the backbone's last map.
+    return MadeMaps(draw(of.classes, of.logits_stride), draw(of.last, of.last_stride), features)
+
+
+def made_labels(kind: str, batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Labels (batch, *size) in blocks of 8×8 pixels, as `LABELS` names them."""
+    rows, columns = math.ceil(size[0] / 8), math.ceil(size[1] / 8)
+    blocks = torch.randint(0, CLASSES, (batch, rows, columns), generator=generator)
+    if kind == "a class absent":
+        blocks[blocks == 1] = 0
+    elif kind != "no pixel ignored":
+        hidden = torch.rand(blocks.shape, generator=generator) < 0.15
+        blocks = blocks.masked_fill(hidden, IGNORE)
+    if kind == "all ignored":
+        blocks = torch.full_like(blocks, IGNORE)
+    return blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, : size[0], : size[1]].contiguous()
+
+
+def made_step(
+    case: Case, seed: int = 0, labels: str = "blocks", dtype: torch.dtype = torch.float64, iteration: int = 0
+) -> Step:
+    """One iteration of a case: maps of student (asking for gradients) and teacher, images and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    student = made_maps(case.student, case.batch, case.size, generator, grad=True).to(dtype)
+    teacher = made_maps(case.teacher, case.batch, case.size, generator, grad=False).to(dtype)
+    images = torch.randn((case.batch, 3, *case.size), generator=generator, dtype=torch.float64).to(dtype)
+    return Step(student, teacher, images, made_labels(labels, case.batch, case.size, generator), iteration, 10)
+
+
+def step_tensors(step: Step) -> dict[str, Tensor]:
+    """Every tensor of a made-up step, by a name that an error can show."""
+    found = {"images": step.images, "labels": step.labels}
+    for who, maps in (("student", step.student), ("teacher", step.teacher)):
+        if isinstance(maps, MadeMaps):
+            names = ["logits", "last", *(f"features[{i}]" for i in range(len(maps.features)))]
+            found |= {f"{who} {name}": t for name, t in zip(names, maps.tensors(), strict=True)}
+    return found

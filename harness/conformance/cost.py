@@ -1,0 +1,71 @@
+"""Does a method's cost grow as it claims? Counted, not timed: the numbers that every operator makes at two sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from harness.conformance.cases import LARGE, SMALL, Case, sizes
+from harness.conformance.subject import Broken, NotApplicable, Subject, backward, some_terms, total_of, values_of
+from harness.distiller import skip_reason
+
+
+def linear_cost(subject: Subject) -> None:
+    """A method that claims linear cost makes no tensor that grows faster than the number of positions."""
+    some_terms(subject)
+    if subject.cls.cost != "linear":
+        raise NotApplicable(f"declared: {subject.cls.cost}")
+    counts = []
+    for side in (160, 320):
+        case = Case("cost", sizes(8, SMALL, 14), sizes(8, LARGE, 20), 1, (side, side))
+        if skip_reason(subject.full, case.student, subject.teacher(case)):
+            raise NotApplicable("it does not fit two networks at stride 8")
+        built, step = subject.build(subject.full, case, torch.float32), subject.step(case, dtype=torch.float32)
+        with _Largest() as seen:
+            backward(total_of(built, values_of(built, step)))
+        counts.append(seen.calls)
+    growth = 4.0
+    for name, small, large in _pairs(*counts):
+        if large > 1.5 * growth * small and large > 4096:
+            raise Broken(
+                f"{name} makes {small} numbers at 160×160 pixels and {large} at 320×320: {large / small:.1f} times as "
+                f"many for {growth:g} times the positions; declare `cost` as what it is"
+            )
+
+
+def _pairs(small: list[tuple[str, int]], large: list[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
+    """The same call at both sizes where the sequences agree, else the largest of each operator."""
+    if [name for name, _ in small] == [name for name, _ in large]:
+        yield from ((a, m, n) for (a, m), (_, n) in zip(small, large, strict=True))
+        return
+    for operator in sorted({name for name, _ in large}):
+        numbers = [max((n for name, n in calls if name == operator), default=1) for calls in (small, large)]
+        yield operator, numbers[0], numbers[1]
+
+
+class _Largest(TorchDispatchMode):
+    """Notes of every operator call the number of elements of its largest result."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        # A view of few numbers, such as an expanded scalar, costs nothing however large it looks.
+        made = [_stored(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self.calls.append((str(func), max(made, default=0)))
+        return result
+
+
+def _stored(tensor: Tensor) -> int:
+    """How many different numbers a tensor holds: axes of stride 0 repeat the same ones."""
+    return math.prod(n for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or n == 0)
