@@ -43,6 +43,8 @@ def check_declaration(cls: type[Method]) -> None:
         raise _bad(cls, "has no summary", 'declare summary = "one line that says what it compares"')
     if not (isinstance(cls.Params, type) and issubclass(cls.Params, BaseModel)):
         raise _bad(cls, "Params is no class of parameters", "subclass methods.base.Params inside the method")
+    if not isinstance(cls.cost, str) or (cls.cost != "linear" and cls.cost.strip().lower() in ("", "linear")):
+        raise _bad(cls, f"cost is {cls.cost!r}", 'declare "linear", or what it grows with')
     _check_terms(cls)
     name_table(cls)
     try:
@@ -52,10 +54,7 @@ def check_declaration(cls: type[Method]) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise _bad(cls, f"parameter {where} has no valid default: {first['msg']}", "give each one") from error
-    weights = _weights(cls, defaults)
-    if set(weights) != set(cls.terms):
-        raise _bad(cls, "weights() does not name exactly its terms", f"terms: {', '.join(cls.terms) or 'none'}")
-    _check_weights(cls, weights)
+    checked_weights(cls, defaults)
 
 
 def name_table(cls: type[Method]) -> dict[str, tuple[str, str]]:
@@ -94,14 +93,22 @@ def _check_terms(cls: type[Method]) -> None:
     _check_weights(cls, {name: term.weight for name, term in cls.terms.items()})
 
 
-def _weights(cls: type[Method], defaults: Any) -> Mapping[str, float]:
+def checked_weights(cls: type[Method], params: Any) -> dict[str, float]:
+    """The weight of every term under these parameters.
+
+    Raises:
+        HarnessError: weights() raises, names other terms, or gives what is no number >= 0.
+    """
     try:
-        weights = cls.weights(defaults)
+        weights = cls.weights(params)
     except Exception as error:
         raise _bad(cls, f"weights() raises {type(error).__name__}: {error}", "mend the method") from error
     if not isinstance(weights, Mapping):
         raise _bad(cls, f"weights() gives {type(weights).__name__}", "return {term: weight}")
-    return weights
+    if set(weights) != set(cls.terms):
+        raise _bad(cls, "weights() does not name exactly its terms", f"terms: {', '.join(cls.terms) or 'none'}")
+    _check_weights(cls, weights)
+    return dict(weights)
 
 
 def _check_weights(cls: type[Method], weights: Mapping[str, float]) -> None:

@@ -254,7 +254,7 @@ def guarded(cls: type[Method], doing: str, call: Callable[P, T], *args: P.args, 
         return call(*args, **kwargs)
     except (HarnessError, torch.OutOfMemoryError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if "not enough memory" in str(error) or "out of memory" in str(error):
             raise
         raise StageFailed(

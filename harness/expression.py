@@ -24,7 +24,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.declaration import name_table
+from harness.declaration import checked_weights, name_table
 from harness.errors import HarnessError, did_you_mean
 from harness.registries import METHODS
 from harness.spec import MethodPart, MethodSpec, canonical_json
@@ -282,7 +282,7 @@ def _point(
     """The part at one point of its grid."""
     given = {target: (value, s.at) for target, value, s in zip(targets, values, part.settings, strict=True)}
     params = _params(text, part, cls, {name: pair for (kind, name), pair in given.items() if kind == "param"})
-    weights = dict(cls.weights(params))
+    weights = checked_weights(cls, params)
     chosen = {name: pair for (kind, name), pair in given.items() if kind == "term"}
     for name, (value, at) in chosen.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:

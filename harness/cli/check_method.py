@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from pathlib import Path
+import sys
 from typing import Annotated
 
 import typer
 
-from harness.cli.options import AsJson
+from harness.cli.options import AsJson, Plugins
 
 
 def check_method(
     name: Annotated[str, typer.Argument(help="A method's name.")],
-    plugin: Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers it.")] = None,
+    plugin: Plugins = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Check this property only; may be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -34,7 +35,8 @@ def check_method(
     from harness.plugins import load_plugins
 
     load_plugins(plugin or [])
-    results = check(name, only or [])
+    with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is not the answer
+        results = check(name, only or [])
     failed = [result for result in results if result.outcome == "fail"]
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
@@ -51,7 +53,8 @@ def check_method(
         asked = {item.name: item.summary for item in PROPERTIES}
         for result in results:
             mark = f"[{styles[result.outcome]}]{result.outcome}[/]"
-            table.add_row(result.property, mark, escape(result.reason or asked[result.property]))
+            text = asked[result.property] if result.outcome == "pass" else ""
+            table.add_row(result.property, mark, escape("\n".join(filter(None, (text, result.reason)))))
         console = Console()
         console.print(table)
         passed = sum(result.outcome == "pass" for result in results)

@@ -26,7 +26,11 @@ EXCLUSIONS: Mapping[tuple[str, str], str] = {}
 
 @dataclass(frozen=True)
 class Result:
-    """What came out for one property."""
+    """What came out for one property.
+
+    Attributes:
+        reason: why it failed or says nothing; of one that passed, which cases could not be tried.
+    """
 
     property: str
     outcome: Literal["pass", "fail", "skip"]
@@ -58,13 +62,15 @@ def run_property(item: Property, subject: Subject) -> Result:
         return Result(item.name, "skip", str(reason))
     except (Broken, HarnessError) as reason:
         return Result(item.name, "fail", str(reason))
+    except SystemExit as error:
+        return Result(item.name, "fail", f"it ends the program (SystemExit: {error}): raise an error instead")
     except Exception as error:
         return Result(item.name, "fail", f"{type(error).__name__}: {error}")
     finally:
         torch.random.set_rng_state(state)
         random.setstate(pythons)
         np.random.set_state(numpys)
-    return Result(item.name, "pass")
+    return Result(item.name, "pass", subject.left_out)
 
 
 __all__ = ["CASES", "EXCLUSIONS", "PROPERTIES", "Case", "Result", "Subject", "check", "made_step", "run_property"]

@@ -15,9 +15,12 @@ from harness.conformance.cases import LARGE, SMALL, Case, sizes
 from harness.conformance.subject import Broken, NotApplicable, Subject, backward, some_terms, total_of, values_of
 from harness.distiller import skip_reason
 
+GROWTH = 4.0
+"""How many times the positions of the smaller size the larger one has."""
+
 
 def linear_cost(subject: Subject) -> None:
-    """A method that claims linear cost makes no tensor that grows faster than the number of positions."""
+    """A method that claims linear cost makes no tensor, and no operator's in all, that grows faster than positions."""
     some_terms(subject)
     if subject.cls.cost != "linear":
         raise NotApplicable(f"declared: {subject.cls.cost}")
@@ -27,19 +30,21 @@ def linear_cost(subject: Subject) -> None:
         if skip_reason(subject.full, case.student, subject.teacher(case)):
             raise NotApplicable("it does not fit two networks at stride 8")
         built, step = subject.build(subject.full, case, torch.float32), subject.step(case, dtype=torch.float32)
-        with _Largest() as seen:
+        with _Counting() as seen:
             backward(total_of(built, values_of(built, step)))
         counts.append(seen.calls)
-    growth = 4.0
-    for name, small, large in _pairs(*counts):
-        if large > 1.5 * growth * small and large > 4096:
+    for name, small, large in (*_pairs(*counts), *_totals(*counts)):
+        if large > 1.5 * GROWTH * small and large > 4096:
             raise Broken(
                 f"{name} makes {small} numbers at 160×160 pixels and {large} at 320×320: {large / small:.1f} times as "
-                f"many for {growth:g} times the positions; declare `cost` as what it is"
+                f"many for {GROWTH:g} times the positions; declare `cost` as what it is"
             )
 
 
-def _pairs(small: list[tuple[str, int]], large: list[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
+Calls = list[tuple[str, int]]
+
+
+def _pairs(small: Calls, large: Calls) -> Iterator[tuple[str, int, int]]:
     """The same call at both sizes where the sequences agree, else the largest of each operator."""
     if [name for name, _ in small] == [name for name, _ in large]:
         yield from ((a, m, n) for (a, m), (_, n) in zip(small, large, strict=True))
@@ -49,12 +54,19 @@ def _pairs(small: list[tuple[str, int]], large: list[tuple[str, int]]) -> Iterat
         yield operator, numbers[0], numbers[1]
 
 
-class _Largest(TorchDispatchMode):
+def _totals(small: Calls, large: Calls) -> Iterator[tuple[str, int, int]]:
+    """All calls of each operator together: what is quadratic in blocks, or row by row, makes no large tensor."""
+    for operator in sorted({name for name, _ in large}):
+        numbers = [sum(n for name, n in calls if name == operator) for calls in (small, large)]
+        yield f"{operator}, in all its calls,", max(numbers[0], 1), numbers[1]
+
+
+class _Counting(TorchDispatchMode):
     """Notes of every operator call the number of elements of its largest result."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[tuple[str, int]] = []
+        self.calls: Calls = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from enum import Enum
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import torch
 from pydantic import ValidationError
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from harness.conformance.cases import LABELS, Case, MadeMaps, made_maps, step_tensors
 from harness.conformance.cost import linear_cost
-from harness.conformance.state import resumable
+from harness.conformance.state import hidden_parameters, resumable
 from harness.conformance.subject import (
     Broken,
     NotApplicable,
@@ -26,7 +28,7 @@ from harness.conformance.subject import (
     total_of,
     values_of,
 )
-from harness.declaration import check_declaration
+from harness.declaration import check_declaration, checked_weights
 from harness.distiller import Combined, build_translator, skip_reason, source_file, translator_specs
 from harness.errors import HarnessError
 from harness.expression import canonical, resolve, validated
@@ -54,18 +56,29 @@ def _weights(subject: Subject) -> None:
     found = {t: w for spec in resolve(cls.name) for part in spec.parts for t, w in part.weights.items()}
     if declared != found:
         raise Broken(f"weights are declared as {declared}, the expression '{cls.name}' gives {found}")
+    for params in _alternatives(cls):
+        try:
+            checked_weights(cls, validated(cls, params))
+        except HarnessError as error:
+            raise Broken(f"{_shown(params)}: {error}") from error
     built = subject.build(subject.full, subject.cases[0])
     values = values_of(built, subject.step(subject.cases[0]))
     if set(values) != set(cls.terms):
-        raise Broken(f"declared {sorted(cls.terms)}, computed {sorted(values)}")
+        raise Broken(f"declared {sorted(cls.terms)}, computed {sorted(values)}; give exactly the terms in self.active")
+
+
+ITERATIONS = (0, 1, 5, 9)
+"""Of ten: the first ones, the middle, the last."""
 
 
 def _finite(subject: Subject) -> None:
     some_terms(subject)
-    for case in subject.cases:
+    for index, case in enumerate(subject.cases):
         built = subject.build(subject.full, case, torch.float32)
         for number, kind in enumerate(LABELS):
-            _expect_finite(built, subject.step(case, number, kind, torch.float32), f"{case.label}; labels: {kind}")
+            iteration = ITERATIONS[(number + index) % len(ITERATIONS)]
+            step = subject.step(case, number, kind, torch.float32, iteration)
+            _expect_finite(built, step, f"{case.label}; labels: {kind}; iteration {iteration} of {step.iterations}")
 
 
 def _expect_finite(built: Combined, step: Step, where: str) -> None:
@@ -112,11 +125,10 @@ def _choices(subject: Subject) -> None:
     some_terms(subject)
     if not alternatives:
         raise NotApplicable("no parameter is a choice")
-    case = subject.cases[0]
     for params in alternatives:
-        spec = subject.spec(tuple(subject.cls.terms), params)
-        where = ", ".join(f"{name}={value}" for name, value in params.items())
-        if skip_reason(spec, case.student, subject.teacher(case)):
+        spec, where = subject.spec(tuple(subject.cls.terms), params), _shown(params)
+        fitting = (c for c in subject.cases if not skip_reason(spec, c.student, subject.teacher(c)))
+        if (case := next(fitting, None)) is None:
             continue
         try:
             built = subject.build(spec, case, torch.float32)
@@ -132,12 +144,7 @@ def _choices(subject: Subject) -> None:
 def _alternatives(cls: type[Method]) -> Iterator[dict[str, Any]]:
     defaults = validated(cls, {})
     for name, info in cls.Params.model_fields.items():
-        values: Sequence[Any] = ()
-        if get_origin(info.annotation) is Literal:
-            values = get_args(info.annotation)
-        elif info.annotation is bool:
-            values = (False, True)
-        for value in values:
+        for value in _choices_of(info.annotation):
             if value == getattr(defaults, name):
                 continue
             try:
@@ -145,6 +152,27 @@ def _alternatives(cls: type[Method]) -> Iterator[dict[str, Any]]:
             except ValidationError:
                 continue  # possible only together with others, says the method
             yield {name: value}
+
+
+def _choices_of(annotation: Any) -> list[Any]:
+    """The values that an annotation lists: of literals, bool and enumerations, also within unions and Annotated."""
+    if annotation is bool:
+        return [False, True]
+    if annotation is None or annotation is type(None):
+        return [None]
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return list(annotation)
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _choices_of(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [value for part in get_args(annotation) for value in _choices_of(part)]
+    return []
+
+
+def _shown(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in params.items())
 
 
 def _reads(subject: Subject) -> None:
@@ -160,7 +188,7 @@ def _reads(subject: Subject) -> None:
     values_of(built, watched)
     undeclared = sorted(seen - subject.cls.reads)
     if undeclared:
-        raise Broken(f"it looks at {', '.join(undeclared)}, which `reads` does not declare")
+        raise Broken(f"it looks at {', '.join(undeclared)}, which `reads` does not declare: add what it needs")
 
 
 class _Watched:
@@ -190,7 +218,9 @@ def _gradients(subject: Subject) -> None:
     some_terms(subject)
     for case in subject.cases:
         built = subject.build(subject.full, case)
-        values_of(built, subject.step(case, 8))  # memories have something to compare with
+        first = subject.step(case, 8)
+        values_of(built, first)  # memories have something to compare with
+        _expect_nothing_done(built, first, case)
         step = subject.step(case, 9)
         before = {name: tensor.detach().clone() for name, tensor in step_tensors(step).items()}
         values = values_of(built, step)
@@ -198,33 +228,54 @@ def _gradients(subject: Subject) -> None:
         backward(total_of(built, values))
         for name, tensor in step_tensors(step).items():
             if not torch.equal(tensor.detach(), before[name]):
-                raise Broken(f"it changes the {name} in place ({case.label})")
+                raise Broken(f"it changes the {name} in place ({case.label}): work on a copy")
             if tensor.grad is not None and not name.startswith("student"):
-                raise Broken(f"a gradient reaches the {name} ({case.label})")
+                raise Broken(f"a gradient reaches the {name} ({case.label}): detach it")
         _expect_parameter_gradients(built, case.label)
+
+
+def _expect_nothing_done(built: Combined, step: Step, case: Case) -> None:
+    """After `forward` alone nothing has a gradient yet; and all there is to train is known to the harness."""
+    reached = [name for name, t in (*step_tensors(step).items(), *built.named_parameters()) if t.grad is not None]
+    if reached:
+        raise Broken(
+            f"its forward calls backward() itself, which reaches {reached[0]} ({case.label}): return the terms"
+        )
+    for method in built.parts.values():
+        assert isinstance(method, Method)
+        for path in hidden_parameters(method, step_tensors(step).values()):
+            raise Broken(
+                f"self.{path} is neither trained nor saved: assign it to self directly, or use nn.ModuleList, "
+                "nn.ModuleDict or nn.ParameterList"
+            )
 
 
 def _expect_student_gradients(values: Mapping[str, Tensor], step: Step, case: Case) -> None:
     assert isinstance(step.student, MadeMaps)
     for name, value in values.items():
         if not value.requires_grad:
-            raise Broken(f"term '{name}' has no gradient ({case.label})")
+            raise Broken(f"term '{name}' has no gradient ({case.label}): is something detached?")
         found = torch.autograd.grad(value, step.student.tensors(), allow_unused=True, retain_graph=True)
         if not any(g is not None and bool((g != 0).any()) for g in found):
-            raise Broken(f"term '{name}' gives the student no gradient ({case.label})")
+            raise Broken(f"term '{name}' gives the student no gradient ({case.label}): is something detached?")
 
 
 def _expect_parameter_gradients(built: Combined, where: str) -> None:
     adversarial = adversary_parameters(built)
     for name, parameter in built.named_parameters():
         if id(parameter) in adversarial and parameter.grad is not None:
-            raise Broken(f"a term gives the adversary's {name} a gradient ({where})")
+            raise Broken(
+                f"a term gives the adversary's {name} a gradient ({where}): freeze it while the term is computed"
+            )
         if id(parameter) not in adversarial and parameter.requires_grad and parameter.grad is None:
-            raise Broken(f"the parameter {name} is built, and no active term uses it ({where})")
+            raise Broken(
+                f"the parameter {name} is built, and no active term uses it ({where}): build in setup what self.active "
+                "needs"
+            )
     for part in built.parts.values():
         assert isinstance(part, Method)
         if part.translator is not None and any(p.grad is not None for p in part.translator.parameters()):
-            raise Broken(f"a gradient reaches the frozen translator ({where})")
+            raise Broken(f"a gradient reaches the frozen translator ({where}): call it under torch.no_grad()")
 
 
 def _zero(subject: Subject) -> None:
@@ -238,11 +289,16 @@ def _zero(subject: Subject) -> None:
     state = torch.random.get_rng_state()
     built = subject.build(subject.full, subject.cases[0])
     if not torch.equal(state, torch.random.get_rng_state()):
-        raise Broken("building it changes the global random state, and with it the student's training")
+        raise Broken(
+            "building it changes the global random state, and with it the student's training: draw from torch, and do "
+            "not seed it"
+        )
     again = subject.build(subject.full, subject.cases[0])
     for (key, first), second in zip(built.state_dict().items(), again.state_dict().values(), strict=True):
         if not torch.equal(first, second):
-            raise Broken(f"{key} is not the same when built again under the same seed")
+            raise Broken(
+                f"{key} is not the same when built again under the same seed: draw from torch, and do not seed it"
+            )
 
 
 def _deterministic(subject: Subject) -> None:
@@ -261,7 +317,7 @@ def _deterministic(subject: Subject) -> None:
         )
     for name, value in runs[0].items():
         if not torch.equal(value, runs[1][name]):
-            raise Broken(f"{name} differs between two runs under the same seed")
+            raise Broken(f"{name} differs between two runs under the same seed: draw from torch's own generators")
 
 
 def _permutable(subject: Subject) -> None:
@@ -338,7 +394,7 @@ def _subsets(subject: Subject) -> None:
         _expect_parameter_gradients(built, where)
         without_adversary |= not built.adversaries()
     if not without_adversary:
-        raise Broken("it has an adversary whatever terms are active")
+        raise Broken("it has an adversary whatever terms are active: give one only if its term is in self.active")
 
 
 def _adversary(subject: Subject) -> None:

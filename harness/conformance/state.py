@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import random
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from harness.conformance.cases import Case, MadeMaps
 from harness.conformance.subject import (
     Broken,
     Subject,
@@ -19,7 +24,11 @@ from harness.conformance.subject import (
 )
 from harness.distiller import Combined
 from harness.training.randomness import reseed
-from methods.base import Step
+from methods.base import Method, Step
+
+STEPS = 8
+SAVED_AFTER = (1, 3, 6)
+_KEEP = "keep all state in parameters and buffers (register_buffer), made in setup"
 
 
 def resumable(subject: Subject) -> None:
@@ -27,22 +36,115 @@ def resumable(subject: Subject) -> None:
     some_terms(subject)
     case = subject.cases[0]
     built = subject.build(subject.full, case, torch.float32)
-    for number in range(2):
-        _train_once(built, subject.step(case, number, dtype=torch.float32))
-    file = io.BytesIO()
-    torch.save(built.state_dict(), file)
-    file.seek(0)
+    saved: dict[int, io.BytesIO] = {}
+    seen: list[dict[str, float]] = []
+    for number in range(STEPS):
+        if number in SAVED_AFTER:
+            torch.save(built.state_dict(), saved.setdefault(number, io.BytesIO()))
+        seen.append(_train_once(built, _step(subject, case, number)))
+    for first, file in saved.items():
+        fresh = _loaded(subject, case, file)
+        for number in range(first, STEPS):
+            _expect_same(_train_once(fresh, _step(subject, case, number)), seen[number], first, number)
+        _expect_no_other_state(built, fresh)
+
+
+def _step(subject: Subject, case: Case, number: int) -> Step:
+    return subject.step(case, number, dtype=torch.float32, iteration=number)
+
+
+def _loaded(subject: Subject, case: Case, file: io.BytesIO) -> Combined:
+    """A method built under another seed, with the saved state."""
     fresh = subject.build(subject.full, case, torch.float32, seed=99)
-    fresh.load_state_dict(torch.load(file, weights_only=True))
-    for number in range(2, 5):
-        ours = _train_once(built, subject.step(case, number, dtype=torch.float32))
-        theirs = _train_once(fresh, subject.step(case, number, dtype=torch.float32))
-        for name, value in ours.items():
-            if value != theirs[name]:
-                raise Broken(
-                    f"{name} is {theirs[name]} after loading, {value} without, {number - 1} steps later: "
-                    "keep all state in parameters and buffers (register_buffer)"
-                )
+    file.seek(0)
+    try:
+        fresh.load_state_dict(torch.load(file, weights_only=True))
+    except RuntimeError as error:
+        raise Broken(f"what it saves does not fit a fresh one: {' '.join(str(error).split())}; {_KEEP}") from error
+    return fresh
+
+
+def _expect_same(theirs: Mapping[str, float], ours: Mapping[str, float], first: int, number: int) -> None:
+    for name, value in ours.items():
+        if value != theirs[name]:
+            raise Broken(
+                f"{name} is {theirs[name]} when it is saved after {first} steps and loaded, {value} without, at step "
+                f"{number + 1}: {_KEEP}"
+            )
+
+
+def _expect_no_other_state(built: Combined, fresh: Combined) -> None:
+    """Both have just done the same step: what still differs comes from earlier ones, and was not saved."""
+    for method, other in zip(built.parts.values(), fresh.parts.values(), strict=True):
+        ours, theirs = (dict(_contents(part)) for part in (method, other))
+        for path in sorted(ours.keys() | theirs.keys()):
+            if ours.get(path) != theirs.get(path):
+                raise Broken(f"self.{path} remembers earlier steps and is not saved: {_KEEP}")
+
+
+# What stands in plain attributes --------------------------------------------------------------------------------------
+
+
+def hidden_parameters(method: Method, given: Iterable[Tensor]) -> Iterator[str]:
+    """Paths of plain attributes that hold something to train, which therefore is neither trained nor saved.
+
+    Args:
+        given: tensors of the step, which the method may well remember.
+    """
+    translator = method.translator
+    known = {id(x) for x in (*method.modules(), *method.parameters(), *given)}
+    known |= {id(x) for x in (*translator.modules(), *translator.parameters())} if translator is not None else set()
+    for path, value in _attributes(method):
+        if id(value) in known:
+            continue
+        if isinstance(value, nn.Module) and any(p.requires_grad for p in value.parameters()):
+            yield path
+        if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
+            yield path
+
+
+def _attributes(method: nn.Module) -> Iterator[tuple[str, Any]]:
+    """(path, value) of everything in plain attributes of a method and its submodules."""
+    ordinary = set(vars(nn.Module()))
+    for path, module in method.named_modules():
+        for name, value in vars(module).items():
+            if name not in ordinary:
+                yield from _leaves(f"{path}.{name}".strip("."), value, depth=5)
+
+
+def _leaves(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        inner = [(f"{path}[{key!r}]", item) for key, item in value.items()]
+    elif isinstance(value, list | tuple | deque):
+        inner = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    elif isinstance(value, Tensor | nn.Module) or not hasattr(value, "__dict__") or isinstance(value, type):
+        yield path, value
+        return
+    else:
+        inner = [(f"{path}.{name}", item) for name, item in vars(value).items()]
+    for name, item in inner if depth else ():
+        yield from _leaves(name, item, depth - 1)
+
+
+def _contents(method: nn.Module) -> Iterator[tuple[str, object]]:
+    """(path, what can be compared) of plain attributes; what cannot be compared is left out."""
+    for path, value in _attributes(method):
+        if isinstance(value, Tensor):
+            raw = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            yield path, (value.dtype, tuple(value.shape), raw)
+        elif isinstance(value, np.ndarray):
+            yield path, (value.dtype.str, value.shape, value.tobytes())
+        elif isinstance(value, torch.Generator):
+            yield path, value.get_state().numpy().tobytes()
+        elif isinstance(value, random.Random):
+            yield path, value.getstate()
+        elif isinstance(value, np.random.Generator):
+            yield path, repr(value.bit_generator.state)
+        elif isinstance(value, str | bytes | int | float | set | frozenset | None):
+            yield path, repr(sorted(map(repr, value)) if isinstance(value, set | frozenset) else value)
+
+
+# One step -------------------------------------------------------------------------------------------------------------
 
 
 def _train_once(built: Combined, step: Step) -> dict[str, float]:
@@ -53,6 +155,9 @@ def _train_once(built: Combined, step: Step) -> dict[str, float]:
     adversarial = adversary_parameters(built)
     _descend(p for p in built.parameters() if id(p) not in adversarial)
     seen = {f"term '{name}'": float(value.detach()) for name, value in values.items()}
+    assert isinstance(step.student, MadeMaps)
+    grads = [tensor.grad.double().norm() for tensor in step.student.tensors() if tensor.grad is not None]
+    seen["the student's gradient"] = float(torch.stack(grads).norm()) if grads else 0.0
     for method, adversary in built.adversaries():
         adversary.zero_grad()
         reseed(4, "adversary")

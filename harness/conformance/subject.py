@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.conformance.cases import CASES, Case, made_step
+from harness.declaration import checked_weights
 from harness.distiller import Combined, build_translator, instantiate, skip_reason, translator_specs
 from harness.expression import combine, validated
 from harness.registries import METHODS
@@ -44,7 +45,7 @@ class Subject:
     def spec(self, terms: Sequence[str], params: Mapping[str, Any] | None = None) -> MethodSpec:
         """The method with these terms active."""
         values = validated(self.cls, dict(params or {}))
-        weights = self.cls.weights(values)
+        weights = checked_weights(self.cls, values)
         part = MethodPart(
             name=self.cls.name,
             version=self.cls.version,
@@ -65,6 +66,7 @@ class Subject:
     def cases(self) -> list[Case]:
         """The cases that the method says it fits."""
         fitting = []
+        self.refusals.clear()
         for case in CASES:
             reason = skip_reason(self.full, case.student, self.teacher(case))
             if reason:
@@ -74,6 +76,13 @@ class Subject:
         if not fitting:
             raise Broken(f"it fits no case: {'; '.join(self.refusals)}")
         return fitting
+
+    @property
+    def left_out(self) -> str:
+        """Which cases could not be tried, and why; "" if all could."""
+        if not self.refusals:
+            return ""
+        return f"on {len(CASES) - len(self.refusals)} of {len(CASES)} cases; not on {'; '.join(self.refusals)}"
 
     def teacher(self, case: Case) -> Sizes | None:
         """The case's teacher; a method that needs none is given none."""
@@ -88,10 +97,17 @@ class Subject:
             translators = {name: build_translator(item, teacher, seed=2) for name, item in wanted.items()}
         return instantiate(spec, case.student, teacher, translators, seed).to(dtype).train()
 
-    def step(self, case: Case, seed: int = 0, labels: str = "blocks", dtype: torch.dtype = torch.float64) -> Step:
+    def step(
+        self,
+        case: Case,
+        seed: int = 0,
+        labels: str = "blocks",
+        dtype: torch.dtype = torch.float64,
+        iteration: int = 0,
+    ) -> Step:
         """A step of the case; without a teacher for a method that needs none."""
-        step = made_step(case, seed, labels, dtype)
-        return step if self.cls.needs_teacher else Step(step.student, None, step.images, step.labels, 0, 10)
+        step = made_step(case, seed, labels, dtype, iteration)
+        return step if self.cls.needs_teacher else replace(step, teacher=None)
 
 
 def values_of(built: Combined, step: Step, seed: int = 3) -> dict[str, Tensor]:

@@ -30,10 +30,16 @@ for command in (check_method, methods, new_method):
 runner = CliRunner()
 
 HEADER = """
+from enum import Enum
+from typing import Literal
 import torch
 from torch import nn
 from methods.base import IGNORE, Method, Term, resize, resize_labels
 from methods import base
+
+class Form(str, Enum):
+    FINE = "fine"
+    BROKEN = "broken"
 
 class Bad(Method):
     name = "bad"
@@ -153,6 +159,169 @@ FAULTS = {
 }
 
 
+FURTHER = [
+    # property, body, what is said
+    (
+        "state",
+        """
+    ema = None
+    def forward(self, step):
+        student = step.student.logits.detach().mean()
+        self.ema = student if self.ema is None else 0.9 * self.ema + 0.1 * student
+        return {"main": self.distance(step) * (1 + self.ema.abs())}
+""",
+        "when it is saved after 1 steps and loaded",
+    ),
+    (
+        "state",
+        """
+    calls = 0
+    def forward(self, step):
+        self.calls += 1
+        return {"main": self.distance(step) * (2 if self.calls > 1000 else 1)}
+""",
+        "self.calls remembers earlier steps and is not saved",
+    ),
+    (
+        "state",
+        """
+    def setup(self):
+        self.queue = []
+    def forward(self, step):
+        self.queue = [*self.queue, step.taught.logits.mean().item()][-4:]
+        return {"main": self.distance(step) * (1 + abs(self.queue[0]) if len(self.queue) > 3 else 1)}
+""",
+        "register_buffer",
+    ),
+    (
+        "state",
+        """
+    def forward(self, step):
+        if "mean" not in dict(self.named_buffers()):
+            self.register_buffer("mean", step.taught.logits.mean().detach())
+        return {"main": self.distance(step) + 0 * self.mean}
+""",
+        "what it saves does not fit a fresh one",
+    ),
+    (
+        "finite",
+        """
+    def forward(self, step):
+        return {"main": self.distance(step) * (float("nan") if step.iteration == 9 else 1.0)}
+""",
+        "iteration 9 of 10",
+    ),
+    (
+        "finite",
+        """
+    def forward(self, step):
+        return {"main": self.distance(step)} if step.iteration == 0 else {}
+""",
+        "did not give its active term 'main'",
+    ),
+    (
+        "finite",
+        """
+    def forward(self, step):
+        import sys
+        sys.exit("enough")
+""",
+        "SystemExit: enough",
+    ),
+    (
+        "gradients",
+        """
+    def forward(self, step):
+        loss = self.distance(step)
+        loss.backward(retain_graph=True)
+        return {"main": loss}
+""",
+        "calls backward() itself, which reaches student logits",
+    ),
+    (
+        "gradients",
+        """
+    def setup(self):
+        self.layers = [nn.Conv2d(5, 5, 1)]
+    def forward(self, step):
+        student = self.layers[0].to(step.student.logits.dtype)(step.student.logits)
+        return {"main": (resize(student, step.taught.logits) - step.taught.logits).square().mean()}
+""",
+        "self.layers[0] is neither trained nor saved",
+    ),
+    (
+        "gradients",
+        """
+    def setup(self):
+        self.scales = {"main": nn.Parameter(torch.ones(()))}
+    def forward(self, step):
+        return {"main": self.distance(step) * self.scales["main"]}
+""",
+        "self.scales['main'] is neither trained nor saved",
+    ),
+    (
+        "choices",
+        """
+    class Params(base.Params):
+        form: Literal["fine", "broken"] | None = None
+    def forward(self, step):
+        return {"main": self.distance(step) * (float("nan") if self.params.form == "broken" else 1.0)}
+""",
+        "form=broken",
+    ),
+    (
+        "choices",
+        """
+    class Params(base.Params):
+        form: Form = Form.FINE
+    def forward(self, step):
+        return {"main": self.distance(step) * (float("nan") if self.params.form is Form.BROKEN else 1.0)}
+""",
+        "form=Form.BROKEN",
+    ),
+    (
+        "weights",
+        """
+    class Params(base.Params):
+        variant: Literal["ours", "theirs"] = "ours"
+    @classmethod
+    def weights(cls, params):
+        return {"main": 1.0 if params.variant == "ours" else -1.0}
+""",
+        "variant=theirs: method bad",
+    ),
+    (
+        "weights",
+        """
+    @classmethod
+    def skip(cls, params, student, teacher):
+        raise SystemExit("enough")
+""",
+        "SystemExit: enough",
+    ),
+    (
+        "cost",
+        """
+    def forward(self, step):
+        x = resize(step.student.logits, step.taught.logits).flatten(2)
+        rows = [(x[:, :, [i]] * x).sum(1).square().mean() for i in range(x.shape[2])]
+        return {"main": torch.stack(rows).mean()}
+""",
+        "in all its calls, makes",
+    ),
+    (
+        "cost",
+        """
+    def forward(self, step):
+        x = resize(step.student.logits, step.taught.logits).flatten(2)
+        blocks = [(x[:, :, i : i + 16].mT @ x).square().mean() for i in range(0, x.shape[2], 16)]
+        return {"main": torch.stack(blocks).mean()}
+""",
+        "in all its calls, makes",
+    ),
+]
+
+
 def outcomes(tmp_path: Path, body: str, only: tuple[str, ...] = ()) -> dict[str, tuple[str, str]]:
     file = tmp_path / "bad.py"
     file.write_text(HEADER + body)
@@ -183,6 +352,69 @@ def test_every_property_finds_its_fault(tmp_path: Path, item: str) -> None:
     outcome, reason = outcomes(tmp_path, FAULTS[item], only=(item,))[item]
     assert outcome == "fail", reason
     assert len(reason) > 20
+
+
+@pytest.mark.parametrize(("item", "body", "says"), FURTHER, ids=[f"{item}: {says}" for item, _, says in FURTHER])
+def test_faults_that_are_harder_to_see(tmp_path: Path, item: str, body: str, says: str) -> None:
+    outcome, reason = outcomes(tmp_path, body, only=(item,))[item]
+    assert outcome == "fail" and says in reason, reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        """
+    cache = {}
+    def forward(self, step):
+        size = step.taught.logits.shape[-2:]
+        if size not in self.cache:
+            self.cache[size] = torch.ones(size)
+        self.last = step.student.logits
+        return {"main": self.distance(step) * self.cache[size].mean().to(step.student.logits.dtype)}
+""",
+        """
+    def setup(self):
+        self.scale = nn.Parameter(torch.ones(()))
+        self.all = [self.scale]
+        self.register_buffer("calls", torch.zeros(()))
+    def forward(self, step):
+        self.calls += 1
+        return {"main": self.distance(step) * self.scale * (1 + self.calls)}
+""",
+    ],
+)
+def test_caches_shared_references_and_buffers_are_no_faults(tmp_path: Path, body: str) -> None:
+    found = outcomes(tmp_path, body, only=("state", "gradients", "finite"))
+    assert {outcome for outcome, _ in found.values()} == {"pass"}, found
+
+
+def test_what_could_not_be_tried_is_told(tmp_path: Path) -> None:
+    body = """
+    @classmethod
+    def skip(cls, params, student, teacher):
+        return None if student.stride == 16 else "only at stride 16"
+"""
+    outcome, reason = outcomes(tmp_path, body, only=("finite",))["finite"]
+    assert outcome == "pass" and reason.startswith("on 2 of 5 cases; not on ") and "only at stride 16" in reason
+    nothing = body.replace("None if student.stride == 16 else", "")
+    outcome, reason = outcomes(tmp_path, nothing, only=("finite",))["finite"]
+    assert outcome == "fail" and "it fits no case" in reason
+
+
+@pytest.mark.parametrize("cost", ["Linear", " linear", ""])
+def test_a_cost_that_is_misspelt_is_refused(tmp_path: Path, cost: str) -> None:
+    with pytest.raises(HarnessError, match=f"cost is '{cost}'"):
+        outcomes(tmp_path, f"    cost = {cost!r}\n")
+
+
+def test_what_a_method_prints_stays_out_of_the_json(tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(HEADER + "    def setup(self):\n        print('hello')\n")
+    try:
+        words = ["check-method", "bad", "--plugin", str(file), "--only", "finite", "--json"]
+        assert json.loads(runner.invoke(app, words).stdout)[0]["outcome"] == "pass"
+    finally:
+        METHODS._entries.pop("bad", None)
 
 
 def test_a_faulty_method_fails_the_command(tmp_path: Path) -> None:
