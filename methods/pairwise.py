@@ -12,8 +12,7 @@ SᵀS and TᵀT would subtract numbers of order m to get one of order ‖D‖².
 Similarities do not change when all vectors are rotated alike, so S may match T with D far from zero; u_iᵀ(PPᵀ)u_i then
 does cancel, before a square root. These products are therefore taken in float64, whatever the maps come in.
 
-Where m ≤ 2C the m×m matrix is no larger than P, and is used directly, in the maps' own precision: its entries cancel
-before they are squared, which loses no more than the maps themselves did.
+Where m ≤ 2C the m×m matrix is no larger than P, and is used directly.
 """
 
 from __future__ import annotations
@@ -62,32 +61,28 @@ def unit_columns(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tens
 def row_norms(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
     """‖(A_s − A_t)_i‖₂ for every row i: S, T and S − T, (B, C, m) each -> (B, m). Zero rows give no gradient."""
     with full_precision(student):
-        left, right = _factors(student, teacher, difference)
-        if _direct(left):
-            return safe_sqrt((left.mT @ right).square().sum(dim=-1))
-        p, u = left.double(), right.double()
-        return safe_sqrt((u * ((p @ p.mT) @ u)).sum(dim=1)).to(left.dtype)
+        p, u = _factors(student, teacher, difference)
+        squares = (p.mT @ u).square().sum(dim=-1) if _direct(p) else (u * ((p @ p.mT) @ u)).sum(dim=1)
+        return safe_sqrt(squares).to(precise(student).dtype)
 
 
 def squared_distance(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
     """‖A_s − A_t‖²_F: S, T and S − T, (B, C, m) each -> (B,)."""
     with full_precision(student):
-        left, right = _factors(student, teacher, difference)
-        if _direct(left):
-            return (left.mT @ right).square().sum(dim=(-2, -1))
-        p, u = left.double(), right.double()
-        return ((p @ p.mT) * (u @ u.mT)).sum(dim=(-2, -1)).to(left.dtype)
+        p, u = _factors(student, teacher, difference)
+        squares = (p.mT @ u).square() if _direct(p) else (p @ p.mT) * (u @ u.mT)
+        return squares.sum(dim=(-2, -1)).to(precise(student).dtype)
 
 
 def _factors(student: Tensor, teacher: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
-    """P = [S; D] and U = [D; T], each (B, 2C, m)."""
-    s, t, d = precise(student), precise(teacher), precise(difference)
+    """P = [S; D] and U = [D; T], each (B, 2C, m), in float64."""
+    s, t, d = student.double(), teacher.double(), difference.double()
     return torch.cat((s, d), dim=1), torch.cat((d, t), dim=1)
 
 
-def _direct(left: Tensor) -> bool:
+def _direct(factor: Tensor) -> bool:
     """Whether the m×m matrix is no larger than a factor, 2C × m."""
-    return left.shape[2] <= left.shape[1]
+    return factor.shape[2] <= factor.shape[1]
 
 
 def _widen(x: Tensor, wide: int) -> Tensor:
