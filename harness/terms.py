@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from harness.arrays import Given, Missing
 from harness.distiller import blamed, check_returned, guarded
@@ -213,12 +213,24 @@ class _Run:
         """Put the identity in place of what is learned, and given arrays in place of learned tensors."""
         if self.identity and has_adapters(module):
             identity_adapters(module)
-        for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            name = path if path in self.given.extra else path.rsplit(".", 1)[-1]
-            self.learned.add(name)
-            if name not in self.given.extra:
-                continue
-            array = self.given.extra[name]
-            if array.ndim != tensor.ndim:
-                raise HarnessError(f"array '{name}' has shape {array.shape}", f"it must be like {tuple(tensor.shape)}")
-            tensor.data = torch.from_numpy(array).to(tensor.dtype)
+        tensors = dict([*module.named_parameters(), *module.named_buffers()])
+        for name, array in self.given.extra.items():
+            paths = [name] if name in tensors else [path for path in tensors if path.rsplit(".", 1)[-1] == name]
+            if len(paths) > 1:
+                which = " or ".join(f"'{path}'" for path in paths)
+                raise HarnessError(f"array '{name}' may be any of {len(paths)} learned tensors", f"say {which}")
+            for path in paths:
+                _set(tensors[path], path, name, array)
+                self.learned.add(name)
+        self.learned |= {path.rsplit(".", 1)[-1] for path in tensors}
+
+
+def _set(tensor: Tensor, path: str, name: str, array: np.ndarray) -> None:
+    """Put an array in place of a learned tensor."""
+    if array.shape != tuple(tensor.shape):
+        hint = f"the learned tensor '{path}' has {tuple(tensor.shape)}"
+        raise HarnessError(f"array '{name}' has shape {array.shape}", hint)
+    values = torch.from_numpy(array)
+    if not tensor.is_floating_point() and not torch.equal(values, values.round()):
+        raise HarnessError(f"array '{name}' holds fractions", f"the learned tensor '{path}' holds whole numbers")
+    tensor.data = values.to(tensor.dtype)

@@ -121,8 +121,13 @@ class Tokened(Method):
 def test_any_other_array_sets_the_learned_tensor_of_that_name() -> None:
     tokens = np.arange(6.0).reshape(2, 3)
     assert compute_terms(Tokened, {}, ARRAYS | {"tokens": tokens}) == {"sum": 15.0}
-    with pytest.raises(HarnessError, match="array 'tokens' has shape"):
-        compute_terms(Tokened, {}, ARRAYS | {"tokens": tokens[0]})
+    for wrong in (tokens[0], tokens.T):
+        with pytest.raises(HarnessError, match=r"array 'tokens' has shape .*the learned tensor 'tokens' has \(2, 3\)"):
+            compute_terms(Tokened, {}, ARRAYS | {"tokens": wrong})
+    generator = {"weight": np.ones((8, 8, 3, 3))}
+    with pytest.raises(HarnessError, match=r"'weight' may be any of 2 .*'generator.layers.0.weight' or"):
+        compute_terms("mgd.generate", {}, ARRAYS | generator)
+    assert compute_terms("mgd.generate", {}, ARRAYS | {"generator.layers.0.weight": generator["weight"]})
 
 
 @pytest.mark.parametrize(
@@ -158,7 +163,7 @@ def test_any_other_array_sets_the_learned_tensor_of_that_name() -> None:
         ("dsd", {}, {"student_features_0": FS, "student_features_2": FS}, "'student_features_1' is missing"),
         ("maskd", {}, ARRAYS | {"tokns": FS}, "'tokns' is neither.*did you mean tokens"),
         ("maskd", {}, ARRAYS | {"tokens": FS.astype(str)}, "'tokens' is <U.*must hold numbers"),
-        ("maskd", {}, ARRAYS | {"tokens": np.ones((8, 5))}, "maskd.mask cannot be computed from these arrays"),
+        ("maskd", {}, ARRAYS | {"tokens": np.ones((8, 5))}, r"'tokens' has shape \(8, 5\).*has \(8, 19\)"),
         ("fitnet", {}, ARRAYS | {"student_features": FS[:, :5]}, "fitnet.hint cannot be computed.*must be equal"),
         ("ka", {"latent_stride": 24}, ARRAYS, "does not fit these arrays.*power of two"),
         ("kd[tau=1|2]", {}, ARRAYS, "is 2 methods"),
