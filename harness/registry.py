@@ -220,6 +220,11 @@ def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
     return source
 
 
+def prints_aside() -> contextlib.redirect_stdout[Any]:
+    """What other people's code prints goes to standard error: the output of a command may be JSON."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def _import_file(path: Path, name: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
@@ -229,8 +234,7 @@ def _import_file(path: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        # What it prints does not belong into the output of a command, which may be JSON.
-        with contextlib.redirect_stdout(sys.stderr):
+        with prints_aside():
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import sys
 from typing import Annotated
 
 import typer
@@ -33,9 +31,10 @@ def check_method(
     """
     from harness.conformance import PROPERTIES, check
     from harness.plugins import load_plugins
+    from harness.registry import prints_aside
 
     load_plugins(plugin or [])
-    with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is not the answer
+    with prints_aside():
         results = check(name, only or [])
     failed = [result for result in results if result.outcome == "fail"]
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import AsJson, Plugins
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.registry import Entry
@@ -33,10 +34,12 @@ def methods(
     """
     from harness.plugins import load_plugins
     from harness.registries import METHODS
+    from harness.registry import prints_aside
 
     load_plugins(plugin or [])
     entries = [METHODS.entry(name)] if name else list(METHODS)
-    found = [describe(entry) for entry in entries]
+    with prints_aside():
+        found = [describe(entry) for entry in entries]
     if as_json:
         typer.echo(json.dumps(found[0] if name else found, indent=1))
     elif name:
@@ -47,17 +50,12 @@ def methods(
 
 def describe(entry: Entry[Method]) -> dict[str, Any]:
     """All that a method declares, as JSON."""
-    from harness.conformance import CASES, Subject
-    from harness.distiller import skip_reason, translator_specs
     from harness.expression import validated
 
     cls = entry.cls
     defaults = validated(cls, {})
     weights = cls.weights(defaults)
-    subject = Subject(cls)
-    fitting = [c for c in CASES if not skip_reason(subject.full, c.student, subject.teacher(c))]
-    learns = any(translator_specs(subject.full, c.student, subject.teacher(c)) for c in fitting)
-    stages = [*(["teacher"] if cls.needs_teacher else []), *(["translator"] if learns else []), "student"]
+    stages, fault = _stages(cls)
     return {
         "name": cls.name,
         "summary": cls.summary,
@@ -70,11 +68,26 @@ def describe(entry: Entry[Method]) -> dict[str, Any]:
         },
         "reads": sorted(cls.reads),
         "stages": stages,
+        "fault": fault,
         "adversary": cls.adversary is not _base().adversary,
         "permutable": cls.permutable,
         "cost": cls.cost,
         "params": _params(cls, defaults.model_dump(mode="json")),
     }
+
+
+def _stages(cls: type[Method]) -> tuple[list[str], str]:
+    """The kinds of stages that it needs; and what is wrong with it, if its code cannot be asked."""
+    from harness.conformance import CASES, Subject
+    from harness.distiller import skip_reason, translator_specs
+
+    subject, learns, fault = Subject(cls), False, ""
+    try:
+        fitting = [c for c in CASES if not skip_reason(subject.full, c.student, subject.teacher(c))]
+        learns = any(translator_specs(subject.full, c.student, subject.teacher(c)) for c in fitting)
+    except HarnessError as error:
+        fault = str(error)
+    return [*(["teacher"] if cls.needs_teacher else []), *(["translator"] if learns else []), "student"], fault
 
 
 def _base() -> type[Method]:
@@ -123,6 +136,7 @@ def _list(found: list[dict[str, Any]]) -> None:
         lines.append("stages " + ", ".join(item["stages"]))
         lines += [f"[dim]{escape(item['paper'])}[/dim]"] if item["paper"] else []
         lines += [f"[dim]from {escape(item['origin'])}[/dim]"] if item["origin"] != "built-in" else []
+        lines += [f"[red]{escape(item['fault'])}[/red]"] if item["fault"] else []
         table.add_row(f"[bold]{item['name']}[/bold]", "\n".join(lines))
     Console(highlight=False).print(table)
 
@@ -141,7 +155,7 @@ def _show(item: dict[str, Any]) -> None:
 
     console = Console()
     console.print(f"[bold]{item['name']}[/bold]  {escape(item['summary'])}", highlight=False)
-    for label in ("paper", "origin", "cost"):
+    for label in ("paper", "origin", "cost", "fault"):
         if item[label]:
             console.print(f"{label:8} {item[label]}", highlight=False, markup=False)
     adversary = ", and trains an adversary beside the student" if item["adversary"] else ""

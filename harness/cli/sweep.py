@@ -197,10 +197,12 @@ def execute(
     """
     from harness.launch.choose import LAUNCHERS
     from harness.plan import make_plan
+    from harness.registry import prints_aside
     from harness.status import save_sweep
 
     launcher = LAUNCHERS.get(launcher_name)()
-    plan = make_plan(spec, options.data_root, weights_dir)
+    with prints_aside():
+        plan = make_plan(spec, options.data_root, weights_dir)
     if not plan.nodes:
         reasons = "; ".join(f"{s.cell}: {s.reason}" for s in plan.skips)
         raise HarnessError("nothing to do: every cell is skipped", reasons)

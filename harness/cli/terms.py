@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,10 +52,11 @@ def terms(
     """
     from harness.arrays import read_arrays
     from harness.plugins import load_plugins
+    from harness.registry import prints_aside
     from harness.terms import evaluate_terms, parse_params
 
     load_plugins(plugin or [])
-    with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is not the answer
+    with prints_aside():
         found = evaluate_terms(method, parse_params(param or []), read_arrays(inputs), identity_adapters)
     for name, note in found.notes.items():
         typer.echo(f"null: {note}" if name in found.values else f"{name} is left out: it {note}", err=True)

@@ -407,6 +407,20 @@ def test_a_cost_that_is_misspelt_is_refused(tmp_path: Path, cost: str) -> None:
         outcomes(tmp_path, f"    cost = {cost!r}\n")
 
 
+def test_a_method_whose_code_raises_spoils_no_list(tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    body = "    @classmethod\n    def skip(cls, *_):\n        print('hello')\n        raise ValueError('no idea')\n"
+    file.write_text(HEADER + body)
+    try:
+        listed = json.loads(runner.invoke(app, ["methods", "--plugin", str(file), "--json"]).stdout)
+        faults = {item["name"]: item["fault"] for item in listed if item["fault"]}
+        assert set(faults) == {"bad"} and f"{file}, line " in faults["bad"] and "no idea" in faults["bad"]
+        for words in (["methods"], ["methods", "bad"]):
+            assert "no idea" in runner.invoke(app, words, env={"COLUMNS": "200"}).stdout
+    finally:
+        METHODS._entries.pop("bad", None)
+
+
 def test_what_a_method_prints_stays_out_of_the_json(tmp_path: Path) -> None:
     file = tmp_path / "bad.py"
     file.write_text(HEADER + "    def setup(self):\n        print('hello')\n")
