@@ -19,6 +19,9 @@ from methods.base import Method, Term
 READABLE = frozenset({"logits", "last", "features", "images", "labels"})
 """What a method may declare in `reads`."""
 
+GROWTHS = ("linear", "linearithmic", "quadratic", "cubic")
+"""First words of what a method may declare as `cost`; what is called linear is checked by the conformance suite."""
+
 RESERVED = frozenset({"all", "teacher"})
 """Names with a meaning of their own in expressions and tables."""
 
@@ -43,8 +46,9 @@ def check_declaration(cls: type[Method]) -> None:
         raise _bad(cls, "has no summary", 'declare summary = "one line that says what it compares"')
     if not (isinstance(cls.Params, type) and issubclass(cls.Params, BaseModel)):
         raise _bad(cls, "Params is no class of parameters", "subclass methods.base.Params inside the method")
-    if not isinstance(cls.cost, str) or (cls.cost != "linear" and cls.cost.strip().lower() in ("", "linear")):
-        raise _bad(cls, f"cost is {cls.cost!r}", 'declare "linear", or what it grows with')
+    if growth_of(cls.cost) not in GROWTHS:
+        what = f"cost is {cls.cost!r}, which does not begin with how it grows"
+        raise _bad(cls, what, f'begin with {", ".join(GROWTHS)}: "quadratic in pooled nodes"')
     _check_terms(cls)
     name_table(cls)
     try:
@@ -93,6 +97,12 @@ def _check_terms(cls: type[Method]) -> None:
     _check_weights(cls, {name: term.weight for name, term in cls.terms.items()})
 
 
+def growth_of(cost: object) -> str:
+    """How a declared cost grows: its first word."""
+    words = re.findall(r"\w+", str(cost))
+    return words[0] if words else ""
+
+
 def checked_weights(cls: type[Method], params: Any) -> dict[str, float]:
     """The weight of every term under these parameters.
 
@@ -101,7 +111,7 @@ def checked_weights(cls: type[Method], params: Any) -> dict[str, float]:
     """
     try:
         weights = cls.weights(params)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _bad(cls, f"weights() raises {type(error).__name__}: {error}", "mend the method") from error
     if not isinstance(weights, Mapping):
         raise _bad(cls, f"weights() gives {type(weights).__name__}", "return {term: weight}")

@@ -171,7 +171,10 @@ class Method(nn.Module, ABC):
     permutable: ClassVar[bool] = True
     """The terms do not change when the images of a batch are permuted."""
     cost: ClassVar[str] = "linear"
-    """How time and memory grow with the number of positions: "linear", or what else ("quadratic in pooled nodes")."""
+    """How time and memory grow with the number of positions: "linear", or what else ("quadratic in pooled nodes").
+
+    It begins with "linear", "linearithmic", "quadratic" or "cubic".
+    """
     Params: ClassVar[type[MethodParams]] = MethodParams
 
     def __init__(

@@ -29,7 +29,7 @@ class Result:
     """What came out for one property.
 
     Attributes:
-        reason: why it failed or says nothing; of one that passed, which cases could not be tried.
+        reason: why it failed or says nothing; of one that passed, what could not be tried.
     """
 
     property: str
@@ -55,6 +55,7 @@ def run_property(item: Property, subject: Subject) -> Result:
     excused = EXCLUSIONS.get((subject.cls.name, item.name))
     if excused:
         return Result(item.name, "skip", excused)
+    subject.notes.clear()
     state, pythons, numpys = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
     try:
         item.check(subject)
@@ -70,7 +71,7 @@ def run_property(item: Property, subject: Subject) -> Result:
         torch.random.set_rng_state(state)
         random.setstate(pythons)
         np.random.set_state(numpys)
-    return Result(item.name, "pass", subject.left_out)
+    return Result(item.name, "pass", "; ".join(filter(None, (subject.left_out, *subject.notes))))
 
 
 __all__ = ["CASES", "EXCLUSIONS", "PROPERTIES", "Case", "Result", "Subject", "check", "made_step", "run_property"]

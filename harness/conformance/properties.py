@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -79,11 +79,17 @@ def _finite(subject: Subject) -> None:
             iteration = ITERATIONS[(number + index) % len(ITERATIONS)]
             step = subject.step(case, number, kind, torch.float32, iteration)
             _expect_finite(built, step, f"{case.label}; labels: {kind}; iteration {iteration} of {step.iterations}")
+    case = subject.cases[0]
+    only = replace(subject.step(case, dtype=torch.float32), iterations=1)
+    _expect_finite(subject.build(subject.full, case, torch.float32), only, "iteration 0 of 1")
 
 
 def _expect_finite(built: Combined, step: Step, where: str) -> None:
     built.zero_grad()
-    values = values_of(built, step)
+    try:
+        values = values_of(built, step)
+    except HarnessError as error:
+        raise Broken(f"{error} ({where})") from error
     fault = built.blame({f"{built.spec.parts[0].name}.{name}": value for name, value in values.items()})
     if fault:
         raise Broken(f"{fault} ({where})")
@@ -129,6 +135,7 @@ def _choices(subject: Subject) -> None:
         spec, where = subject.spec(tuple(subject.cls.terms), params), _shown(params)
         fitting = (c for c in subject.cases if not skip_reason(spec, c.student, subject.teacher(c)))
         if (case := next(fitting, None)) is None:
+            subject.notes.append(f"{where} fits no case")
             continue
         try:
             built = subject.build(spec, case, torch.float32)
@@ -480,19 +487,31 @@ class Property:
 
 PROPERTIES: tuple[Property, ...] = (
     Property("declaration", "names, symbols, parameters and expressions can be told apart", _declaration),
-    Property("weights", "computes the terms it declares, with the weights it declares", _weights),
-    Property("finite", "finite terms and gradients at several shapes, strides and labels", _finite),
+    Property(
+        "weights",
+        "computes the terms it declares, with the weights it declares, in every variant",
+        _weights,
+    ),
+    Property("finite", "finite terms and gradients at several shapes, strides, labels and iterations", _finite),
     Property("extremes", "finite for zero, constant, very large, and the teacher's own maps", _extremes),
     Property("choices", "finite for every value of a parameter that is a choice", _choices),
     Property("reads", "looks only at what it declares", _reads),
-    Property("gradients", "gradients reach the student and the adapters only; the teacher is unchanged", _gradients),
+    Property(
+        "gradients",
+        "gradients reach the student and all adapters only; the teacher is unchanged",
+        _gradients,
+    ),
     Property("zero", "all terms off is none; building it draws no random numbers of others", _zero),
     Property("deterministic", "the same under the same seed, bit for bit", _deterministic),
     Property("permutable", "the same whatever the order of the images, where claimed", _permutable),
-    Property("state", "saved and resumed in the middle, it goes on exactly", resumable),
+    Property("state", "saved and resumed after 1, 3 or 6 steps, it goes on exactly", resumable),
     Property("precision", "float32 and bf16 autocast are close to float64", _precision),
     Property("subsets", "each term is the same whatever others are active; inactive ones are not built", _subsets),
     Property("adversary", "its adversary learns from its own loss only", _adversary),
     Property("translator", "what it learns from a teacher first is declared, finite and healthy", _translator),
-    Property("cost", "grows linearly with the number of positions, or says otherwise", linear_cost),
+    Property(
+        "cost",
+        "grows linearly with positions, in all and in its largest tensor, or says otherwise",
+        linear_cost,
+    ),
 )

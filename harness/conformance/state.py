@@ -68,8 +68,8 @@ def _expect_same(theirs: Mapping[str, float], ours: Mapping[str, float], first: 
     for name, value in ours.items():
         if value != theirs[name]:
             raise Broken(
-                f"{name} is {theirs[name]} when it is saved after {first} steps and loaded, {value} without, at step "
-                f"{number + 1}: {_KEEP}"
+                f"{name} is {theirs[name]} in step {number + 1} when it was saved after step {first} and loaded, "
+                f"{value} without: {_KEEP}"
             )
 
 
@@ -107,8 +107,9 @@ def _attributes(method: nn.Module) -> Iterator[tuple[str, Any]]:
     """(path, value) of everything in plain attributes of a method and its submodules."""
     ordinary = set(vars(nn.Module()))
     for path, module in method.named_modules():
-        for name, value in vars(module).items():
-            if name not in ordinary:
+        shared = {name: value for name, value in vars(type(module)).items() if isinstance(value, list | dict | deque)}
+        for name, value in {**shared, **vars(module)}.items():
+            if name not in ordinary and not name.startswith("__"):
                 yield from _leaves(f"{path}.{name}".strip("."), value, depth=5)
 
 
@@ -127,8 +128,8 @@ def _leaves(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def _contents(method: nn.Module) -> Iterator[tuple[str, object]]:
-    """(path, what can be compared) of plain attributes; what cannot be compared is left out."""
-    for path, value in _attributes(method):
+    """(path, what can be compared) of plain attributes and buffers; what cannot be compared is left out."""
+    for path, value in (*_attributes(method), *method.named_buffers()):
         if isinstance(value, Tensor):
             raw = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
             yield path, (value.dtype, tuple(value.shape), raw)

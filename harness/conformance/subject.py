@@ -36,6 +36,8 @@ class Subject:
 
     cls: type[Method]
     refusals: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the property at hand could not try."""
 
     @cached_property
     def full(self) -> MethodSpec:

@@ -31,6 +31,7 @@ runner = CliRunner()
 
 HEADER = """
 from enum import Enum
+from types import SimpleNamespace
 from typing import Literal
 import torch
 from torch import nn
@@ -170,7 +171,7 @@ FURTHER = [
         self.ema = student if self.ema is None else 0.9 * self.ema + 0.1 * student
         return {"main": self.distance(step) * (1 + self.ema.abs())}
 """,
-        "when it is saved after 1 steps and loaded",
+        "when it was saved after step 1 and loaded",
     ),
     (
         "state",
@@ -319,6 +320,101 @@ FURTHER = [
 """,
         "in all its calls, makes",
     ),
+    (
+        "state",
+        """
+    ema = 0.0
+    def forward(self, step):
+        felt = (step.student.logits * self.ema).mean()
+        self.ema = 0.9 * self.ema + step.student.logits.detach()
+        return {"main": self.distance(step) + felt - felt.detach()}
+""",
+        "the student's gradient is",
+    ),
+    (
+        "state",
+        """
+    def setup(self):
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+    def forward(self, step):
+        self.calls += 1
+        return {"main": self.distance(step) * (1 + (self.calls >= 30))}
+""",
+        "self.calls remembers earlier steps and is not saved",
+    ),
+    (
+        "state",
+        """
+    def setup(self):
+        self.register_buffer("seen", torch.zeros(0))
+    def forward(self, step):
+        self.seen = torch.cat([self.seen, step.taught.logits.mean()[None]])
+        return {"main": self.distance(step) + self.seen.mean()}
+""",
+        "size mismatch for parts.part_bad.seen",
+    ),
+    (
+        "finite",
+        """
+    def forward(self, step):
+        return {"main": self.distance(step) * (1 + step.iteration / (step.iterations - 1))}
+""",
+        "ZeroDivisionError: division by zero (check it with `harness check-method bad`) (iteration 0 of 1)",
+    ),
+    (
+        "gradients",
+        """
+    def setup(self):
+        self.block = nn.Identity()
+        self.block.scales = {"first": (1, [nn.Parameter(torch.ones(()))])}
+    def forward(self, step):
+        return {"main": self.distance(step) * self.block.scales["first"][1][0]}
+""",
+        "self.block.scales['first'][1][0] is neither trained nor saved",
+    ),
+    (
+        "gradients",
+        """
+    def setup(self):
+        self.kept = SimpleNamespace(layer=nn.Conv2d(5, 5, 1).double())
+    def forward(self, step):
+        return {"main": self.distance(step) + self.kept.layer(step.student.logits).square().mean()}
+""",
+        "self.kept.layer is neither trained nor saved",
+    ),
+    (
+        "gradients",
+        """
+    layers = []
+    def forward(self, step):
+        if not self.layers:
+            self.layers.append(nn.Conv2d(5, 5, 1).double())
+        return {"main": self.distance(step) + self.layers[0](step.student.logits).square().mean()}
+""",
+        "self.layers[0] is neither trained nor saved",
+    ),
+    (
+        "choices",
+        """
+    class Params(base.Params):
+        scale: float | None = 1.0
+    def forward(self, step):
+        return {"main": self.distance(step) * (float("nan") if self.params.scale is None else 1.0)}
+""",
+        "scale=None",
+    ),
+    (
+        "cost",
+        """
+    @classmethod
+    def skip(cls, params, student, teacher):
+        return "strides are equal" if student.stride == teacher.stride else None
+    def forward(self, step):
+        x, t = step.student.logits.flatten(2), step.taught.logits.flatten(2)
+        return {"main": (x.mT @ x).square().mean() + (t.mT @ t).square().mean()}
+""",
+        "times as many for 4 times the positions",
+    ),
 ]
 
 
@@ -401,10 +497,37 @@ def test_what_could_not_be_tried_is_told(tmp_path: Path) -> None:
     assert outcome == "fail" and "it fits no case" in reason
 
 
-@pytest.mark.parametrize("cost", ["Linear", " linear", ""])
-def test_a_cost_that_is_misspelt_is_refused(tmp_path: Path, cost: str) -> None:
-    with pytest.raises(HarnessError, match=f"cost is '{cost}'"):
+@pytest.mark.parametrize("cost", ["Linear", "fast", "", "n log n", None])
+def test_an_unknown_cost_is_refused(tmp_path: Path, cost: str | None) -> None:
+    with pytest.raises(HarnessError, match=f"cost is {cost!r}, which does not begin with how it grows"):
         outcomes(tmp_path, f"    cost = {cost!r}\n")
+
+
+@pytest.mark.parametrize("cost", ["linear, with a large factor", "quadratic in pooled nodes"])
+def test_what_is_called_linear_is_checked(tmp_path: Path, cost: str) -> None:
+    outcome, reason = outcomes(tmp_path, f"    cost = {cost!r}\n" + FAULTS["cost"], only=("cost",))["cost"]
+    assert outcome == ("skip" if cost.startswith("quadratic") else "fail"), reason
+
+
+def test_a_choice_that_fits_nowhere_is_named(tmp_path: Path) -> None:
+    body = """
+    class Params(base.Params):
+        size: Literal["small", "large", "huge"] = "small"
+    @classmethod
+    def skip(cls, params, student, teacher):
+        return "too large" if params.size == "huge" else None
+"""
+    assert outcomes(tmp_path, body, only=("choices",))["choices"] == ("pass", "size=huge fits no case")
+
+
+def test_an_interrupt_still_interrupts(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        outcomes(tmp_path, "    def forward(self, step):\n        raise KeyboardInterrupt\n", only=("finite",))
+
+
+def test_weights_that_end_the_program_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"weights\(\) raises SystemExit"):
+        outcomes(tmp_path, "    @classmethod\n    def weights(cls, params):\n        raise SystemExit(0)\n")
 
 
 def test_a_method_whose_code_raises_spoils_no_list(tmp_path: Path) -> None:
