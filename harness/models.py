@@ -10,6 +10,7 @@ from backbones.base import Network, Weights
 from backbones.build import build_network, measure_sizes, shell
 from harness.errors import HarnessError
 from harness.registries import FAMILIES, HEADS
+from harness.registry import plugin_place
 from harness.spec import ModelSpec
 from methods.base import Sizes
 
@@ -62,8 +63,30 @@ def _probed(family: str, encoder: str, head: str, stride: int) -> Sizes | str:
     if reason := source.impossible(encoder, stride):
         return reason
     try:
-        return Sizes(**dataclasses.asdict(measure_sizes(shell(source, top, encoder, stride, classes=2))))
+        network = shell(source, top, encoder, stride, classes=_CLASSES)
+        sizes = Sizes(**dataclasses.asdict(measure_sizes(network)))
     except ValueError as error:
-        return str(error)
-    except Exception as error:  # a head of a plugin may raise anything
-        return f"{family}:{encoder}/{head}@{stride} cannot run: {type(error).__name__}: {error}"
+        return _with_place(str(error), error)
+    except (Exception, SystemExit) as error:  # a head of a plugin may raise anything
+        return _with_place(f"{family}:{encoder}/{head}@{stride} cannot run: {type(error).__name__}: {error}", error)
+    return _undeclared(network, sizes) or sizes
+
+
+_CLASSES = 2
+"""Of networks that are built for their sizes only."""
+
+
+def _with_place(text: str, error: BaseException) -> str:
+    place = plugin_place(error)
+    return f"{text} (plugin {place})" if place else text
+
+
+def _undeclared(network: Network, sizes: Sizes) -> str:
+    """What a head declares of itself and does not give; "" if all is so."""
+    head = network.head
+    found = {"classes": sizes.classes, "stride": sizes.logits_stride, "last_channels": sizes.last}
+    declared = {"classes": _CLASSES} | {name: getattr(head, name, None) for name in ("stride", "last_channels")}
+    for name, value in found.items():
+        if declared[name] != value:
+            return f"head '{head.name}' declares {name} {declared[name]} and gives {value} (for {_CLASSES} classes)"
+    return ""

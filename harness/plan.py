@@ -326,7 +326,7 @@ def _plugins(builder: _Builder, method: MethodSpec | None, models: Sequence[Mode
         *(FAMILIES.entry(model.family) for model in models),
         *(HEADS.entry(model.head) for model in models),
     ]
-    return list(dict.fromkeys(entry.origin for entry in entries if entry.source))
+    return list(dict.fromkeys(entry.file for entry in entries if entry.file))
 
 
 def waves(plan: Plan, keys: Iterable[str]) -> list[list[str]]:

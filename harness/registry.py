@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -24,6 +25,11 @@ from typing import Any, Generic, TypeVar
 from harness.errors import HarnessError, did_you_mean
 
 T = TypeVar("T")
+
+_INSTALLED = ("package ", "entry point ")
+_OWN = ("harness", "methods", "backbones", "results", "dashboards")
+_foreign_files: set[str] = set()
+"""Files of plugins and packages that have been registered."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,12 @@ class Entry(Generic[T]):
     origin: str
     """"built-in", "package NAME", or the plugin's path."""
     source: str = ""
-    """sha256 of the plugin's file; empty for what is installed."""
+    """sha256 of the plugin's file, or of a package's modules; empty for what is built in."""
+
+    @property
+    def file(self) -> str:
+        """The file to give to `--plugin`; "" for what is built in or installed."""
+        return self.origin if self.source and not self.origin.startswith(_INSTALLED) else ""
 
 
 class Registry(Generic[T]):
@@ -122,6 +133,8 @@ class Registry(Generic[T]):
                 self.check(cls)
             except HarnessError as error:
                 raise _refusal(cls, origin, error.message, error.hint) from error
+        if source:
+            _foreign_files.add(inspect.getfile(cls))
         self._entries[name] = Entry(name, cls, origin, source)
 
     def add_module(self, module: ModuleType, origin: str, source: str = "") -> int:
@@ -177,11 +190,11 @@ class Registry(Generic[T]):
         try:
             found = point.load()
             if isinstance(found, ModuleType):
-                if not self.add_module(found, origin):
+                if not self.add_module(found, origin, _package_digest(found.__name__)):
                     reasons = "; ".join(self.refused(found)) or f"no {self.kind} in it"
                     raise HarnessError(f"{origin}: {point.value} defines nothing to register: {reasons}")
             else:
-                self.add(found, origin)
+                self.add(found, origin, _package_digest(found.__module__))
         except HarnessError as error:
             self._break(point.name, str(error))
         except (Exception, SystemExit) as error:
@@ -203,15 +216,15 @@ def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
     """Import a plugin's file and register all it defines; its sha256. Loading it again changes nothing.
 
     Raises:
-        HarnessError: no such file, it raises when imported, it defines nothing to register or a class that cannot be,
-            or a name is taken.
+        HarnessError: no such file, it raises when imported, it imports another file beside it, it defines nothing to
+            register or a class that cannot be, or a name is taken.
     """
     path = path.expanduser().absolute()
     if not path.is_file():
         raise HarnessError(f"plugin {path} is not a file", "give the path of a Python file")
     content = path.read_bytes()
     source = sha256(content).hexdigest()
-    module = _import_file(path, f"harness_plugin_{path.stem}_{source[:8]}")
+    module = _import_file(path, f"harness_plugin_{path.stem}_{source[:8]}", content)
     hint = 'a method extends methods.base.Method, declares name = "..." and defines forward'
     if reasons := [reason for registry in registries for reason in registry.refused(module)]:
         raise HarnessError(f"plugin {path} defines what cannot be registered: {'; '.join(reasons)}", hint)
@@ -225,23 +238,70 @@ def prints_aside() -> contextlib.redirect_stdout[Any]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def _import_file(path: Path, name: str) -> ModuleType:
+def _import_file(path: Path, name: str, content: bytes) -> ModuleType:
+    """The module that this content makes: never a compiled file that Python has kept of an earlier one."""
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise HarnessError(f"plugin {path} is not a Python file", "its name ends in .py")
     module = importlib.util.module_from_spec(spec)
+    before = set(sys.modules)
     sys.modules[name] = module
     try:
         with prints_aside():
-            spec.loader.exec_module(module)
+            exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
+        _refuse_neighbours(path, module, before)
+    except HarnessError:
+        del sys.modules[name]
+        raise
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise HarnessError(
             f"plugin {path}, line {_line(error, path)}: {type(error).__name__}: {error}", "mend the plugin"
         ) from error
     return module
+
+
+def _refuse_neighbours(path: Path, module: ModuleType, before: set[str]) -> None:
+    """A plugin is known by its own content: a file beside it could change unnoticed, and does not travel along."""
+    used = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
+    used |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
+    for name in sorted((set(sys.modules) - before | used) & set(sys.modules)):
+        file = getattr(sys.modules[name], "__file__", None)
+        if name.split(".")[0] in (*_OWN, module.__name__) or name.startswith("harness_plugin_") or not file:
+            continue
+        if Path(file).resolve().is_relative_to(path.parent.resolve()) and "site-packages" not in Path(file).parts:
+            raise HarnessError(
+                f"plugin {path} imports {file}, which lies beside it: what changes there would go unnoticed",
+                "put all into one file, or make a package of it with an entry point",
+            )
+
+
+@lru_cache(maxsize=256)
+def _package_digest(module: str) -> str:
+    """sha256 over the Python files of the package, or the one file, that an installed module belongs to."""
+    top = sys.modules[module.split(".")[0]]
+    folders = [Path(folder) for folder in getattr(top, "__path__", [])]
+    files = [(file.relative_to(folder), file) for folder in folders for file in sorted(folder.rglob("*.py"))]
+    if not folders and getattr(top, "__file__", None):
+        files = [(Path(str(top.__file__)).relative_to(Path(str(top.__file__)).parent), Path(str(top.__file__)))]
+    digest = sha256()
+    for name, file in files:
+        digest.update(f"{name.as_posix()} {sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def plugin_place(error: BaseException) -> str:
+    """`FILE, line N` of the innermost frame that lies in a plugin or a package of others; "" where none does."""
+    cause: BaseException | None = error
+    while cause is not None:
+        frames = traceback.extract_tb(cause.__traceback__)
+        own = [frame for frame in frames if frame.filename in _foreign_files]
+        if own:
+            return f"{own[-1].filename}, line {own[-1].lineno}"
+        cause = cause.__cause__
+    return ""
 
 
 def _refusal(cls: object, origin: str, what: str, hint: str) -> HarnessError:

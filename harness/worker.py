@@ -109,17 +109,20 @@ def _attempt(job: Job, attempt: AttemptFolder, stop: Callable[[], bool]) -> tupl
     except HarnessError as error:
         traceback.print_exc()
         return REFUSED, "failed", str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         traceback.print_exc()
         return FAILED, "failed", _sentence(error)
 
 
-def _sentence(error: Exception) -> str:
-    """An unexpected error in one line; out-of-memory named as such, whatever the device calls it."""
+def _sentence(error: BaseException) -> str:
+    """An unexpected error in one line; out-of-memory named as such, whatever the device calls it, and plugins too."""
+    from harness.registry import plugin_place
+
     text = " ".join(str(error).split())[:400]
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
         return f"out of memory: {text}"
-    return f"{type(error).__name__}: {text}"
+    place = plugin_place(error)
+    return (f"plugin {place}: " if place else "") + f"{type(error).__name__}: {text}"
 
 
 def _refuse_drift(job: Job) -> None:

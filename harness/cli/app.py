@@ -102,13 +102,19 @@ def run(arguments: list[str]) -> int:
         # The reader of our output (head, less) has gone: that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _fault(error)
 
 
 def _fault(error: BaseException) -> int:
-    text = " ".join(str(error).split())[:300]
-    _tell(f"{type(error).__name__}: {text}", "run with --debug for the traceback; this is a fault of the harness")
+    """Tell of what nobody expected: whose fault it is, and how to see more."""
+    from harness.registry import plugin_place
+
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if place := plugin_place(error):
+        _tell(f"plugin {place}: {text}", "mend the plugin; --debug shows the traceback")
+    else:
+        _tell(text, "run with --debug for the traceback; this is a fault of the harness")
     return 1
 
 

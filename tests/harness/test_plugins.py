@@ -21,12 +21,13 @@ from harness.distiller import Combined, instantiate, resolved_parts
 from harness.errors import HarnessError, StageFailed
 from harness.expression import resolve
 from harness.launch.base import Options, make_job
+from harness.models import _probed
 from harness.plan import make_plan
 from harness.plugins import load_plugins
 from harness.registries import DATASETS, FAMILIES, HEADS, METHODS
-from harness.worker import REFUSED, main
+from harness.worker import FAILED, REFUSED, main
 from harness.workspace import Workspace
-from tests.end_to_end.tiny import DATASET, STUDENT, TEACHER, Never, tiny_flags, tiny_sweep
+from tests.end_to_end.tiny import DATASET, STUDENT, TEACHER, Never, only_student, tiny_flags, tiny_sweep
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -68,8 +69,9 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir=.", "--import-m
 """
     done = with_package(installed, "-c", program)
     assert done.returncode == 0, done.stdout + done.stderr
-    expected = ["package harness-method-margin", "", "kd+margin[beta=0.5,mu=2]", {}]
-    assert json.loads(done.stdout.splitlines()[0]) == expected
+    origin, source, *rest = json.loads(done.stdout.splitlines()[0])
+    assert origin == "package harness-method-margin" and re.fullmatch("[0-9a-f]{64}", source)
+    assert rest == ["kd+margin[beta=0.5,mu=2]", {}]
     assert "3 passed" in done.stdout
 
 
@@ -85,6 +87,29 @@ def test_an_installed_package_is_swept_and_ablated(installed: Path, tmp_path: Pa
     assert rows["margin"]["seeds"] == 2 and rows["margin"]["row"] == "full"
     assert rows["margin"]["gain_basis"] == "paired over 2 seeds"
     assert rows["margin"]["gain"] == pytest.approx(rows["margin"]["miou"] - rows["none"]["miou"])
+
+
+def test_a_package_that_changed_is_another_method_and_its_rows_name_no_file(installed: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    shutil.copytree(installed, site)
+    program = """
+import json
+from harness.models import _probed
+from harness.plan import make_plan
+from tests.end_to_end.tiny import tiny_sweep
+nodes = make_plan(tiny_sweep(methods=("margin",))).nodes.values()
+print(json.dumps([[node.key, node.reproduce] for node in nodes if node.spec.kind == "student"]))
+"""
+    keys = []
+    for change in ("", "# changed\n"):
+        file = site / "harness_method_margin.py"
+        file.write_text(file.read_text() + change)
+        done = with_package(site, "-c", program)
+        assert done.returncode == 0, done.stderr
+        ((key, command),) = json.loads(done.stdout)
+        assert "--plugin" not in command
+        keys.append(key)
+    assert keys[0] != keys[1]
 
 
 def test_without_the_package_there_is_no_such_method() -> None:
@@ -199,6 +224,58 @@ def test_data_sets_and_heads_that_make_no_sense_are_refused(places: Path, at: st
     places.write_text(start + f'    summary = "{at}"\n' + line + end)
     with pytest.raises(HarnessError, match=says):
         load_plugins([places])
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("super().__init__(channels, strides, classes + 1)", "declares classes 2 and gives 3"),
+        ("super().__init__(channels, strides, classes); self.stride = 4", "declares stride 4 and gives 8"),
+        ("super().__init__(channels, strides, classes); self.last_channels = 7", "declares last_channels 7 and gives"),
+        ("raise KeyError('depth')", r"cannot run: KeyError: 'depth' \(plugin .*my places.py, line 11\)"),
+        ("raise SystemExit(0)", r"cannot run: SystemExit: 0 \(plugin .*my places.py, line 11\)"),
+    ],
+)
+def test_a_head_that_is_not_what_it_declares_is_skipped_with_the_reason(places: Path, lines: str, says: str) -> None:
+    start, end = PLACES.split('    summary = "a head"\n')
+    body = f"    def __init__(self, channels, strides, classes):\n        {lines}\n"
+    places.write_text(start + '    summary = "a head"\n' + body + end)
+    load_plugins([places])
+    plan = make_plan(tiny_sweep(students=("timm:test_efficientnet/my_head",), strides=(8,)))
+    assert not plan.nodes
+    _probed.cache_clear()
+    assert re.search(says, plan.skips[0].reason), plan.skips[0].reason
+
+
+DATA_FAULTS = {
+    "def split(self, name):\n        return 1 / 0": "ZeroDivisionError",
+    "def split(self, name):\n        raise SystemExit(3)": "SystemExit: 3",
+}
+
+
+@pytest.mark.parametrize("body", DATA_FAULTS)
+def test_a_fault_of_a_data_set_in_a_run_names_the_plugin_and_the_line(
+    places: Path, body: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places.write_text(PLACES + f"    {body}\n")
+    plugins = load_plugins([places])
+    plan = make_plan(tiny_sweep(dataset=PLACED["dataset"]))
+    job = make_job(plan, only_student(plan), Options(Workspace(tmp_path / "work"), "", plugins=plugins, device="cpu"))
+    assert main(job.write(), stop=Never()) == FAILED
+    line = 1 + (PLACES + f"    {body}").splitlines().index("    " + body.splitlines()[0]) + 1
+    assert f"failed: plugin {places}, line {line}: {DATA_FAULTS[body]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", ["ValueError('no files')", "SystemExit(0)"])
+def test_a_fault_of_a_data_set_in_a_plan_names_the_plugin_and_the_line(
+    places: Path, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places.write_text(PLACES + f"    def manifest(self):\n        raise {error}\n")
+    words = ["sweep", "--plugin", str(places), "-d", "my_shapes", "-m", "none", "--dry-run"]
+    assert run(words) == 1
+    said = capsys.readouterr().err
+    assert f"plugin {places}, line {len(PLACES.splitlines()) + 2}: {error.split('(')[0]}" in said
+    assert "mend the plugin" in said and "fault of the harness" not in said
 
 
 @pytest.mark.parametrize("kind", ["students", "teachers", "dataset"])

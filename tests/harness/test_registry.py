@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from abc import ABC, abstractmethod
@@ -12,7 +13,7 @@ import pytest
 
 from harness import registry as module
 from harness.errors import HarnessError
-from harness.registry import BrokenPlugin, Registry, load_plugin
+from harness.registry import BrokenPlugin, Registry, load_plugin, plugin_place
 
 
 class Thing(ABC):
@@ -206,6 +207,50 @@ def test_bases_and_helpers_of_a_plugin_need_no_name(package: Path, tmp_path: Pat
     found = registry()
     load_plugin(plugin(tmp_path, text), [found])
     assert found.names() == ["a"]
+
+
+def test_what_runs_is_what_was_hashed_and_no_compiled_file_of_an_earlier_one(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for number in (1, 2):
+        file = plugin(tmp_path, ONE + f"NUMBER = {number}\n")
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        found = registry()
+        load_plugin(file, [found])
+        assert number == sys.modules[found.get("one").__module__].NUMBER
+
+
+@pytest.mark.parametrize("line", ["import neighbour", "from neighbour import SCALE, help_me", "import inner.deep"])
+def test_a_file_beside_a_plugin_is_refused(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    plugin(tmp_path, "SCALE = 1.0\ndef help_me(): pass\n", "neighbour.py")
+    (tmp_path / "inner").mkdir()
+    plugin(tmp_path / "inner", "", "deep.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("neighbour", "inner", "inner.deep"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for _ in range(2):  # the second time it has been imported already
+        with pytest.raises(HarnessError, match="which lies beside it: what changes there would go unnoticed"):
+            load_plugin(plugin(tmp_path, line + "\n" + ONE), [registry()])
+        if line == "import inner.deep":
+            break
+
+
+def test_the_innermost_line_of_a_plugin_is_found(package: Path, tmp_path: Path) -> None:
+    found = registry()
+    file = plugin(tmp_path, ONE + "def outer():\n    inner()\ndef inner():\n    int('x')\n")
+    load_plugin(file, [found])
+    module = sys.modules[found.get("one").__module__]
+    try:
+        try:
+            module.outer()
+        except ValueError as error:
+            raise RuntimeError("elsewhere") from error
+    except RuntimeError as error:
+        assert plugin_place(error) == f"{file}, line {len(ONE.splitlines()) + 4}"
+    assert plugin_place(ValueError("ours")) == ""
 
 
 def test_what_a_plugin_prints_stays_out_of_the_output(
