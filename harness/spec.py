@@ -11,19 +11,28 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from harness.errors import HarnessError
 
 Kind = Literal["teacher", "translator", "student"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Frozen(BaseModel):
     """Immutable, and strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and annotation in (int, float):
+            raise ValueError(f"{str(value).lower()} is no number")
+        return value
 
 
 def canonical_json(value: BaseModel | dict[str, Any]) -> str:
@@ -205,7 +214,7 @@ class StageSpec(Frozen):
     method: MethodSpec = MethodSpec()
     translator: TranslatorSpec | None = None
     recipe: Recipe
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     parents: dict[str, str] = {}
     """Role -> key: "teacher", "translator:<method>"."""
 
@@ -236,8 +245,8 @@ class SweepSpec(Frozen):
     """A recipe: its name, a YAML file, or "auto" for the one that suits the data set."""
     set: dict[str, Any] = {}
     """Changes to the recipe, by dotted path: {"student.iterations": 500}."""
-    seeds: tuple[int, ...] = (0,)
-    teacher_seed: int = 0
+    seeds: tuple[Seed, ...] = (0,)
+    teacher_seed: Seed = 0
     weights: str = "auto"
     """First weights of the students: auto (what the data set suggests), random, imagenet, or a safetensors file."""
     teacher_weights: str = "auto"

@@ -67,8 +67,10 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         return {}
     import yaml
 
+    from harness.yaml_files import read_yaml
+
     try:
-        data = yaml.safe_load(file.read_text())
+        data = read_yaml(file)
     except yaml.YAMLError as error:
         raise HarnessError(f"--file {file}: {' '.join(str(error).split())}", _QUOTE) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -138,7 +140,19 @@ def _number(value: Any, where: str) -> int:
 
 def _changes(value: Any, where: str) -> dict[str, Any]:
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return parse_pairs(value, "--set")
+        return _flat(parse_pairs(value, "--set"), where)
     if not isinstance(value, dict) or not all(isinstance(path, str) for path in value):
         raise HarnessError(f"{where}: {value!r} is no change", "write  set: {student.iterations: 500}")
-    return value
+    return _flat(value, where)
+
+
+def _flat(value: Mapping[str, Any], where: str, above: str = "") -> dict[str, Any]:
+    """Nested changes as dotted paths, the way flags give them."""
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        path = f"{above}{name}"
+        found = _flat(inner, where, f"{path}.") if isinstance(inner, dict) and inner else {path: inner}
+        if twice := sorted(found.keys() & flat.keys()):
+            raise HarnessError(f"{where}: '{twice[0]}' is set twice", "set it once")
+        flat |= found
+    return flat

@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from harness.errors import HarnessError, did_you_mean
 from harness.spec import Frozen
+from harness.yaml_files import UniqueLoader
 
 FILE_NAME = "harness-slurm.yaml"
 KINDS = ("teacher", "translator", "student")
@@ -223,7 +224,7 @@ def _validated(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
         raise HarnessError(f"{where}: {name}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(UniqueLoader):
     """Safe, and without YAML 1.1's numbers to the base of sixty: `time: 4:00:00` is a text, not 14400."""
 
     yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from harness.errors import HarnessError, did_you_mean
 from harness.spec import Kind, Recipe, digest
+from harness.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parent
 KINDS = get_args(Kind)
@@ -72,8 +73,6 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nest(path: str, value: Any) -> dict[str, Any]:
-    if not path and isinstance(value, Mapping):
-        return dict(value)
     head, _, rest = path.partition(".")
     return {head: _nest(rest, value) if rest else value}
 
@@ -104,7 +103,7 @@ def load_recipe(name: str) -> RecipeFile:
     if not path.is_file():
         raise HarnessError(f"there is no recipe '{name}'", did_you_mean(name, recipe_names()) + " Or give a YAML file.")
     try:
-        data = yaml.safe_load(path.read_text())
+        data = read_yaml(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise HarnessError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):

@@ -28,6 +28,9 @@ WRONG = [
     (["sweep", "--set", "iterations"], "name=value"),
     (["sweep", "--set", "iterations=many"], "iterations"),
     (["sweep", "--set", "speed=3"], "speed"),
+    (["sweep", "--set", "iterations=true"], "true is no number"),
+    (["sweep", "--seeds", "0,-1"], "seeds.1: Input should be greater than or equal to 0"),
+    (["sweep", "--teacher-seed", "-1"], "teacher_seed: Input should be greater than or equal to 0"),
     (["sweep", "--weights", "nowhere.safetensors"], "is not a file"),
     (["sweep", "--launcher", "slrum"], "slurm"),
     (["sweep", "--plugin", "nowhere.py"], "is not a file"),
@@ -83,6 +86,10 @@ def test_flags_and_file_give_the_same_sweep(tmp_path: Path) -> None:
         ("set: {student: 5}", "recipe 'quick', student: 5: Extra inputs"),
         ("set: ['student.iterations={']", "--set student.iterations={: '{' is no value"),
         ("method: [ka]", "did you mean methods?"),
+        ("seeds: 0\nmethods: none\nseeds: 1", "line 3: 'seeds' stands there twice"),
+        ("set: {iterations: 6, iterations: 7}", "line 1: 'iterations' stands there twice"),
+        ("set: {student: {iterations: 5}, student.iterations: 6}", "'student.iterations' is set twice"),
+        ("set: {iterations: yes}", "true is no number"),
         ("- ka", "is not a sweep"),
     ],
 )
@@ -98,14 +105,14 @@ def test_a_file_that_is_no_sweep_says_what_and_where(
 
 
 def test_changes_in_a_file_may_be_nested(tmp_path: Path) -> None:
-    from harness.recipes import load_recipe
+    from harness.cli.words import sweep_spec
 
-    nested, dotted = (
-        {"student": {"iterations": 5, "optimizer": {"lr": 0.5}}},
-        ["student.iterations", "student.optimizer.lr"],
-    )
-    quick = load_recipe("quick")
-    assert quick.changed(nested) == quick.changed(dict(zip(dotted, (5, 0.5), strict=True)))
+    file = tmp_path / "sweep.yaml"
+    file.write_text("set: {student: {iterations: 5, optimizer: {lr: 0.5}}, crop: [32, 32]}\n")
+    flags = ["student.iterations=5", "student.optimizer.lr=0.5", "crop=[32,32]"]
+    assert sweep_spec({}, file) == sweep_spec({"set": flags}, None)
+    nested = ["student={iterations: 5, optimizer: {lr: 0.5}}", "crop=[32,32]"]
+    assert sweep_spec({"set": nested}, None) == sweep_spec({"set": flags}, None)
 
 
 def test_an_ablation_hands_all_settings_to_the_launcher(
