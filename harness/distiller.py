@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -79,6 +80,8 @@ def skip_reason(spec: MethodSpec, student: Sizes, teacher: Sizes | None) -> str 
         if r.cls.needs_teacher and teacher is None:
             return f"{r.part.name} needs a teacher"
         reason = guarded(r.cls, "skip", r.cls.skip, r.params, student, teacher)
+        if reason is not None and not isinstance(reason, str):
+            raise _wrong(r.cls, "skip", reason, "give a sentence, or None")
         if reason:
             return f"{r.part.name}: {reason}"
     return None
@@ -92,6 +95,7 @@ def translator_specs(spec: MethodSpec, student: Sizes, teacher: Sizes | None) ->
             continue
         key = guarded(r.cls, "translator_key", r.cls.translator_key, r.params, r.active, student, teacher)
         if key is not None:
+            _check_key(r.cls, key)
             found[r.part.name] = TranslatorSpec(
                 method=r.part.name, version=r.cls.version, params=key, source=r.part.source
             )
@@ -102,7 +106,10 @@ def build_translator(spec: TranslatorSpec, teacher: Sizes, seed: int = 0) -> Tra
     """The untrained translator of a specification, initialised under its own seed."""
     cls = METHODS.get(spec.method)
     with _own_randomness(seed, spec.method):
-        return guarded(cls, "build_translator", cls.build_translator, spec.params, teacher)
+        translator = guarded(cls, "build_translator", cls.build_translator, spec.params, teacher)
+    if not isinstance(translator, Translator):
+        raise _wrong(cls, "build_translator", translator, "give a methods.base.Translator")
+    return translator
 
 
 def instantiate(
@@ -186,8 +193,13 @@ class Combined(nn.Module):
 
     def adversaries(self) -> list[tuple[Method, nn.Module]]:
         """(method, discriminator) of every part that has one."""
-        pairs = ((method, method.adversary()) for method in self._methods())
-        return [(method, module) for method, module in pairs if module is not None]
+        found = []
+        for method in self._methods():
+            module = guarded(type(method), "adversary", method.adversary)
+            if module is not None and not isinstance(module, nn.Module):
+                raise _wrong(type(method), "adversary", module, "give a module of the method, or None")
+            found += [(method, module)] if module is not None else []
+        return found
 
     def adversary_loss(self, adversary: nn.Module, step: Step) -> Tensor:
         """The discriminator's own loss on a step; the student's maps are detached here.
@@ -213,6 +225,11 @@ class Combined(nn.Module):
                 method, term = name.split(".", 1)
                 return blamed(type(self.method(method)), term, number)
         return ""
+
+    def blame_adversary(self, name: str, value: float) -> str:
+        """A sentence on the adversary's loss of a method, when it is not finite."""
+        cls = type(self.method(name))
+        return f"the adversary's loss of method {called(cls)} is {value} ({_where(cls, 'adversary_loss')})"
 
     def _apply(self, fn: Any, recurse: bool = True) -> Combined:
         # Translators are no submodules of a method, so that they are neither trained nor saved; but they move along.
@@ -258,13 +275,13 @@ def guarded(cls: type[Method], doing: str, call: Callable[P, T], *args: P.args, 
         if "not enough memory" in str(error) or "out of memory" in str(error):
             raise
         raise StageFailed(
-            f"method {_called(cls)} failed in {doing}, {_place(error, cls)}: {type(error).__name__}: {error}",
+            f"method {called(cls)} failed in {doing}, {_place(error, cls)}: {type(error).__name__}: {error}",
             f"check it with `harness check-method {cls.name}`",
         ) from error
 
 
-def _called(cls: type[Method]) -> str:
-    """Its name, and where it comes from unless it is built in."""
+def called(cls: type[Method]) -> str:
+    """A method's name, and where it comes from unless it is built in."""
     origin = METHODS.entry(cls.name).origin if cls.name in METHODS else "not registered"
     return f"'{cls.name}'" if origin == "built-in" else f"'{cls.name}' ({origin})"
 
@@ -278,7 +295,7 @@ def _place(error: BaseException, cls: type[Method]) -> str:
 
 def blamed(cls: type[Method], term: str, value: float) -> str:
     """A sentence on a term that is not finite: the method, and where it comes from."""
-    return f"term '{term}' of method {_called(cls)} is {value} ({_where(cls, 'forward')})"
+    return f"term '{term}' of method {called(cls)} is {value} ({_where(cls, 'forward')})"
 
 
 def source_file(cls: type) -> str:
@@ -307,7 +324,7 @@ def check_returned(
         StageFailed: it did not; the sentence names the method, its file and line.
     """
     by = by or cls
-    who, where = f"method {_called(cls)}", _where(by, "forward")
+    who, where = f"method {called(cls)}", _where(by, "forward")
     if not isinstance(values, Mapping):
         what = f"{who} gave {type(values).__name__} instead of a dict of terms ({where})"
         raise StageFailed(what, 'return {"term": scalar tensor}')
@@ -327,10 +344,46 @@ def check_returned(
         _check_scalar(cls, name, values[name], where)
 
 
+def _wrong(cls: type[Method], function: str, value: object, hint: str) -> StageFailed:
+    """What one of a method's functions gave is not what is asked of it."""
+    return StageFailed(f"method {called(cls)}: {function} gives {value!r} ({_where(cls, function)})", hint)
+
+
+def _check_key(cls: type[Method], key: object) -> None:
+    """The key of a translator is part of a stage's: it must be the same again when it is read back."""
+    try:
+        plain = isinstance(key, Mapping) and json.loads(json.dumps(key, allow_nan=False)) == key
+    except (TypeError, ValueError):
+        plain = False
+    if not plain:
+        raise _wrong(cls, "translator_key", key, "give a dict of plain JSON (texts, finite numbers, lists), or None")
+
+
+def checked_health(cls: type[Method], call: Callable[[], Any]) -> dict[str, float]:
+    """What a method's translator says of itself.
+
+    Raises:
+        StageFailed: it is useless (ValueError), or its code raised or gave what are no finite numbers.
+    """
+
+    def ask() -> Any:
+        try:
+            return call()
+        except ValueError as error:
+            raise StageFailed(str(error), "change the translator's parameters; trying again will not help") from error
+
+    health = guarded(cls, "the health of its translator", ask)
+    numbers = isinstance(health, Mapping) and all(isinstance(v, float) and math.isfinite(v) for v in health.values())
+    if not numbers:
+        what = f"method {called(cls)}: the health of its translator is {health!r}"
+        raise StageFailed(what, "give a dict of finite floats")
+    return dict(health)
+
+
 def _check_scalar(cls: type[Method], name: str, value: Any, where: str) -> None:
     if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
         what = f"a {value.dtype} tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise StageFailed(f"method {_called(cls)}: {name} is {what} ({where})", "it must be a scalar floating tensor")
+        raise StageFailed(f"method {called(cls)}: {name} is {what} ({where})", "it must be a scalar floating tensor")
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from harness.declaration import checked_weights, name_table
 from harness.errors import HarnessError, did_you_mean
 from harness.registries import METHODS
+from harness.registry import plugin_place
 from harness.spec import MethodPart, MethodSpec, canonical_json
 from methods.base import Method, Params
 
@@ -315,6 +316,10 @@ def _params(text: str, part: _Part, cls: type[Method], given: dict[str, tuple[An
         of = f"parameter '{name}' of {part.name}" if name else f"parameters of {part.name}"
         message = first["msg"].removeprefix("Value error, ")
         raise _error(text, at, f"{of}: {message}", f"see `harness methods {part.name}`") from error
+    except Exception as error:  # a validator of a plugin may raise anything
+        what = f"parameters of {part.name} cannot be validated: {type(error).__name__}: {error}"
+        place = plugin_place(error)
+        raise _error(text, part.at, what, f"mend the plugin: {place}" if place else "mend the method") from error
 
 
 def validated(cls: type[Method], given: dict[str, Any]) -> Params:

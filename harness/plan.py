@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.access import open_dataset, parse_dataset
-from harness.distiller import build_translator, needs_teacher, skip_reason, translator_specs
+from harness.distiller import build_translator, called, needs_teacher, skip_reason, translator_specs
 from harness.errors import HarnessError
 from harness.expression import resolve
 from harness.models import model_impossible, model_sizes
@@ -23,6 +23,7 @@ from harness.spec import (
     DatasetSpec,
     MethodSpec,
     ModelSpec,
+    Recipe,
     StageSpec,
     SweepSpec,
     WeightsSpec,
@@ -270,13 +271,23 @@ def _add_translators(
             dataset=builder.dataset,
             model=teacher.model_copy(update={"weights": WeightsSpec()}),
             translator=translator,
-            recipe=builder.recipe.for_kind("translator", prescribed),
+            recipe=_translator_recipe(builder, name, prescribed),
             seed=builder.sweep.teacher_seed,
             parents={"teacher": teacher_key},
         )
         label = f"translator {name} of {teacher.word}"
         parents[f"translator:{name}"] = builder.add(spec, label, None, _reproduce(builder, None, None, teacher))
     return parents
+
+
+def _translator_recipe(builder: _Builder, method: str, prescribed: dict[str, Any]) -> Recipe:
+    """The recipe of a translator; what the method prescribes must be fields of recipes."""
+    try:
+        return builder.recipe.for_kind("translator", prescribed)
+    except HarnessError as error:
+        builder.recipe.for_kind("translator")  # is it the recipe's own fault?
+        what = f"the translator of method {called(METHODS.get(method))} prescribes {prescribed}: {error.message}"
+        raise HarnessError(what, f"fields of a recipe: {', '.join(Recipe.model_fields)}") from error
 
 
 def _cell(builder: _Builder, model: ModelSpec, method: str, teacher: str, seed: int) -> Cell:

@@ -15,13 +15,14 @@ from harness.cost import measure_cost
 from harness.data.access import open_dataset
 from harness.data.base import Dataset
 from harness.data.loading import training_loader
-from harness.distiller import build_translator, instantiate
+from harness.distiller import build_translator, checked_health, instantiate
 from harness.environment import environment_record, pick_device
-from harness.errors import HarnessError, StageFailed
+from harness.errors import HarnessError
 from harness.evaluation.evaluate import Evaluation, evaluate, save_confusion
 from harness.evaluation.samples import save_samples
 from harness.job import Job
 from harness.models import build_model, model_sizes
+from harness.registries import METHODS
 from harness.spec import ModelSpec, Precision, StageSpec
 from harness.training.checkpoint import load_weights, save_weights
 from harness.training.distributed import Processes, join
@@ -340,10 +341,9 @@ def _health(context: Context, objective: TranslatorObjective, teacher: Network) 
     images = next(iter(loader)).images.to(context.device)
     objective.eval()
     with torch.no_grad():
-        try:
-            health = objective.network.health(objective.maps(images))
-        except ValueError as error:
-            raise StageFailed(str(error), "change the translator's parameters; trying again will not help") from error
+        maps = objective.maps(images)
+        assert context.spec.translator is not None
+        health = checked_health(METHODS.get(context.spec.translator.method), lambda: objective.network.health(maps))
     context.events.write("health", **health)
     return health
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -29,10 +27,12 @@ from harness.conformance.subject import (
     values_of,
 )
 from harness.declaration import check_declaration, checked_weights
-from harness.distiller import Combined, build_translator, skip_reason, source_file, translator_specs
-from harness.errors import HarnessError
+from harness.distiller import Combined, build_translator, checked_health, skip_reason, source_file, translator_specs
+from harness.errors import HarnessError, StageFailed
 from harness.expression import canonical, resolve, validated
+from harness.recipes import load_recipe
 from harness.spec import MethodSpec
+from harness.training.loop import make_adversary_optimizer
 from methods.base import Maps, Method, Step, Translator
 
 
@@ -416,6 +416,7 @@ def _adversary(subject: Subject) -> None:
             owned = {id(module) for module in method.modules()}
             if id(adversary) not in owned:
                 raise Broken("its adversary is no submodule of the method, so it would not be saved")
+            make_adversary_optimizer(method, adversary)
             loss = built.adversary_loss(adversary, step)
             if not bool(torch.isfinite(loss)):
                 raise Broken(f"the adversary's loss is {float(loss)} ({case.label})")
@@ -438,9 +439,8 @@ def _translator(subject: Subject) -> None:
     if not wanted:
         raise NotApplicable("the method learns nothing before the student")
     for where, (case, spec) in wanted.items():
-        if json.loads(json.dumps(spec.params)) != spec.params:
-            raise Broken(f"translator_key is not plain JSON: {spec.params} ({where})")
         translator = build_translator(spec, case.teacher, seed=5).train()
+        load_recipe("quick").for_kind("translator", translator.recipe)
         generator = torch.Generator().manual_seed(0)
         maps = made_maps(case.teacher, case.batch, case.size, generator, grad=False).to(torch.float32)
         before = [t.clone() for t in maps.tensors()]
@@ -455,7 +455,7 @@ def _translator(subject: Subject) -> None:
         _expect_translator_gradients(translator, where)
         if not all(torch.equal(a, b) for a, b in zip(before, maps.tensors(), strict=True)):
             raise Broken(f"the translator changes the teacher's maps in place ({where})")
-        _expect_health(translator.eval(), maps, where)
+        _expect_health(subject.cls, translator.eval(), maps)
 
 
 def _expect_translator_gradients(translator: Translator, where: str) -> None:
@@ -466,14 +466,12 @@ def _expect_translator_gradients(translator: Translator, where: str) -> None:
             raise Broken(f"the gradient of the translator's {name} is not finite ({where})")
 
 
-def _expect_health(translator: Translator, teacher: Maps, where: str) -> None:
+def _expect_health(cls: type[Method], translator: Translator, teacher: Maps) -> None:
     try:
-        health = translator.health(teacher)
-    except ValueError:
-        return  # untrained, it may well be useless; that it says so is what is asked
-    for name, value in health.items():
-        if not isinstance(value, float) or not math.isfinite(value):
-            raise Broken(f"health says {name} = {value!r}, which is no finite float ({where})")
+        checked_health(cls, lambda: translator.health(teacher))
+    except StageFailed as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise  # untrained, it may well be useless; that it says so is what is asked
 
 
 @dataclass(frozen=True)

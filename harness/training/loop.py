@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.loading import Batch
+from harness.distiller import called
 from harness.errors import HarnessError, StageFailed
 from harness.spec import Recipe
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
@@ -108,7 +109,9 @@ class Trainer:
         self.precision = precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.optimizer = make_optimizer(objective, recipe)
-        self.adversaries = [(module, make_adversary_optimizer(m, module)) for m, module in adversaries(objective)]
+        self.adversaries = [
+            (m.name, module, make_adversary_optimizer(m, module)) for m, module in adversaries(objective)
+        ]
         self._look_every = 1 if device.type == "cpu" else CHECK_EVERY
         self.progress = Progress()
         self._restore()
@@ -155,7 +158,7 @@ class Trainer:
         state = {
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "adversaries": [optimizer.state_dict() for _, optimizer in self.adversaries],
+            "adversaries": [optimizer.state_dict() for *_, optimizer in self.adversaries],
             "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
         }
@@ -168,7 +171,7 @@ class Trainer:
             return
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for (_, optimizer), saved in zip(self.adversaries, state["adversaries"], strict=True):
+        for (*_, optimizer), saved in zip(self.adversaries, state["adversaries"], strict=True):
             optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
@@ -188,12 +191,14 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(_parameters(self.optimizer), self.recipe.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        for module, optimizer in self.adversaries:
+        beside: dict[str, Tensor] = {}
+        for method, module, optimizer in self.adversaries:
             with self._autocast():
                 loss = cast(SegmentationObjective, self.objective).adversary_loss(module)
             step_adversary(optimizer, loss, skip_overflow=self.scaler.is_enabled())
+            beside[method] = loss.detach()
         terms = {name: value.detach() for name, value in losses.terms.items()}
-        return Losses(losses.total.detach(), terms)
+        return Losses(losses.total.detach(), terms, beside)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
@@ -205,24 +210,32 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.optimizer.lr * group["scale"] * factor
 
+    def _stop_at_nan(
+        self, iteration: int, loss: float, terms: Mapping[str, float], beside: Mapping[str, float]
+    ) -> None:
+        distiller = getattr(self.objective, "distiller", None)
+        hint = "lower the learning rate or the weights, or set precision fp32; trying again will not help"
+        if not math.isfinite(loss):
+            blame = f"; {found}" if distiller is not None and (found := distiller.blame(terms)) else ""
+            listed = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+            raise StageFailed(
+                f"the loss is {loss} at iteration {iteration} ({listed}){'; ' * bool(blame)}{blame}", hint
+            )
+        for method, value in beside.items():
+            if distiller is not None and not math.isfinite(value):
+                raise StageFailed(f"{distiller.blame_adversary(method, value)} at iteration {iteration}", hint)
+
     def _look(self, pending: list[Losses], seconds: float) -> None:
         """Read the losses of the latest iterations, all in one transfer; stop at NaN; log."""
-        names = list(pending[0].terms)
-        table = torch.stack([torch.stack([p.total.float(), *(p.terms[n].float() for n in names)]) for p in pending])
-        values = table.tolist()
+        names, methods = list(pending[0].terms), list(pending[0].adversaries)
+        rows = [[p.total, *(p.terms[n] for n in names), *(p.adversaries[m] for m in methods)] for p in pending]
+        values = torch.stack([torch.stack([value.float() for value in row]) for row in rows]).tolist()
         progress, total = self.progress, self.recipe.iterations
         first = progress.iteration - len(pending)
         for offset, (loss, *terms) in enumerate(values):
-            if not math.isfinite(loss):
-                named = dict(zip(names, terms, strict=True))
-                distiller = getattr(self.objective, "distiller", None)
-                blame = distiller.blame(named) if distiller is not None else ""
-                raise StageFailed(
-                    f"the loss is {loss} at iteration {first + offset} "
-                    f"({', '.join(f'{n} {v:.4g}' for n, v in named.items())}){'; ' if blame else ''}{blame}",
-                    "lower the learning rate or the weights, or set precision fp32; trying again will not help",
-                )
-            self._sum(first + offset, total, dict(zip(names, terms, strict=True)))
+            named = dict(zip(names, terms[: len(names)], strict=True))
+            self._stop_at_nan(first + offset, loss, named, dict(zip(methods, terms[len(names) :], strict=True)))
+            self._sum(first + offset, total, named)
         progress.seconds += seconds
         progress.step_ms = [*progress.step_ms, 1000 * seconds / len(pending)][-400:]
         if self.control.events.due() or progress.iteration == total:
@@ -289,9 +302,13 @@ def make_adversary_optimizer(method: Any, module: nn.Module) -> torch.optim.Opti
     recipe = dict(method.adversary_recipe)
     name = recipe.pop("name", "adam")
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    who = f"method {called(type(method))}: adversary_recipe"
     if name not in kinds:
-        raise HarnessError(f"method {method.name}: adversary optimiser '{name}' is unknown", f"known: {sorted(kinds)}")
-    return kinds[name](module.parameters(), **recipe)
+        raise HarnessError(f"{who} names the optimiser '{name}', which is unknown", f"known: {', '.join(kinds)}")
+    try:
+        return kinds[name](module.parameters(), **recipe)
+    except (TypeError, ValueError) as error:
+        raise HarnessError(f"{who} = {dict(method.adversary_recipe)} makes no optimiser: {error}") from error
 
 
 def step_adversary(optimizer: torch.optim.Optimizer, loss: Tensor, skip_overflow: bool) -> None:

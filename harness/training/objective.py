@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import torch
@@ -20,10 +20,11 @@ TeacherNorm = Literal["running", "batch"]
 
 @dataclass
 class Losses:
-    """Of one iteration: the weighted sum, and each unweighted term."""
+    """Of one iteration: the weighted sum, each unweighted term, and the adversaries' own losses by method."""
 
     total: Tensor
     terms: dict[str, Tensor]
+    adversaries: dict[str, Tensor] = field(default_factory=dict)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
