@@ -172,6 +172,8 @@ class _Parser:
                 raise self.error("this text cannot be read", 'text is quoted as in JSON: "a b"', at) from error
         if match := self.match(_TEXT):
             return _CONSTANTS.get(match, match)
+        if self.peek("'"):
+            raise self.error("single quotes are not known", 'write tau=4, or quote text as in JSON: "a b"')
         raise self.error("a value is missing", "a number, true, false, null, a word, or a tuple like (1,2,3)")
 
     def items(self) -> tuple[Any, ...]:

@@ -190,6 +190,7 @@ def _fit(
         device=context.device,
         rank=processes.rank,
         world_size=processes.size,
+        classes=context.classes,
     )
     return trainer.run(batches)
 

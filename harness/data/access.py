@@ -103,4 +103,18 @@ def parse_dataset(word: str, data_root: Path | None = None) -> DatasetSpec:
     dataset = open_dataset(word, data_root)
     params = dataset.params.model_dump(mode="json", exclude_defaults=True)
     source = DATASETS.entry(dataset.name).source
-    return DatasetSpec(name=dataset.name, params=params, manifest=digest(dataset.manifest()), source=source)
+    return DatasetSpec(name=dataset.name, params=params, manifest=_manifest(dataset), source=source)
+
+
+def _manifest(dataset: Dataset) -> str:
+    """The digest of all that determines a data set's content."""
+    manifest = dataset.manifest()
+    try:
+        if isinstance(manifest, dict):
+            return digest(manifest)
+    except (TypeError, ValueError):
+        pass
+    raise HarnessError(
+        f"data set '{dataset.name}': its manifest is {type(manifest).__name__} and no plain JSON",
+        "give a dict of texts, finite numbers and lists: generator version and parameters, or sha256 of every file",
+    )

@@ -167,6 +167,35 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(array))
 
 
+def checked(split: Split, index: int) -> Sample:
+    """The sample at an index, if it is what a sample must be.
+
+    Raises:
+        HarnessError: it is not; the sentence names it.
+    """
+    sample = split[index]
+    if not isinstance(sample, Sample):
+        what = f"the split gives {type(sample).__name__} at index {index}, which is no sample"
+        raise HarnessError(what, "give harness.data.base.Sample(name, image, label)")
+    for part, form in (("image", "(H, W, 3)"), ("label", "(H, W)")):
+        array = getattr(sample, part)
+        fits = isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == form.count(",") + 1
+        if not fits or (part == "image" and array.shape[2] != 3):
+            found = f"{array.dtype}, {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise HarnessError(f"sample '{sample.name}': its {part} is {found}", f"it must be uint8, {form}")
+    if sample.image.shape[:2] != sample.label.shape:
+        sizes = f"{sample.image.shape[:2]} and its label {sample.label.shape}"
+        raise HarnessError(f"sample '{sample.name}': its image has the size {sizes}", "they must be equal")
+    return sample
+
+
+def _refuse_labels_out_of_range(label: torch.Tensor, classes: int, name: str) -> None:
+    bad = label[(label >= classes) & (label != IGNORE)]
+    if bad.numel():
+        what = f"sample '{name}': its label holds {int(bad.max())}, but there are {classes} classes"
+        raise HarnessError(what, f"values are 0 to {classes - 1}, and {IGNORE} for pixels that do not count")
+
+
 @dataclass(frozen=True)
 class _Training:
     """Batches by iteration: what a loader process works on."""
@@ -178,6 +207,7 @@ class _Training:
     seed: int
     batch_size: int
     positions: range
+    classes: int = IGNORE
 
     def __getitem__(self, iteration: int) -> Batch | HarnessError:
         try:
@@ -195,10 +225,11 @@ class _Training:
         names, indices = [], []
         for i, position in enumerate(self.positions):
             index = sample_index(self.seed, iteration, position, self.batch_size, len(self.split))
-            sample = self.split[index]
+            sample = checked(self.split, index)
             rng = np.random.default_rng((self.seed, _CHANGE, iteration, position))
             change = draw_change(sample.label.shape, crop, self.recipe.augment, rng)  # type: ignore[arg-type]
             image, label = apply_change(change, sample)
+            _refuse_labels_out_of_range(label, self.classes, sample.name)
             (y, x), (height, width) = change.place, change.size
             images[i, :, y : y + height, x : x + width] = _normalise(image, self.mean, self.std)
             labels[i, y : y + height, x : x + width] = label
@@ -220,7 +251,7 @@ class _Whole:
         import torch
 
         try:
-            sample = self.split[index]
+            sample = checked(self.split, index)
         except HarnessError as error:
             return error
         image = evaluation_batch(sample, self.eval_size, self.mean, self.std)[0]
@@ -303,6 +334,7 @@ def training_loader(
     device: torch.device | str = "cpu",
     rank: int = 0,
     world_size: int = 1,
+    classes: int = IGNORE,
 ) -> Loader[Batch]:
     """Batches of iterations `start_iteration` to `iterations` - 1, augmented as the recipe says.
 
@@ -312,6 +344,7 @@ def training_loader(
         workers: loader processes; 0 works in this one. Does not change the batches.
         device: where the batches will go; pinned memory is used for a GPU. They are made on the CPU: see `Batch.to`.
         rank, world_size: this process gets its slice of every global batch.
+        classes: how many there are; labels beyond them are refused.
 
     Raises:
         HarnessError: the split is empty, or there are more processes than samples in a batch.
@@ -322,7 +355,7 @@ def training_loader(
     if world_size > batch_size:
         raise HarnessError(f"a batch of {batch_size} cannot be shared by {world_size} processes", "raise batch_size")
     positions = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
-    source = _Training(split, recipe, tuple(mean), tuple(std), seed, batch_size, positions)
+    source = _Training(split, recipe, tuple(mean), tuple(std), seed, batch_size, positions, classes)
     order = range(start_iteration, max(recipe.iterations if iterations is None else iterations, start_iteration))
     return Loader(source, order, workers, str(device).startswith("cuda"))
 

@@ -14,6 +14,7 @@ WRONG = [
     (["sweep", "--methods", "all-kd"], "'all' stands for every method, by itself"),
     (["sweep", "--methods", "ka[beta=lots]"], "beta"),
     (["sweep", "--methods", "kd[tau=true]"], "true is no number"),
+    (["sweep", "--methods", "kd[tau='4']"], "single quotes are not known"),
     (["sweep", "--methods", "kd[tau=inf]"], "tau"),
     (["sweep", "--methods", "kd[tau=1e999]"], "tau"),
     (["new-method", "torch"], "would hide the Python module 'torch'"),

@@ -239,6 +239,47 @@ def test_an_unreadable_sample_is_named(workers: int) -> None:
         list(evaluation_loader(split, None, MEAN, STD, workers=workers))
 
 
+IMAGE, LABEL = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+
+
+class Given(Coded):
+    """One sample, whatever it is."""
+
+    def __init__(self, sample: object) -> None:
+        super().__init__([(8, 8)])
+        self.sample = sample
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        return self.sample  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("sample", "says"),
+    [
+        ((IMAGE, LABEL), "the split gives tuple at index 0, which is no sample"),
+        (Sample("a", IMAGE[..., 0], LABEL), r"sample 'a': its image is uint8, \(8, 8\) .*\(H, W, 3\)"),
+        (Sample("a", IMAGE[..., :1], LABEL), r"sample 'a': its image is uint8, \(8, 8, 1\)"),
+        (Sample("a", IMAGE / 255, LABEL), "sample 'a': its image is float64"),
+        (Sample("a", IMAGE, LABEL.astype(int)), "sample 'a': its label is int64"),
+        (Sample("a", IMAGE, LABEL.tolist()), "sample 'a': its label is list"),
+        (Sample("a", IMAGE, LABEL[:4]), r"sample 'a': its image has the size \(8, 8\) and its label \(4, 8\)"),
+    ],
+)
+def test_what_is_no_sample_is_named(sample: object, says: str, workers: int) -> None:
+    with pytest.raises(HarnessError, match=says):
+        load(Given(sample), workers=workers)
+    with pytest.raises(HarnessError, match=says):
+        list(evaluation_loader(Given(sample), None, MEAN, STD, workers=workers))
+
+
+def test_labels_beyond_the_classes_are_named() -> None:
+    split = Given(Sample("a", IMAGE, np.where(np.eye(8) > 0, 4, IGNORE).astype(np.uint8)))
+    load(split, classes=5)
+    with pytest.raises(HarnessError, match="sample 'a': its label holds 4, but there are 4 classes"):
+        load(split, classes=4)
+
+
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(HarnessError, match="empty"):
         training_loader(Coded([]), RECIPE, MEAN, STD, seed=0)

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from harness.cli.app import run
-from harness.conformance import CASES, PROPERTIES, made_step
-from harness.distiller import Combined, instantiate, resolved_parts
+from harness.conformance import CASES, PROPERTIES, check, made_step
+from harness.distiller import Combined, checked_health, instantiate, resolved_parts
 from harness.errors import HarnessError, StageFailed
 from harness.expression import resolve
 from harness.launch.base import Options, make_job
@@ -266,6 +266,14 @@ def test_a_fault_of_a_data_set_in_a_run_names_the_plugin_and_the_line(
     assert f"failed: plugin {places}, line {line}: {DATA_FAULTS[body]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("manifest", ["5", "{'a': float('nan')}", "{'a': {1, 2}}"])
+def test_a_manifest_that_is_no_json_is_refused(places: Path, manifest: str) -> None:
+    places.write_text(PLACES + f"    def manifest(self):\n        return {manifest}\n")
+    load_plugins([places])
+    with pytest.raises(HarnessError, match=r"data set 'my_shapes': its manifest is .* no plain JSON"):
+        make_plan(tiny_sweep(dataset="my_shapes"))
+
+
 @pytest.mark.parametrize("error", ["ValueError('no files')", "SystemExit(0)"])
 def test_a_fault_of_a_data_set_in_a_plan_names_the_plugin_and_the_line(
     places: Path, error: str, capsys: pytest.CaptureFixture[str]
@@ -417,6 +425,132 @@ def test_a_method_may_be_called_as_modules_call_their_own_things(tmp_path: Path,
         assert f"{name}.main" in method(made_step(CASES[0]))
     finally:
         METHODS._entries.pop(name)
+
+
+FORWARD = "    def forward(self, step):\n        return {'main': step.student.logits.mean()}\n"
+KEYED = "    @classmethod\n    def translator_key(cls, *_):\n        return {}\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("    @classmethod\n    def skip(cls, *_):\n        return 5\n", "skip gives 5"),
+        ("    @classmethod\n    def translator_key(cls, *_):\n        return ['a']\n", r"translator_key gives \['a'\]"),
+        ("    @classmethod\n    def translator_key(cls, *_):\n        return {1: 2}\n", "translator_key gives {1: 2}"),
+        (
+            "    @classmethod\n    def translator_key(cls, *_):\n        return {'a': float('nan')}\n",
+            "translator_key gives {'a': nan}",
+        ),
+        (
+            KEYED + "    @classmethod\n    def build_translator(cls, *_):\n        return 5\n",
+            "build_translator gives 5",
+        ),
+    ],
+)
+def test_what_a_method_gives_a_plan_is_checked(mine: Path, body: str, says: str) -> None:
+    mine.write_text(HEADER + FORWARD + body)
+    load_plugins([mine])
+    function = says.split()[0]
+    line = next(n for n, text in enumerate(mine.read_text().splitlines(), 1) if f"def {function}" in text)
+    with pytest.raises(StageFailed, match=says) as caught:
+        make_plan(tiny_sweep(methods=("mine",)))
+    assert f"'mine' ({mine})" in caught.value.message
+    assert any(f"{mine}, line {n}" in caught.value.message for n in (line, line - 1))
+
+
+def test_what_a_translator_prescribes_is_told_as_the_methods(mine: Path) -> None:
+    learned = """
+    @classmethod
+    def build_translator(cls, *_):
+        class Learned(base.Translator):
+            terms = {"main": Term(1.0)}
+            recipe = {"optimiser": {"lr": 0.1}}
+            def forward(self, teacher):
+                return {}
+        return Learned()
+"""
+    mine.write_text("from methods import base\n" + HEADER + FORWARD + KEYED + learned)
+    load_plugins([mine])
+    with pytest.raises(HarnessError, match=r"translator of method 'mine' .*prescribes .*optimiser: Extra") as caught:
+        make_plan(tiny_sweep(methods=("mine",)))
+    assert "optimizer" in caught.value.hint
+    results = {result.property: result for result in check("mine", ["translator"])}
+    assert results["translator"].outcome == "fail" and "optimiser" in results["translator"].reason
+
+
+@pytest.mark.parametrize(
+    ("health", "says"),
+    [
+        ("{'a': 1 / 0}", "failed in the health of its translator, .*ZeroDivisionError"),
+        ("{'a': float('nan')}", "the health of its translator is {'a': nan}"),
+        ("5", "the health of its translator is 5"),
+    ],
+)
+def test_the_health_of_a_translator_is_checked(mine: Path, health: str, says: str) -> None:
+    method = type(built(mine, FORWARD).method("mine"))
+    with pytest.raises(StageFailed, match=says):
+        checked_health(method, lambda: eval(health))
+    with pytest.raises(StageFailed, match=r"^dead"):
+        checked_health(method, lambda: (_ for _ in ()).throw(ValueError("dead")))
+
+
+def test_a_validator_that_raises_anything_is_told_in_the_expression(mine: Path) -> None:
+    lines = """
+    class Params(MethodParams):
+        x: int = 0
+        @field_validator("x")
+        @classmethod
+        def check(cls, value):
+            return {0: 0}[value]
+"""
+    top = "from pydantic import field_validator\nfrom methods.base import MethodParams\n"
+    mine.write_text(top + HEADER + FORWARD + lines)
+    load_plugins([mine])
+    with pytest.raises(HarnessError, match="parameters of mine cannot be validated: KeyError: 3") as caught:
+        resolve("kd+mine[x=3]")
+    assert f"mend the plugin: {mine}, line" in caught.value.hint and "column 4" in caught.value.message
+
+
+JUDGED = """
+    def setup(self):
+        from torch import nn
+        self.judge = nn.Linear(1, 1)
+    def adversary(self):
+        return self.judge
+    def adversary_loss(self, step):
+        loss = self.judge(step.student.logits.mean().reshape(1, 1)).mean()
+        return loss * (float("nan") if step.iteration == 2 else 1.0)
+"""
+
+
+def run_student(mine: Path, body: str, tmp_path: Path) -> int:
+    """A student taught by the plugin, in this process: its exit code."""
+    mine.write_text(HEADER.replace("    reads", "    needs_teacher = False\n    reads") + FORWARD + body)
+    plugins = load_plugins([mine])
+    plan = make_plan(tiny_sweep(methods=("mine",)))
+    options = Options(Workspace(tmp_path / "work"), "", plugins=plugins, device="cpu", threads=1)
+    return main(make_job(plan, only_student(plan), options).write(), stop=Never())
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (JUDGED, "the adversary's loss of method 'mine' ({mine}) is nan ({mine}, line"),
+        (JUDGED.replace("return self.judge", "return 5", 1), "method 'mine' ({mine}): adversary gives 5 ({mine}, line"),
+        (JUDGED.replace("return self.judge", "raise SystemExit(0)", 1), "failed in adversary, {mine}, line"),
+        (JUDGED + "    adversary_recipe = {'name': 'zzz'}\n", "adversary_recipe names the optimiser 'zzz'"),
+        (JUDGED + "    adversary_recipe = {'speed': 3}\n", "adversary_recipe = {{'speed': 3}} makes no optimiser"),
+    ],
+)
+def test_faults_of_an_adversary_stop_the_run_with_its_name(
+    mine: Path, body: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run_student(mine, body, tmp_path)
+    said = capsys.readouterr().err
+    assert code in (FAILED, REFUSED) and says.format(mine=mine) in said, said
+    if "adversary_recipe" in says:
+        (result,) = check("mine", ["adversary"])
+        assert result.outcome == "fail" and "adversary_recipe" in result.reason
 
 
 def test_a_fault_while_building_names_the_line(mine: Path) -> None:
