@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.data.base import Dataset
 from harness.errors import HarnessError
-from harness.recipes import recipe_names
+from harness.recipes import load_recipe
 from methods.base import Method, Term
 
 READABLE = frozenset({"logits", "last", "features", "images", "labels"})
@@ -51,6 +51,14 @@ def check_declaration(cls: type[Method]) -> None:
         raise _bad(cls, what, f'begin with {", ".join(GROWTHS)}: "quadratic in pooled nodes"')
     _check_terms(cls)
     name_table(cls)
+    for name, info in cls.Params.model_fields.items():
+        if info.alias or info.validation_alias:
+            raise _bad(
+                cls, f"parameter {name} has an alias", "an expression names it by its field: leave the alias out"
+            )
+    if cls.Params.model_computed_fields:
+        names = ", ".join(cls.Params.model_computed_fields)
+        raise _bad(cls, f"parameter {names} is computed, which no expression can set", "make it a property")
     try:
         # Twice: pydantic takes defaults as they stand, valid or not.
         defaults = cls.Params.model_validate(cls.Params().model_dump())
@@ -161,8 +169,10 @@ def check_dataset(cls: type[Dataset]) -> None:
         )
     if cls.weights not in ("imagenet", "random"):
         raise _unfit(cls, f"its weights are {cls.weights!r}", "imagenet or random")
-    if cls.recipe not in recipe_names():
-        raise _unfit(cls, f"there is no recipe {cls.recipe!r}", f"known: {', '.join(recipe_names())}")
+    try:
+        load_recipe(cls.recipe)
+    except HarnessError as error:
+        raise _unfit(cls, error.message, error.hint) from error
     try:
         cls.Params.model_validate(cls.Params().model_dump())
     except ValidationError as error:

@@ -59,7 +59,7 @@ def _resolved(part: MethodPart) -> Resolved:
         raise HarnessError(
             f"method '{part.name}' comes from {entry.origin} (sha256 {entry.source[:12] or 'none'}), the plan was made "
             f"with sha256 {part.source[:12] or 'none'}",
-            "the plugin changed since it was planned: plan again, or put the old file back",
+            "the plugin or package changed since it was planned: plan again, or put the old one back",
         )
     return Resolved(part, entry.cls, entry.cls.Params.model_validate(part.params))
 
@@ -95,9 +95,8 @@ def translator_specs(spec: MethodSpec, student: Sizes, teacher: Sizes | None) ->
             continue
         key = guarded(r.cls, "translator_key", r.cls.translator_key, r.params, r.active, student, teacher)
         if key is not None:
-            _check_key(r.cls, key)
             found[r.part.name] = TranslatorSpec(
-                method=r.part.name, version=r.cls.version, params=key, source=r.part.source
+                method=r.part.name, version=r.cls.version, params=_plain_key(r.cls, key), source=r.part.source
             )
     return found
 
@@ -146,7 +145,9 @@ def instantiate(
     return Combined(spec, built)
 
 
-_PART = "part_"
+def _slot(name: str) -> str:
+    """The name of a method's module: its own, unless a ModuleDict has something of that name ("keys", "type")."""
+    return f"part_{name}" if hasattr(nn.ModuleDict(), name) else name
 
 
 class Combined(nn.Module):
@@ -161,8 +162,7 @@ class Combined(nn.Module):
     def __init__(self, spec: MethodSpec, parts: Mapping[str, Method]) -> None:
         super().__init__()
         self.spec = spec
-        # Under names of their own: a ModuleDict has no room for a method called "keys" or "type".
-        self.parts = nn.ModuleDict({_PART + name: method for name, method in parts.items()})
+        self.parts = nn.ModuleDict({_slot(name): method for name, method in parts.items()})
         self.weights = {f"{part.name}.{term}": w for part in spec.parts for term, w in part.weights.items()}
         self.needs_teacher = any(method.needs_teacher for method in parts.values())
         self.reads: frozenset[str] = frozenset().union(*(method.reads for method in parts.values()))
@@ -184,12 +184,12 @@ class Combined(nn.Module):
 
     def method(self, name: str) -> Method:
         """The part of that name."""
-        module = self.parts[_PART + name]
+        module = self.parts[_slot(name)]
         assert isinstance(module, Method)
         return module
 
     def _methods(self) -> list[Method]:
-        return [self.method(name.removeprefix(_PART)) for name in self.parts]
+        return [self.method(part.name) for part in self.spec.parts]
 
     def adversaries(self) -> list[tuple[Method, nn.Module]]:
         """(method, discriminator) of every part that has one."""
@@ -349,14 +349,21 @@ def _wrong(cls: type[Method], function: str, value: object, hint: str) -> StageF
     return StageFailed(f"method {called(cls)}: {function} gives {value!r} ({_where(cls, function)})", hint)
 
 
-def _check_key(cls: type[Method], key: object) -> None:
-    """The key of a translator is part of a stage's: it must be the same again when it is read back."""
+def _plain_key(cls: type[Method], key: object) -> dict[str, Any]:
+    """The key of a translator as JSON has it, since it is part of a stage's: tuples are lists."""
+
+    def lists(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {name: lists(item) for name, item in value.items()}
+        return [lists(item) for item in value] if isinstance(value, list | tuple) else value
+
     try:
-        plain = isinstance(key, Mapping) and json.loads(json.dumps(key, allow_nan=False)) == key
+        plain = json.loads(json.dumps(lists(key), allow_nan=False))
     except (TypeError, ValueError):
-        plain = False
-    if not plain:
+        plain = None
+    if not isinstance(plain, dict) or plain != lists(key):
         raise _wrong(cls, "translator_key", key, "give a dict of plain JSON (texts, finite numbers, lists), or None")
+    return plain
 
 
 def checked_health(cls: type[Method], call: Callable[[], Any]) -> dict[str, float]:
@@ -373,11 +380,11 @@ def checked_health(cls: type[Method], call: Callable[[], Any]) -> dict[str, floa
             raise StageFailed(str(error), "change the translator's parameters; trying again will not help") from error
 
     health = guarded(cls, "the health of its translator", ask)
-    numbers = isinstance(health, Mapping) and all(isinstance(v, float) and math.isfinite(v) for v in health.values())
-    if not numbers:
+    numbers = isinstance(health, Mapping) and all(isinstance(value, int | float) for value in health.values())
+    if not numbers or not all(math.isfinite(value) for value in health.values()):
         what = f"method {called(cls)}: the health of its translator is {health!r}"
-        raise StageFailed(what, "give a dict of finite floats")
-    return dict(health)
+        raise StageFailed(what, "give a dict of finite numbers")
+    return {str(name): float(value) for name, value in health.items()}
 
 
 def _check_scalar(cls: type[Method], name: str, value: Any, where: str) -> None:

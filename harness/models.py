@@ -34,6 +34,11 @@ def build_model(spec: ModelSpec, classes: int, weights_file: Path | None = None)
         raise HarnessError(str(error)) from error
 
 
+def model_source(spec: ModelSpec) -> str:
+    """sha256 of the plugins or packages that backbone and head come from; "" if both are built in."""
+    return "+".join(filter(None, (FAMILIES.entry(spec.family).source, HEADS.entry(spec.head).source)))
+
+
 def model_sizes(spec: ModelSpec, classes: int) -> Sizes:
     """Channels and strides of its maps, found by a dry forward.
 

@@ -15,7 +15,7 @@ from harness.data.access import open_dataset, parse_dataset
 from harness.distiller import build_translator, called, needs_teacher, skip_reason, translator_specs
 from harness.errors import HarnessError
 from harness.expression import resolve
-from harness.models import model_impossible, model_sizes
+from harness.models import model_impossible, model_sizes, model_source
 from harness.recipes import RecipeFile, load_recipe
 from harness.registries import DATASETS, FAMILIES, HEADS, METHODS
 from harness.registry import Entry
@@ -122,8 +122,7 @@ class _Builder:
         place = (wanted, model.family, model.encoder)
         if place not in self._first:
             self._first[place] = self._find_weights(wanted, model)
-        sources = [FAMILIES.entry(model.family).source, HEADS.entry(model.head).source]
-        return model.model_copy(update={"weights": self._first[place], "source": "+".join(filter(None, sources))})
+        return model.model_copy(update={"weights": self._first[place], "source": model_source(model)})
 
     def _find_weights(self, wanted: str, model: ModelSpec) -> WeightsSpec:
         if wanted == "random":

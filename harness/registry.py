@@ -10,7 +10,9 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import site
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,8 @@ _INSTALLED = ("package ", "entry point ")
 _OWN = ("harness", "methods", "backbones", "results", "dashboards")
 _foreign_files: set[str] = set()
 """Files of plugins and packages that have been registered."""
+_plugin_modules: dict[str, ModuleType] = {}
+"""What has been made of files given by `--plugin`."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,9 @@ class Registry(Generic[T]):
                 self.check(cls)
             except HarnessError as error:
                 raise _refusal(cls, origin, error.message, error.hint) from error
+            except Exception as error:
+                what = f"{self.kind} '{name}' declares what cannot be read: {type(error).__name__}: {error}"
+                raise _refusal(cls, origin, what, "mend its declarations") from error
         if source:
             _foreign_files.add(inspect.getfile(cls))
         self._entries[name] = Entry(name, cls, origin, source)
@@ -225,11 +232,14 @@ def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
     content = path.read_bytes()
     source = sha256(content).hexdigest()
     module = _import_file(path, f"harness_plugin_{path.stem}_{source[:8]}", content)
-    hint = 'a method extends methods.base.Method, declares name = "..." and defines forward'
     if reasons := [reason for registry in registries for reason in registry.refused(module)]:
-        raise HarnessError(f"plugin {path} defines what cannot be registered: {'; '.join(reasons)}", hint)
+        what = f"plugin {path} defines what cannot be registered: {'; '.join(reasons)}"
+        raise HarnessError(what, 'define it, and declare name = "..."; a helper begins with an underscore')
     if not sum(registry.add_module(module, str(path), source) for registry in registries):
-        raise HarnessError(f"plugin {path} defines nothing to register", hint)
+        raise HarnessError(
+            f"plugin {path} defines nothing to register",
+            'a method extends methods.base.Method, declares name = "..." and defines forward',
+        )
     return source
 
 
@@ -247,11 +257,11 @@ def _import_file(path: Path, name: str, content: bytes) -> ModuleType:
         raise HarnessError(f"plugin {path} is not a Python file", "its name ends in .py")
     module = importlib.util.module_from_spec(spec)
     before = set(sys.modules)
-    sys.modules[name] = module
+    sys.modules[name] = _plugin_modules[name] = module
     try:
         with prints_aside():
             exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
-        _refuse_neighbours(path, module, before)
+        _refuse_neighbours(path, module, before | {name})
     except HarnessError:
         del sys.modules[name]
         raise
@@ -265,17 +275,36 @@ def _import_file(path: Path, name: str, content: bytes) -> ModuleType:
 
 def _refuse_neighbours(path: Path, module: ModuleType, before: set[str]) -> None:
     """A plugin is known by its own content: a file beside it could change unnoticed, and does not travel along."""
-    used = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
-    used |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
-    for name in sorted((set(sys.modules) - before | used) & set(sys.modules)):
-        file = getattr(sys.modules[name], "__file__", None)
-        if name.split(".")[0] in (*_OWN, module.__name__) or name.startswith("harness_plugin_") or not file:
-            continue
-        if Path(file).resolve().is_relative_to(path.parent.resolve()) and "site-packages" not in Path(file).parts:
-            raise HarnessError(
-                f"plugin {path} imports {file}, which lies beside it: what changes there would go unnoticed",
-                "put all into one file, or make a package of it with an entry point",
-            )
+    values = [value for name, value in vars(module).items() if not name.startswith("__")]
+    used = {v.__name__ if isinstance(v, ModuleType) else str(getattr(v, "__module__", "")) for v in values}
+    fresh = set(sys.modules) - before
+    beside = {name: file for name in (fresh | used) & set(sys.modules) if (file := _file_beside(name, path.parent))}
+    for name in fresh & beside.keys():
+        del sys.modules[name]
+    if beside:
+        what = f"plugin {path} imports {min(beside.values())}, which lies beside it"
+        raise HarnessError(
+            f"{what}: what changes there would go unnoticed",
+            "put all into one file, or make a package of it with an entry point",
+        )
+
+
+def _file_beside(name: str, folder: Path) -> str:
+    """The file of a module that lies below a folder, and is neither ours nor Python's nor installed; "" if none."""
+    module = sys.modules[name]
+    file, top = getattr(module, "__file__", None), name.split(".")[0]
+    if not file or top in _OWN or top in sys.stdlib_module_names or module in _plugin_modules.values():
+        return ""
+    place = Path(file).resolve()
+    installed = any(place.is_relative_to(other) for other in _installed_folders())
+    return str(file) if place.is_relative_to(folder.resolve()) and not installed else ""
+
+
+@lru_cache(maxsize=1)
+def _installed_folders() -> list[Path]:
+    """Where Python keeps itself and what is installed."""
+    folders = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
+    return [Path(folder).resolve() for folder in folders]
 
 
 @lru_cache(maxsize=256)
@@ -286,6 +315,7 @@ def _package_digest(module: str) -> str:
     files = [(file.relative_to(folder), file) for folder in folders for file in sorted(folder.rglob("*.py"))]
     if not folders and getattr(top, "__file__", None):
         files = [(Path(str(top.__file__)).relative_to(Path(str(top.__file__)).parent), Path(str(top.__file__)))]
+    _foreign_files.update(str(file) for _, file in files)
     digest = sha256()
     for name, file in files:
         digest.update(f"{name.as_posix()} {sha256(file.read_bytes()).hexdigest()}\n".encode())

@@ -21,8 +21,8 @@ from harness.errors import HarnessError
 from harness.evaluation.evaluate import Evaluation, evaluate, save_confusion
 from harness.evaluation.samples import save_samples
 from harness.job import Job
-from harness.models import build_model, model_sizes
-from harness.registries import METHODS
+from harness.models import build_model, model_sizes, model_source
+from harness.registries import DATASETS, METHODS
 from harness.spec import ModelSpec, Precision, StageSpec
 from harness.training.checkpoint import load_weights, save_weights
 from harness.training.distributed import Processes, join
@@ -77,6 +77,7 @@ def run_stage(job: Job, attempt: AttemptFolder, should_stop: Callable[[], bool])
     _settle(job, device)
     dataset = open_dataset(job.stage.dataset, Path(job.data_root) if job.data_root else None)
     _refuse_broken_data(dataset)
+    _refuse_changed_sources(job)
     events = Events(attempt.events if processes.main else None)
     context = Context(job, attempt, dataset, device, processes, events, should_stop)
     events.write("start", name=job.name, device=str(device))
@@ -113,6 +114,29 @@ def _refuse_broken_data(dataset: Dataset) -> None:
         raise HarnessError(f"data set {dataset.name}: {problems[0]}{more}", "run harness data check")
 
 
+def _refuse_changed_sources(job: Job) -> None:
+    """Data set, models and translator must come from the plugins and packages that the stage was planned with.
+
+    Methods see to it themselves, when they are instantiated.
+    """
+    spec = job.stage
+    found = {f"data set '{spec.dataset.name}'": (spec.dataset.source, DATASETS.entry(spec.dataset.name).source)}
+    models = [spec.model]
+    if "teacher" in spec.parents:
+        models.append(_teacher_spec(job).model)
+    found |= {f"model {model.word}": (model.source, model_source(model)) for model in models}
+    if spec.translator is not None:
+        method = spec.translator.method
+        found[f"method '{method}'"] = (spec.translator.source, METHODS.entry(method).source)
+    for what, (planned, current) in found.items():
+        if planned != current:
+            raise HarnessError(
+                f"the plugin or package of {what} changed since the stage was planned "
+                f"(sha256 {planned[:12] or 'none'} then, {current[:12] or 'none'} now)",
+                "plan the sweep again",
+            )
+
+
 def _train_network(context: Context) -> tuple[nn.Module, Progress, Training]:
     spec, device = context.spec, context.device
     reseed(spec.seed, "weights")
@@ -121,7 +145,7 @@ def _train_network(context: Context) -> tuple[nn.Module, Progress, Training]:
     distiller = instantiate(
         spec.method,
         model_sizes(spec.model, context.classes),
-        model_sizes(_teacher_spec(context).model, context.classes) if teacher is not None else None,
+        model_sizes(_teacher_spec(context.job).model, context.classes) if teacher is not None else None,
         _translators(context, teacher),
         seed=mix(spec.seed, "adapters"),
     )
@@ -349,8 +373,8 @@ def _health(context: Context, objective: TranslatorObjective, teacher: Network) 
     return health
 
 
-def _teacher_spec(context: Context) -> StageSpec:
-    parent = Workspace(Path(context.job.workspace)).stage(context.spec.parents["teacher"])
+def _teacher_spec(job: Job) -> StageSpec:
+    parent = Workspace(Path(job.workspace)).stage(job.stage.parents["teacher"])
     return StageSpec.model_validate(parent.record().spec)
 
 

@@ -15,10 +15,13 @@ class UniqueLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: '{key}' stands there twice")
-            seen.add(key)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: '{key}' stands there twice")
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
 

@@ -118,7 +118,7 @@ def _leaves(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
         inner = [(f"{path}[{key!r}]", item) for key, item in value.items()]
     elif isinstance(value, list | tuple | deque):
         inner = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
-    elif isinstance(value, Tensor | nn.Module) or not hasattr(value, "__dict__") or isinstance(value, type):
+    elif isinstance(value, Tensor | nn.Module | random.Random | type) or not hasattr(value, "__dict__"):
         yield path, value
         return
     else:

@@ -216,11 +216,10 @@ class Trainer:
         distiller = getattr(self.objective, "distiller", None)
         hint = "lower the learning rate or the weights, or set precision fp32; trying again will not help"
         if not math.isfinite(loss):
-            blame = f"; {found}" if distiller is not None and (found := distiller.blame(terms)) else ""
             listed = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
-            raise StageFailed(
-                f"the loss is {loss} at iteration {iteration} ({listed}){'; ' * bool(blame)}{blame}", hint
-            )
+            blame = distiller.blame(terms) if distiller is not None else ""
+            because = f"; {blame}" if blame else ""
+            raise StageFailed(f"the loss is {loss} at iteration {iteration} ({listed}){because}", hint)
         for method, value in beside.items():
             if distiller is not None and not math.isfinite(value):
                 raise StageFailed(f"{distiller.blame_adversary(method, value)} at iteration {iteration}", hint)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import torch
 
 from harness.cli.app import run
 from harness.conformance import CASES, PROPERTIES, check, made_step
-from harness.distiller import Combined, checked_health, instantiate, resolved_parts
+from harness.distiller import Combined, checked_health, instantiate, resolved_parts, translator_specs
 from harness.errors import HarnessError, StageFailed
 from harness.expression import resolve
 from harness.launch.base import Options, make_job
@@ -110,6 +111,20 @@ print(json.dumps([[node.key, node.reproduce] for node in nodes if node.spec.kind
         assert "--plugin" not in command
         keys.append(key)
     assert keys[0] != keys[1]
+
+
+def test_a_stage_refuses_what_comes_from_another_package_than_planned(
+    places: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugins = load_plugins([places])
+    plan = make_plan(tiny_sweep(**{name: (v if name == "dataset" else (v,)) for name, v in PLACED.items()}))
+    node = only_student(plan)
+    for field, what in (("dataset", "data set 'my_shapes'"), ("model", "model my_family:test_efficientnet/my_head@16")):
+        options = Options(Workspace(tmp_path / "work"), "", plugins=plugins, device="cpu", threads=1)
+        part = getattr(node.spec, field).model_copy(update={"source": "other"})
+        job = make_job(plan, replace(node, spec=node.spec.model_copy(update={field: part})), options)
+        assert main(job.write(), stop=Never()) == REFUSED
+        assert f"the plugin or package of {what} changed since the stage was planned" in capsys.readouterr().err
 
 
 def test_without_the_package_there_is_no_such_method() -> None:
@@ -211,6 +226,12 @@ def test_heads_backbones_and_data_sets_of_a_plugin_are_listed_and_counted(
 @pytest.mark.parametrize(
     ("at", "line", "says"),
     [
+        (
+            "a data set",
+            "    palette = (('a', 'b', 'c'),) * 8\n",
+            "data set 'my_shapes' declares what cannot be read: TypeError",
+        ),
+        ("a data set", "    classes = 5\n", "data set 'my_shapes' declares what cannot be read: TypeError"),
         ("a data set", "    classes = ()\n", r"data set my_shapes: its classes are \(\)"),
         ("a data set", "    palette = ((0, 0, 0),)\n", "its palette has 1 colours for 8 classes"),
         ("a data set", "    weights = 'coco'\n", "its weights are 'coco'"),
@@ -402,12 +423,27 @@ def test_a_fault_in_a_plugin_names_it_its_file_and_line(mine: Path, body: str, s
             "    terms = {'main': Term(1.0)}\n    @classmethod\n    def weights(cls, params):\n        return [1.0]\n",
             "weights\\(\\) gives list",
         ),
+        (
+            "    terms = {'main': Term(1.0)}\n    class Params(Params):\n        x: int = Field(1, alias='y')\n",
+            "parameter x has an alias",
+        ),
+        (
+            "    terms = {'main': Term(1.0)}\n    class Params(Params):\n        @computed_field\n"
+            "        def y(self) -> int:\n            return 1\n",
+            "parameter y is computed",
+        ),
+        (
+            "    terms = {'main': Term(1.0)}\n    class Params(Params):\n        x: float = float('inf')\n",
+            "parameter x has no valid default: Input should be a finite number",
+        ),
+        ("    terms = {1: Term(1.0)}\n", "method 'mine' declares what cannot be read"),
         ("    terms = {'main': Term(1.0)}\n    name = 'Mine'\n", "its name cannot be written in an expression"),
         ("    terms = {'main': Term(1.0)}\n    name = 'import'\n", "its name cannot be written in an expression"),
     ],
 )
 def test_a_declaration_that_makes_no_sense_is_refused(mine: Path, declaration: str, says: str) -> None:
-    top = "from pydantic import PositiveFloat\nfrom methods.base import Method, Params, Term\n\nclass Mine(Method):\n"
+    top = "from pydantic import Field, PositiveFloat, computed_field\n"
+    top += "from methods.base import Method, Params, Term\n\nclass Mine(Method):\n"
     body = "    name = 'mine'\n    summary = 'a plugin'\n    reads = frozenset({'logits'})\n"
     mine.write_text(top + body + declaration + "    def forward(self, step):\n        return {}\n")
     with pytest.raises(HarnessError, match=f"{re.escape(str(mine))}, line 4: .*{says}"):
@@ -458,6 +494,19 @@ def test_what_a_method_gives_a_plan_is_checked(mine: Path, body: str, says: str)
     assert any(f"{mine}, line {n}" in caught.value.message for n in (line, line - 1))
 
 
+def test_a_translators_key_may_hold_tuples(mine: Path) -> None:
+    body = "    @classmethod\n    def translator_key(cls, *_):\n        return {'strides': (1, (2, 3))}\n"
+    mine.write_text(HEADER + FORWARD + body)
+    load_plugins([mine])
+    (found,) = translator_specs(resolve("mine")[0], CASES[0].student, CASES[0].teacher).values()
+    assert found.params == {"strides": [1, [2, 3]]}
+
+
+def test_state_of_earlier_versions_loads() -> None:
+    method = instantiate(resolve("fitnet")[0], CASES[0].student, CASES[0].teacher)
+    assert {name.split(".")[1] for name in method.state_dict()} == {"fitnet"}
+
+
 def test_what_a_translator_prescribes_is_told_as_the_methods(mine: Path) -> None:
     learned = """
     @classmethod
@@ -483,6 +532,7 @@ def test_what_a_translator_prescribes_is_told_as_the_methods(mine: Path) -> None
     [
         ("{'a': 1 / 0}", "failed in the health of its translator, .*ZeroDivisionError"),
         ("{'a': float('nan')}", "the health of its translator is {'a': nan}"),
+        ("{'a': None}", "the health of its translator is {'a': None}"),
         ("5", "the health of its translator is 5"),
     ],
 )
@@ -490,6 +540,7 @@ def test_the_health_of_a_translator_is_checked(mine: Path, health: str, says: st
     method = type(built(mine, FORWARD).method("mine"))
     with pytest.raises(StageFailed, match=says):
         checked_health(method, lambda: eval(health))
+    assert checked_health(method, lambda: {"dead": 0, "mean": 0.5}) == {"dead": 0.0, "mean": 0.5}
     with pytest.raises(StageFailed, match=r"^dead"):
         checked_health(method, lambda: (_ for _ in ()).throw(ValueError("dead")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
@@ -110,6 +111,16 @@ def test_what_cannot_be_registered_is_refused(package: Path, body: str, says: st
         registry().add(space["A"], "somewhere")
 
 
+def test_a_check_that_raises_anything_names_the_class(package: Path, tmp_path: Path) -> None:
+    def check(cls: type[Thing]) -> None:
+        raise TypeError("no number")
+
+    file = plugin(tmp_path, ONE)
+    with pytest.raises(HarnessError, match="thing 'one' declares what cannot be read: TypeError: no number") as caught:
+        load_plugin(file, [registry(check=check)])
+    assert f"{file}, line 2" in caught.value.message
+
+
 def test_a_check_of_declarations_is_asked(package: Path) -> None:
     def check(cls: type[Thing]) -> None:
         raise HarnessError(f"{cls.name} is not nice", "be nice")
@@ -191,7 +202,7 @@ def test_a_plugin_that_raises_names_its_line(package: Path, tmp_path: Path, text
         ("x = 1\n", "defines nothing to register"),
         (BASE, "defines nothing to register"),
         ("class A:\n    name = 'a'\n", "defines nothing to register"),
-        (BASE + "class A(Thing):\n    name = 'a'\n", "thing A lacks do"),
+        (BASE + "class A(Thing):\n    name = 'a'\n", "thing A lacks do.*a helper begins with an underscore"),
         (BASE + "class A(Thing):\n    def do(self): pass\n", "thing A declares no name"),
         (ONE + "class A(Thing):\n    def do(self): pass\n", "thing A declares no name"),
     ],
@@ -231,11 +242,17 @@ def test_a_file_beside_a_plugin_is_refused(
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("neighbour", "inner", "inner.deep"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    for _ in range(2):  # the second time it has been imported already
+    for number in range(2):
         with pytest.raises(HarnessError, match="which lies beside it: what changes there would go unnoticed"):
-            load_plugin(plugin(tmp_path, line + "\n" + ONE), [registry()])
-        if line == "import inner.deep":
-            break
+            load_plugin(plugin(tmp_path, line + "\n" + ONE + f"NUMBER = {number}\n"), [registry()])
+
+
+@pytest.mark.parametrize("name", ["json.decoder", "numpy", "torch.nn", "pydantic.main", "harness.errors"])
+def test_python_itself_what_is_installed_and_ours_are_no_neighbours(name: str) -> None:
+    """Also of a plugin that lies in a folder above them all."""
+    importlib.import_module(name)
+    assert module._file_beside(name, Path("/")) == ""
+    assert module._file_beside(__name__, Path("/")) == __file__
 
 
 def test_the_innermost_line_of_a_plugin_is_found(package: Path, tmp_path: Path) -> None:
