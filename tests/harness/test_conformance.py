@@ -351,7 +351,7 @@ FURTHER = [
         self.seen = torch.cat([self.seen, step.taught.logits.mean()[None]])
         return {"main": self.distance(step) + self.seen.mean()}
 """,
-        "size mismatch for parts.part_bad.seen",
+        "size mismatch for parts.bad.seen",
     ),
     (
         "finite",
