@@ -48,7 +48,9 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
         archive = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise HarnessError(f"inputs {path}: no such file", _HOW) from error
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except ValueError as error:  # which goes on to advise to unpickle it
+        raise HarnessError(f"inputs {path} is not an .npz file: it is no archive of arrays", _HOW) from error
+    except (OSError, EOFError, BadZipFile) as error:
         raise HarnessError(f"inputs {path} is not an .npz file: {error}", _HOW) from error
     if isinstance(archive, np.ndarray):
         raise HarnessError(f"inputs {path} is not an .npz file: it holds one array without a name", _HOW)

@@ -313,8 +313,8 @@ def _package_digest(module: str) -> str:
     top = sys.modules[module.split(".")[0]]
     folders = [Path(folder) for folder in getattr(top, "__path__", [])]
     files = [(file.relative_to(folder), file) for folder in folders for file in sorted(folder.rglob("*.py"))]
-    if not folders and getattr(top, "__file__", None):
-        files = [(Path(str(top.__file__)).relative_to(Path(str(top.__file__)).parent), Path(str(top.__file__)))]
+    if not folders and top.__file__:
+        files = [(Path(Path(top.__file__).name), Path(top.__file__))]
     _foreign_files.update(str(file) for _, file in files)
     digest = sha256()
     for name, file in files:

@@ -73,6 +73,8 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         data = read_yaml(file)
     except yaml.YAMLError as error:
         raise HarnessError(f"--file {file}: {' '.join(str(error).split())}", _QUOTE) from error
+    except FileNotFoundError as error:
+        raise HarnessError(f"--file {file}: no such file", "give the path of a YAML file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"--file {file}: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):

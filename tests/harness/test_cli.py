@@ -35,7 +35,7 @@ WRONG = [
     (["sweep", "--weights", "nowhere.safetensors"], "is not a file"),
     (["sweep", "--launcher", "slrum"], "slurm"),
     (["sweep", "--plugin", "nowhere.py"], "is not a file"),
-    (["sweep", "--file", "nowhere.yaml"], "nowhere.yaml"),
+    (["sweep", "--file", "nowhere.yaml"], "nowhere.yaml: no such file"),
     (["sweep", "--workers", "-1"], "workers"),
     (["sweep", "--nonsense"], "nonsense"),
     (["swep"], "swep"),
