@@ -78,7 +78,7 @@ class BackboneFamily(ABC):
         """Names it can build at some stride, sorted."""
 
     @abstractmethod
-    def impossible(self, encoder: str, stride: int) -> str | None:
+    def unsupported_reason(self, encoder: str, stride: int) -> str | None:
         """Why `encoder` cannot be had at `stride` (in one sentence), or None when it can."""
 
     @abstractmethod
@@ -107,7 +107,7 @@ class Head(nn.Module, ABC):
         super().__init__()
 
     @classmethod
-    def impossible(cls, strides: Sequence[int]) -> str | None:
+    def unsupported_reason(cls, strides: Sequence[int]) -> str | None:
         """Why the head does not fit maps of these strides, or None when it does."""
         return None
 

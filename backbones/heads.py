@@ -110,7 +110,7 @@ class DeepLabV3Plus(Head):
         self.classifier = nn.Conv2d(self.width, classes, kernel_size=1)
 
     @classmethod
-    def impossible(cls, strides: Sequence[int]) -> str | None:
+    def unsupported_reason(cls, strides: Sequence[int]) -> str | None:
         return None if 4 in strides else f"deeplabv3plus needs a map of stride 4; there are {_listed(strides)}"
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -161,7 +161,7 @@ class Unet(Head):
         self.classifier = nn.Conv2d(self.widths[-1], classes, kernel_size=3, padding=1)
 
     @classmethod
-    def impossible(cls, strides: Sequence[int]) -> str | None:
+    def unsupported_reason(cls, strides: Sequence[int]) -> str | None:
         # A map of stride 2 may be lacking (ConvNeXt): SMP, too, goes on without that skip.
         if {4, 8, 16, 32} <= set(strides) and strides[-1] == 32:
             return None
@@ -198,7 +198,7 @@ class Fpn(Head):
         self.classifier = nn.Conv2d(self.last_channels, classes, kernel_size=1)
 
     @classmethod
-    def impossible(cls, strides: Sequence[int]) -> str | None:
+    def unsupported_reason(cls, strides: Sequence[int]) -> str | None:
         if {4, 8, 16, 32} <= set(strides) and strides[-1] == 32:
             return None
         return f"fpn needs maps of strides 4, 8, 16 and 32; there are {_listed(strides)}"

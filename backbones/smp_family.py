@@ -116,7 +116,7 @@ class SmpFamily(BackboneFamily):
         """SMP's own names. Those of timm, `tu-NAME`, are taken too but not listed again."""
         return sorted(smp.get_encoder_names())
 
-    def impossible(self, encoder: str, stride: int) -> str | None:
+    def unsupported_reason(self, encoder: str, stride: int) -> str | None:
         if encoder.startswith("tu-"):
             if not timm.is_model(encoder[3:]):
                 return unknown(encoder[3:], "timm (for smp:tu-)", timm.list_models())
@@ -126,7 +126,7 @@ class SmpFamily(BackboneFamily):
         return found if isinstance(found, str) else None
 
     def build(self, encoder: str, stride: int, weights: Weights) -> Backbone:
-        reason = self.impossible(encoder, stride)
+        reason = self.unsupported_reason(encoder, stride)
         found = probe(encoder, stride) if reason is None else reason
         if isinstance(found, str):
             raise ValueError(found)

@@ -99,14 +99,14 @@ class TimmFamily(BackboneFamily):
         """All names of timm. Which strides one can do is found out by `impossible`, as it takes a part of a second."""
         return sorted(timm.list_models())
 
-    def impossible(self, encoder: str, stride: int) -> str | None:
+    def unsupported_reason(self, encoder: str, stride: int) -> str | None:
         if not timm.is_model(encoder):
             return unknown(encoder, "timm", timm.list_models())
         found = probe(encoder, stride)
         return found if isinstance(found, str) else None
 
     def build(self, encoder: str, stride: int, weights: Weights) -> Backbone:
-        reason = self.impossible(encoder, stride)
+        reason = self.unsupported_reason(encoder, stride)
         found = probe(encoder, stride) if reason is None else reason
         if isinstance(found, str):
             raise ValueError(found)

@@ -17,15 +17,15 @@ import time
 
 import torch
 
+from harness.builders.distiller import build_distiller, build_translator, needs_teacher, skip_reason, translator_specs
+from harness.builders.expression import resolve
+from harness.builders.models import build_model, model_sizes
 from harness.data.loading import Batch
-from harness.distiller import build_translator, instantiate, needs_teacher, skip_reason, translator_specs
-from harness.expression import resolve
-from harness.models import build_model, model_sizes
-from harness.recipes import load_recipe
-from harness.spec import MethodSpec, Recipe, parse_model
-from harness.training.events import Events
+from harness.specs.recipes import load_recipe
+from harness.specs.spec import MethodSpec, Recipe, parse_model
 from harness.training.loop import Control, Trainer
 from harness.training.objective import SegmentationObjective, freeze
+from harness.workspace.events import Events
 from methods.base import Translator
 
 CLASSES = 19
@@ -44,15 +44,15 @@ def trainer(method: MethodSpec, student_word: str, teacher_word: str, recipe: Re
         raise ValueError(f"{method.expression}: {reason}")
     torch.manual_seed(0)
     network = build_model(student, CLASSES)
-    taught = build_model(teacher, CLASSES) if teacher_sizes else None
+    teacher_network = build_model(teacher, CLASSES) if teacher_sizes else None
     translators: dict[str, Translator] = {}
     if teacher_sizes:
         found = translator_specs(method, sizes, teacher_sizes)
         translators = {name: freeze(build_translator(spec, teacher_sizes)) for name, spec in found.items()}
-    distiller = instantiate(method, sizes, teacher_sizes, translators, seed=0)
-    objective = SegmentationObjective(network, distiller, taught, 0).to(device)
-    if taught is not None:
-        taught.to(device)
+    distiller = build_distiller(method, sizes, teacher_sizes, translators, seed=0)
+    objective = SegmentationObjective(network, distiller, teacher_network, 0).to(device)
+    if teacher_network is not None:
+        teacher_network.to(device)
     return Trainer(objective, recipe, device, "fp32", False, Control(Events(None)))
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from results import queries
+from results.leaderboard import leaderboard
 from results.store import open_store
 
 DEFAULT_WORKSPACE = "runs"
@@ -55,11 +56,19 @@ def freeze(filters: dict[str, list[Any]]) -> Frozen:
     return tuple((name, tuple(values)) for name, values in sorted(filters.items()) if values)
 
 
+_QUESTIONS: dict[str, Callable[..., Any]] = {
+    "cells": queries.cells,
+    "leaderboard": leaderboard,
+    "runs": queries.runs,
+    "per_class": queries.per_class,
+    "run": queries.run,
+}
+
+
 @st.cache_data(max_entries=32, show_spinner="Reading the database ...")
 def _ask(target: str, changed: str, question: str, *words: Any) -> Any:
     with open_store(target, readonly=True) as store:
-        answer: Callable[..., Any] = getattr(queries, question)
-        return answer(store, *words)
+        return _QUESTIONS[question](store, *words)
 
 
 def _asked(question: str, *words: Any) -> Any:

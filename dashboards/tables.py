@@ -51,7 +51,7 @@ RUNS = {
     "iterations": "iterations",
     "seconds": "time [s]",
     "step_ms": "step [ms]",
-    "tries": "attempts",
+    "attempts": "attempts",
     "precision": "precision",
     "numerics": "numerics",
     "host": "host",
@@ -119,7 +119,7 @@ def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
 def seeds_table(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The runs behind one row of the leaderboard, one row a seed."""
     part = runs[runs["key"].isin(keys)].sort_values("seed")
-    names = ("seed", "miou", "best_miou", "loss_last", "seconds", "tries", "precision", "host", "revision", "key")
+    names = ("seed", "miou", "best_miou", "loss_last", "seconds", "attempts", "precision", "host", "revision", "key")
     return runs_table(part)[[RUNS[name] for name in names]]
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, StageFailed
-from harness.job import Job, read_job
-from harness.workspace import HEARTBEAT_S, AttemptFolder, file_digest
+from harness.workspace.files import file_digest
+from harness.workspace.folders import HEARTBEAT_S, AttemptFolder
+from harness.workspace.job import Job, read_job
 
 DONE, FAILED, INTERRUPTED, REFUSED = 0, 1, 3, 4
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
@@ -94,7 +95,7 @@ def _attempt(job: Job, attempt: AttemptFolder, stop: Callable[[], bool]) -> tupl
     try:
         _refuse_drift(job)
         _load_plugins(job)
-        from harness.stages import run_stage
+        from harness.stage.run import run_stage
         from harness.training.loop import Interrupted
     except HarnessError as error:
         return REFUSED, "failed", str(error)
@@ -116,7 +117,7 @@ def _attempt(job: Job, attempt: AttemptFolder, stop: Callable[[], bool]) -> tupl
 
 def _sentence(error: BaseException) -> str:
     """An unexpected error in one line; out-of-memory named as such, whatever the device calls it, and plugins too."""
-    from harness.registry import plugin_place
+    from harness.plugins.registry import plugin_place
 
     text = " ".join(str(error).split())[:400]
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
@@ -128,7 +129,7 @@ def _sentence(error: BaseException) -> str:
 def _refuse_drift(job: Job) -> None:
     if not job.code:
         return
-    from harness.environment import tree_digest
+    from harness.system.code import tree_digest
 
     if (found := tree_digest()) != job.code:
         raise HarnessError(
@@ -138,7 +139,7 @@ def _refuse_drift(job: Job) -> None:
 
 
 def _load_plugins(job: Job) -> None:
-    from harness.plugins import load_plugins
+    from harness.plugins.load import load_plugins
 
     for plugin in job.plugins:
         found = file_digest(Path(plugin.path)) if Path(plugin.path).is_file() else "missing"

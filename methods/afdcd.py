@@ -11,21 +11,10 @@ from torch import Tensor, nn
 
 from methods.base import Method, MethodParams, Step, Term
 from methods.mgd import generator, random_mask, squared_error
-from methods.parts import (
-    KD_TERM,
-    Adapter,
-    Grid,
-    KDFields,
-    Source,
-    adapter,
-    align,
-    channels,
-    check_same_shape,
-    full_precision,
-    kd_term,
-    pick,
-    precise,
-)
+from methods.parts.adapters import Adapter, adapter
+from methods.parts.grids import Grid, Source, align, channels, check_same_shape, pick
+from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
+from methods.parts.precision import full_precision, precise
 
 Variant = Literal["cityscapes", "voc", "camvid"]
 _WEIGHTS: Mapping[str, tuple[float, float]] = {
@@ -205,7 +194,7 @@ class AfDCD(Method):
         source = self.params.source
         ours = pick(step.student, source)
         adapted = self.adapter(ours) if self.adapter is not None else ours
-        student, teacher = align(adapted, pick(step.taught, source), self.params.align)
+        student, teacher = align(adapted, pick(step.teacher_maps, source), self.params.align)
         mask = random_mask(student, self.params.mask_ratio) if self.params.mask == "random" else centre_mask(student)
         generated: Tensor = self.generator(student * mask)
         return generated, teacher

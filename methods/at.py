@@ -9,7 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, Step, Term
-from methods.parts import KD_TERM, Grid, KDFields, Source, align, full_precision, kd_term, pick, precise, unit
+from methods.parts.grids import Grid, Source, align, pick
+from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
+from methods.parts.precision import full_precision, precise, unit
 
 
 def energy(x: Tensor) -> Tensor:
@@ -47,7 +49,7 @@ class AttentionTransfer(Method):
         """{"attention", "kd"}, those active."""
         terms: dict[str, Tensor] = {}
         if "attention" in self.active:
-            student, teacher = pick(step.student, self.params.source), pick(step.taught, self.params.source)
+            student, teacher = pick(step.student, self.params.source), pick(step.teacher_maps, self.params.source)
             with full_precision(student):
                 ours, theirs = align(energy(student), energy(teacher), self.params.align)
                 terms["attention"] = (unit(ours.flatten(1)) - unit(theirs.flatten(1))).square().mean()

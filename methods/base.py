@@ -78,7 +78,7 @@ class Step:
     iterations: int = 1
 
     @property
-    def taught(self) -> Maps:
+    def teacher_maps(self) -> Maps:
         """The teacher's maps.
 
         Raises:
@@ -231,16 +231,16 @@ class Method(nn.Module, ABC):
         """The untrained translator for a key given by `translator_key`."""
         raise NotImplementedError(f"{cls.name} declares no translator")
 
-    def adversary(self) -> nn.Module | None:
+    def get_discriminator(self) -> nn.Module | None:
         """The discriminator, a submodule of the method, or None. It gets an optimiser of its own."""
         return None
 
-    adversary_recipe: Mapping[str, Any] = {}
-    """Optimiser of the adversary: {"name": "adam", "lr": 4e-4, "betas": (0.9, 0.99)}. `setup` may set another."""
+    discriminator_recipe: Mapping[str, Any] = {}
+    """Optimiser of the discriminator: {"name": "adam", "lr": 4e-4, "betas": (0.9, 0.99)}. `setup` may set another."""
 
-    def adversary_loss(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's own scalar loss. The student's maps come detached."""
-        raise NotImplementedError(f"{self.name} has no adversary")
+        raise NotImplementedError(f"{self.name} has no discriminator")
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

@@ -14,20 +14,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from methods.base import IGNORE, Method, MethodParams, Step, Term, resize_labels
-from methods.parts import (
-    KD_TERM,
-    Adapter,
-    Grid,
-    KDFields,
-    Source,
-    align,
-    channels,
-    full_precision,
-    kd_term,
-    pick,
-    precise,
-    unit,
-)
+from methods.parts.adapters import Adapter
+from methods.parts.grids import Grid, Source, align, channels, pick
+from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
+from methods.parts.precision import full_precision, precise, unit
 
 BLOCK = 1 << 22
 """Similarities held at once. Beyond this they are computed block by block, and again in the backward pass."""
@@ -300,7 +290,7 @@ class CIRKD(Method):
         terms: dict[str, Tensor] = {}
         source = self.params.source
         if self.active & {"batch", "pixel", "region"}:
-            ours, theirs, seeds = pick(step.student, source), pick(step.taught, source), Seeds.draw()
+            ours, theirs, seeds = pick(step.student, source), pick(step.teacher_maps, source), Seeds.draw()
             if "batch" in self.active:
                 terms["batch"] = self._batch(ours, theirs, seeds)
             if self.active & {"pixel", "region"}:

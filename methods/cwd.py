@@ -9,22 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.adversary import ADVERSARY_RECIPE, AdversaryFields
 from methods.base import Method, MethodParams, Step, Term
-from methods.parts import (
-    KD_TERM,
-    Grid,
-    KDFields,
-    Source,
-    adapter,
-    align,
-    channels,
-    check_same_shape,
-    full_precision,
-    kd_term,
-    pick,
-    precise,
-)
+from methods.parts.adapters import adapter
+from methods.parts.discriminator import DISCRIMINATOR_RECIPE, DiscriminatorFields
+from methods.parts.grids import Grid, Source, align, channels, check_same_shape, pick
+from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
+from methods.parts.precision import full_precision, precise
 
 
 def channel_divergence(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
@@ -62,9 +52,9 @@ class CWD(Method):
         "kd": KD_TERM,
     }
     reads = frozenset({"last", "features", "logits", "images", "labels"})
-    adversary_recipe = ADVERSARY_RECIPE
+    discriminator_recipe = DISCRIMINATOR_RECIPE
 
-    class Params(KDFields, AdversaryFields):
+    class Params(KDFields, DiscriminatorFields):
         """The variant, and choices that other code leaves implicit."""
 
         variant: Literal["cirkd", "original"] = Field("cirkd", description="whose recipe: sets the weights")
@@ -90,32 +80,32 @@ class CWD(Method):
             ours, theirs = channels(self.student, self.params.source), channels(self.teacher, self.params.source)
             self.adapter = adapter(ours, theirs) if ours != theirs else None
         if "adversarial" in self.active:
-            self.discriminator = self.params.adversary(self.student.classes)
+            self.discriminator = self.params.build_discriminator(self.student.classes)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """{"logits", "feature", "adversarial", "kd"}, those active."""
         terms: dict[str, Tensor] = {}
         params = self.params
         if "logits" in self.active:
-            maps = align(step.student.logits, step.taught.logits, params.align)
+            maps = align(step.student.logits, step.teacher_maps.logits, params.align)
             terms["logits"] = channel_divergence(*maps, params.tau)
         if "feature" in self.active:
             ours = pick(step.student, params.source)
             adapted = self.adapter(ours) if self.adapter is not None else ours
-            maps = align(adapted, pick(step.taught, params.source), params.align)
+            maps = align(adapted, pick(step.teacher_maps, params.source), params.align)
             terms["feature"] = channel_divergence(*maps, params.feature_tau)
         if "adversarial" in self.active:
-            student, _ = align(step.student.logits, step.taught.logits, params.align)
+            student, _ = align(step.student.logits, step.teacher_maps.logits, params.align)
             terms["adversarial"] = self.discriminator.student_loss(student, step.images)
         if "kd" in self.active:
             terms["kd"] = kd_term(step, params)
         return terms
 
-    def adversary(self) -> nn.Module | None:
+    def get_discriminator(self) -> nn.Module | None:
         """The discriminator, or None while its term is not active."""
         return self.discriminator if "adversarial" in self.active else None
 
-    def adversary_loss(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's loss on logits brought to one grid."""
-        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
         return self.discriminator.own_loss(student, teacher, step.images)

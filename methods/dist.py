@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from methods import base
 from methods.base import IGNORE, Method, Step, Term, resize_labels
-from methods.parts import Grid, align, check_same_shape, full_precision, precise, safe_sqrt
+from methods.parts.grids import Grid, align, check_same_shape
+from methods.parts.precision import full_precision, precise, safe_sqrt
 
 
 def pearson(a: Tensor, b: Tensor, dim: int, eps: float = 1e-8) -> Tensor:
@@ -58,7 +59,7 @@ class DIST(Method):
         """{"inter", "intra"}, those active."""
         if not self.active:
             return {}
-        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
         check_same_shape(student, teacher)
         with full_precision(student):
             p, q = probabilities(student, self.params.tau), probabilities(teacher, self.params.tau)

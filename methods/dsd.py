@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from methods import base
 from methods.base import Maps, Method, Step, Term
-from methods.parts import Grid, align, check_same_shape, full_precision, precise, regrid, unit
+from methods.parts.grids import Grid, align, check_same_shape, regrid
+from methods.parts.precision import full_precision, precise, unit
 
 
 def attention(features: Tensor, like: Tensor) -> Tensor:
@@ -107,11 +108,11 @@ class DSD(Method):
         """{"psd", "csd"}, those active."""
         if not self.active:
             return {}
-        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
         terms: dict[str, Tensor] = {}
         if "psd" in self.active:
-            taps = min(self.params.taps, len(step.student.features), len(step.taught.features))
-            layers = [*_deepest(step.student, taps), student], [*_deepest(step.taught, taps), teacher]
+            taps = min(self.params.taps, len(step.student.features), len(step.teacher_maps.features))
+            layers = [*_deepest(step.student, taps), student], [*_deepest(step.teacher_maps, taps), teacher]
             terms["psd"] = pixel_similarity(*layers, like=student)
         if "csd" in self.active:
             terms["csd"] = class_similarity(student, teacher, self.params.tau, self.params.pool)

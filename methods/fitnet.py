@@ -9,20 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, Step, Term
-from methods.parts import (
-    KD_TERM,
-    Grid,
-    KDFields,
-    Source,
-    adapter,
-    align,
-    channels,
-    check_same_shape,
-    full_precision,
-    kd_term,
-    pick,
-    precise,
-)
+from methods.parts.adapters import adapter
+from methods.parts.grids import Grid, Source, align, channels, check_same_shape, pick
+from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
+from methods.parts.precision import full_precision, precise
 
 
 class FitNet(Method):
@@ -59,7 +49,7 @@ class FitNet(Method):
         terms: dict[str, Tensor] = {}
         if "hint" in self.active:
             adapted = self.adapter(pick(step.student, self.params.source))
-            student, teacher = align(adapted, pick(step.taught, self.params.source), self.params.align)
+            student, teacher = align(adapted, pick(step.teacher_maps, self.params.source), self.params.align)
             check_same_shape(student, teacher)
             with full_precision(student):
                 terms["hint"] = (precise(student) - precise(teacher)).square().mean()

@@ -10,9 +10,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.adversary import ADVERSARY_RECIPE, AdversaryFields
 from methods.base import IGNORE, Method, MethodParams, Step, Term, resize_labels
-from methods.parts import KD_TERM, Grid, KDFields, Source, align, full_precision, kd_term, pick, precise, unit
+from methods.parts.discriminator import DISCRIMINATOR_RECIPE, DiscriminatorFields
+from methods.parts.grids import Grid, Source, align, pick
+from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
+from methods.parts.precision import full_precision, precise, unit
 
 
 def variation(features: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -81,9 +83,9 @@ class IFVD(Method):
         "kd": KD_TERM,
     }
     reads = frozenset({"last", "features", "logits", "images", "labels"})
-    adversary_recipe = ADVERSARY_RECIPE
+    discriminator_recipe = DISCRIMINATOR_RECIPE
 
-    class Params(KDFields, AdversaryFields):
+    class Params(KDFields, DiscriminatorFields):
         """The variant, and what it sets; anything given explicitly wins over the variant."""
 
         variant: Literal["cirkd", "original"] = Field(
@@ -115,27 +117,27 @@ class IFVD(Method):
     def setup(self) -> None:
         """Build the discriminator, if its term is active."""
         if "adversarial" in self.active:
-            self.discriminator = self.params.adversary(self.student.classes)
+            self.discriminator = self.params.build_discriminator(self.student.classes)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """{"ifv", "adversarial", "kd"}, those active."""
         terms: dict[str, Tensor] = {}
         params = self.params
         if "ifv" in self.active:
-            maps = align(pick(step.student, params.source), pick(step.taught, params.source), params.align)
+            maps = align(pick(step.student, params.source), pick(step.teacher_maps, params.source), params.align)
             terms["ifv"] = variation_distance(*maps, step.labels, self.student.classes, divide_by=params.divide_by)
         if "adversarial" in self.active:
-            student, _ = align(step.student.logits, step.taught.logits, params.align)
+            student, _ = align(step.student.logits, step.teacher_maps.logits, params.align)
             terms["adversarial"] = self.discriminator.student_loss(student, step.images)
         if "kd" in self.active:
             terms["kd"] = kd_term(step, params)
         return terms
 
-    def adversary(self) -> nn.Module | None:
+    def get_discriminator(self) -> nn.Module | None:
         """The discriminator, or None while its term is not active."""
         return self.discriminator if "adversarial" in self.active else None
 
-    def adversary_loss(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's loss on logits brought to one grid."""
-        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
         return self.discriminator.own_loss(student, teacher, step.images)

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
-from methods.pairwise import row_norms, squared_distance, unit_columns
-from methods.parts import Adapter, IdentityAdapter, adapter, check_same_shape, full_precision, p_norm, precise, regrid
+from methods.parts.adapters import Adapter, IdentityAdapter, adapter
+from methods.parts.grids import check_same_shape, regrid
+from methods.parts.pairwise import row_norms, squared_distance, unit_columns
+from methods.parts.precision import full_precision, p_norm, precise
 
 Norm = Literal["batch", "none"]
 Activation = Literal["relu", "none"]
@@ -276,7 +278,7 @@ class KnowledgeAdaptation(Method):
             return {}
         assert isinstance(self.translator, KATranslator)
         with torch.no_grad():
-            latent = regrid(self.translator.latent(step.taught), step.student.last)
+            latent = regrid(self.translator.latent(step.teacher_maps), step.student.last)
         terms: dict[str, Tensor] = {}
         adapted = self.adapter(step.student.last) if "adapter" in self._modules else None
         if "adapt" in self.active:

@@ -12,19 +12,10 @@ from torch import Tensor, nn
 
 from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
 from methods.ka import KATranslator
-from methods.pairwise import squared_distance
-from methods.parts import (
-    Adapter,
-    Grid,
-    adapter,
-    align,
-    check_same_shape,
-    full_precision,
-    p_norm,
-    precise,
-    safe_sqrt,
-    unit,
-)
+from methods.parts.adapters import Adapter, adapter
+from methods.parts.grids import Grid, align, check_same_shape
+from methods.parts.pairwise import squared_distance
+from methods.parts.precision import full_precision, p_norm, precise, safe_sqrt, unit
 
 
 class LogitsTranslator(KATranslator):
@@ -145,7 +136,7 @@ class KATorchdistill(Method):
             return {}
         assert isinstance(self.translator, LogitsTranslator)
         with torch.no_grad():
-            latent = self.translator.latent(step.taught)
+            latent = self.translator.latent(step.teacher_maps)
         terms: dict[str, Tensor] = {}
         if "adapt" in self.active:
             maps = align(self.adapter(step.student.logits), latent, self.params.align)

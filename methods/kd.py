@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, MethodParams, Step, Term
-from methods.parts import Grid, Reduction, align, pixel_kl
+from methods.parts.grids import Grid, align
+from methods.parts.logits_kd import Reduction, pixel_kl
 
 
 class KD(Method):
@@ -38,7 +39,7 @@ class KD(Method):
         """{"kd": KL}, if active."""
         if "kd" not in self.active:
             return {}
-        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
         labels = step.labels if self.params.mask_ignored else None
         params = self.params
         return {"kd": pixel_kl(student, teacher, tau=params.tau, reduction=params.reduction, labels=labels)}

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from methods import base
 from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
-from methods.parts import Grid, align, check_same_shape, full_precision, pixel_kl, precise, regrid
+from methods.parts.grids import Grid, align, check_same_shape, regrid
+from methods.parts.logits_kd import pixel_kl
+from methods.parts.precision import full_precision, precise
 
 
 def receptive_masks(tokens: Tensor, logits: Tensor) -> Tensor:
@@ -178,10 +180,10 @@ class MasKD(Method):
         if not self.active:
             return {}
         assert isinstance(self.translator, ReceptiveTokens)
-        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
         with torch.no_grad():
             # The masks belong to the teacher's own logits; a coarser grid takes their area averages.
-            logits = step.taught.logits
+            logits = step.teacher_maps.logits
             masks = self.translator.masks(logits).reshape(logits.shape[0], -1, *logits.shape[-2:])
             masks = regrid(masks, student).flatten(2)
         return {"mask": masked_distance(student, teacher, masks)}

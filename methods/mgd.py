@@ -12,18 +12,9 @@ from torch import Tensor, nn
 from methods import base
 from methods.base import Method, Step, Term
 from methods.cwd import channel_divergence
-from methods.parts import (
-    Adapter,
-    Grid,
-    Source,
-    adapter,
-    align,
-    channels,
-    check_same_shape,
-    full_precision,
-    pick,
-    precise,
-)
+from methods.parts.adapters import Adapter, adapter
+from methods.parts.grids import Grid, Source, align, channels, check_same_shape, pick
+from methods.parts.precision import full_precision, precise
 
 
 def generator(width: int) -> Adapter:
@@ -95,10 +86,10 @@ class MGD(Method):
         if "generate" in self.active:
             ours = pick(step.student, params.source)
             adapted = self.adapter(ours) if self.adapter is not None else ours
-            student, teacher = align(adapted, pick(step.taught, params.source), params.align)
+            student, teacher = align(adapted, pick(step.teacher_maps, params.source), params.align)
             generated = self.generator(student * random_mask(student, params.mask_ratio))
             terms["generate"] = squared_error(generated, teacher, params.divide_by)
         if "cwd" in self.active:
-            maps = align(step.student.logits, step.taught.logits, params.align)
+            maps = align(step.student.logits, step.teacher_maps.logits, params.align)
             terms["cwd"] = channel_divergence(*maps, params.tau)
         return terms

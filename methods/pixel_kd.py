@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.base import IGNORE, Method, MethodParams, Step, Term, resize_labels
-from methods.parts import Grid, align, check_same_shape, full_precision, precise
+from methods.parts.grids import Grid, align, check_same_shape
+from methods.parts.precision import full_precision, precise
 
 
 def pixel_cross_entropy(
@@ -63,6 +64,6 @@ class PixelKD(Method):
         """{"pixel": cross-entropy}, if active."""
         if "pixel" not in self.active:
             return {}
-        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
         labels = step.labels if self.params.mask_ignored else None
         return {"pixel": pixel_cross_entropy(student, teacher, divide_batch=self.params.divide_batch, labels=labels)}

@@ -9,13 +9,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.adversary import ADVERSARY_RECIPE, AdversaryFields
 from methods.base import Method, MethodParams, Step, Term
-from methods.pairwise import squared_distance, unit_columns
-from methods.parts import KD_TERM, Grid, KDFields, Source, align, full_precision, kd_term, pick, precise
+from methods.parts.discriminator import DISCRIMINATOR_RECIPE, DiscriminatorFields
+from methods.parts.grids import Grid, Source, align, pick
+from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
+from methods.parts.pairwise import squared_distance, unit_columns
+from methods.parts.precision import full_precision, precise
 from methods.pixel_kd import pixel_cross_entropy
 
-ORIGINAL_ADVERSARY_RECIPE: Mapping[str, Any] = {"name": "sgd", "lr": 4e-5, "momentum": 0.9}
+ORIGINAL_DISCRIMINATOR_RECIPE: Mapping[str, Any] = {"name": "sgd", "lr": 4e-5, "momentum": 0.9}
 """The authors' optimiser of the discriminator: 4e-4, times the 0.1 by which they weigh its loss."""
 
 
@@ -59,9 +61,9 @@ class SKD(Method):
         "pixel": Term(0.0, "lambda_pi", "cross-entropy of class distributions, summed over the batch"),
     }
     reads = frozenset({"last", "features", "logits", "images", "labels"})
-    adversary_recipe = ADVERSARY_RECIPE
+    discriminator_recipe = DISCRIMINATOR_RECIPE
 
-    class Params(KDFields, AdversaryFields):
+    class Params(KDFields, DiscriminatorFields):
         """The variant, and what it sets; anything given explicitly wins over the variant."""
 
         variant: Literal["cirkd", "original"] = Field("cirkd", description="whose recipe: sets pool, adv_loss, weights")
@@ -93,33 +95,33 @@ class SKD(Method):
     def setup(self) -> None:
         """Build the discriminator, if its term is active."""
         if "holistic" in self.active:
-            self.discriminator = self.params.adversary(self.student.classes)
+            self.discriminator = self.params.build_discriminator(self.student.classes)
             if self.params.variant == "original":
-                self.adversary_recipe = ORIGINAL_ADVERSARY_RECIPE
+                self.discriminator_recipe = ORIGINAL_DISCRIMINATOR_RECIPE
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """{"pairwise", "holistic", "kd", "pixel"}, those active."""
         terms: dict[str, Tensor] = {}
         params = self.params
         if "pairwise" in self.active:
-            maps = align(pick(step.student, params.source), pick(step.taught, params.source), params.align)
+            maps = align(pick(step.student, params.source), pick(step.teacher_maps, params.source), params.align)
             terms["pairwise"] = pairwise_similarity(*maps, params.pool)
         if "holistic" in self.active:
-            student, _ = align(step.student.logits, step.taught.logits, params.align)
+            student, _ = align(step.student.logits, step.teacher_maps.logits, params.align)
             terms["holistic"] = self.discriminator.student_loss(student, step.images)
         if "kd" in self.active:
             terms["kd"] = kd_term(step, params)
         if "pixel" in self.active:
-            maps = align(step.student.logits, step.taught.logits, params.align)
+            maps = align(step.student.logits, step.teacher_maps.logits, params.align)
             labels = step.labels if params.pixel_mask_ignored else None
             terms["pixel"] = pixel_cross_entropy(*maps, divide_batch=params.pixel_divide_batch, labels=labels)
         return terms
 
-    def adversary(self) -> nn.Module | None:
+    def get_discriminator(self) -> nn.Module | None:
         """The discriminator, or None while its term is not active."""
         return self.discriminator if "holistic" in self.active else None
 
-    def adversary_loss(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's loss on logits brought to one grid."""
-        student, teacher = align(step.student.logits, step.taught.logits, self.params.align)
+        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
         return self.discriminator.own_loss(student, teacher, step.images)

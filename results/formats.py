@@ -41,7 +41,7 @@ UNITS = {
 """Column -> its name with the unit in CSV and JSON, and the factor."""
 
 
-def machine(board: pd.DataFrame) -> pd.DataFrame:
+def export_frame(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard for programs: every column, numbers unrounded, units in the names."""
     out = board.copy()
     for name, (_, factor) in UNITS.items():
@@ -49,7 +49,7 @@ def machine(board: pd.DataFrame) -> pd.DataFrame:
     return out.rename(columns={name: named for name, (named, _) in UNITS.items()})
 
 
-def people(board: pd.DataFrame) -> pd.DataFrame:
+def display_frame(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard for people: few columns, all of them text, what all rows share left to `caption`."""
     varying = [n for n in ("dataset", "student", "teacher", "recipe", "weights") if len(_values(board, n)) > 1]
     out = pd.DataFrame(index=board.index)
@@ -179,7 +179,7 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
     colour = sys.stdout.isatty() if colour is None else colour
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
-    shown, optional = people(board), list(OPTIONAL)
+    shown, optional = display_frame(board), list(OPTIONAL)
     table = _rich_table(shown, board)
     while (least := _least(table)) > width and optional:
         shown = shown.drop(columns=optional.pop(0), errors="ignore")
@@ -226,30 +226,30 @@ def _rich_table(shown: pd.DataFrame, board: pd.DataFrame) -> Table:
 
 def as_markdown(board: pd.DataFrame) -> str:
     """The leaderboard as a Markdown table with its caption and notes."""
-    shown = people(board)
+    shown = display_frame(board)
     lines = [f"**{caption(board)}**", ""] if caption(board) else []
-    lines.append(_line(shown.columns))
-    lines.append(_line("---" if name in WORDS else "---:" for name in shown.columns))
-    lines += [_line(row) for row in shown.itertuples(index=False)]
+    lines.append(markdown_line(shown.columns))
+    lines.append(markdown_line("---" if name in WORDS else "---:" for name in shown.columns))
+    lines += [markdown_line(row) for row in shown.itertuples(index=False)]
     lines += [text for note in notes(board) for text in ("", note)]
     return "\n".join(lines)
 
 
-def _line(cells: Any) -> str:
+def markdown_line(cells: Any) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def as_csv(board: pd.DataFrame) -> str:
     """Every column, unrounded, units in the header."""
-    return str(machine(board).to_csv(index=False, lineterminator="\n")).rstrip("\n")
+    return str(export_frame(board).to_csv(index=False, lineterminator="\n")).rstrip("\n")
 
 
 def as_json(board: pd.DataFrame) -> str:
     """A list of objects, one a row, with the columns of the CSV; null where a number is unknown."""
-    return _objects(machine(board))
+    return json_objects(export_frame(board))
 
 
-def _objects(frame: pd.DataFrame) -> str:
+def json_objects(frame: pd.DataFrame) -> str:
     rows = frame.astype(object)
     rows = rows.where(rows.notna(), None)
     return json.dumps(rows.to_dict("records"), indent=1, ensure_ascii=False, default=_plain)
@@ -279,49 +279,3 @@ def render(board: pd.DataFrame, form: str = "table") -> str:
     if form == "table" and not len(board):
         return "no row fits"
     return FORMATS[form](board)
-
-
-NOT_OURS = "Reported by authors or users, not measured by us: other recipes, mostly one run, the best checkpoint."
-
-
-def render_reported(rows: pd.DataFrame, form: str = "table") -> str:
-    """Published rows (`results.reported.reported`) in one of the `FORMATS`.
-
-    Raises:
-        ValueError: there is no such format.
-    """
-    from results.reported import people as people_reported
-
-    if form not in FORMATS:
-        raise ValueError(f"there is no format '{form}': {', '.join(FORMATS)}")
-    if form in ("csv", "json"):
-        out = rows.assign(**{name: 100 * rows[name] for name in ("miou", "teacher_miou", "delta")})
-        named = {"miou": "miou_percent", "teacher_miou": "teacher_miou_percent", "delta": "delta_points"}
-        out = out.round(4).rename(columns=named)
-        return str(out.to_csv(index=False, lineterminator="\n")).rstrip("\n") if form == "csv" else _objects(out)
-    shown = people_reported(rows)
-    if form == "md":
-        lines = [f"*{NOT_OURS}*", "", _line(shown.columns), _line("---" for _ in shown.columns)]
-        return "\n".join([*lines, *(_line(row) for row in shown.itertuples(index=False))])
-    return _reported_text(shown)
-
-
-def _reported_text(shown: pd.DataFrame) -> str:
-    """A table of the numbers for each source and protocol, which are said once above it."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    out = io.StringIO()
-    console = Console(file=out, width=max(100, shutil.get_terminal_size((160, 24)).columns), highlight=False)
-    console.print(Text(NOT_OURS))
-    for source, part in shown.groupby("source and protocol", sort=False):
-        console.print(Text(f"\n{source}"))
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for name in part.columns.drop("source and protocol"):
-            table.add_column(Text(name), justify="right" if "mIoU" in name or "Δ" in name else "left")
-        for row in part.drop(columns="source and protocol").itertuples(index=False):
-            table.add_row(*(Text(cell) for cell in row))
-        console.print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

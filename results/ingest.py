@@ -26,7 +26,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from results import store as schema
 from results.record import Record
-from results.statistics import mean_iou, tally
+from results.statistics import class_counts, mean_iou
 from results.store import Store
 
 BATCH = 64
@@ -275,7 +275,7 @@ def _children(record: Record) -> dict[str, list[dict[str, Any]]]:
 
 
 def _counts(path: Path, record: Record) -> tuple[list[dict[str, Any]], str]:
-    """The row of `tallies` from the per-image confusion matrices, and what is wrong with them, if anything."""
+    """The row of `class_counts` from the per-image confusion matrices, and what is wrong with them, if anything."""
     if not path.is_file() or record.metrics is None:
         return [], ""
     try:
@@ -288,7 +288,7 @@ def _counts(path: Path, record: Record) -> tuple[list[dict[str, Any]], str]:
 
 
 def _read_confusion(path: Path, record: Record) -> tuple[list[str], NDArray[np.int64]]:
-    """Image names and (N, 3, K) tallies; checked against what the record says of them.
+    """Image names and (N, 3, K) class_counts; checked against what the record says of them.
 
     Raises:
         ValueError: the file is not what the record was written beside.
@@ -301,7 +301,7 @@ def _read_confusion(path: Path, record: Record) -> tuple[list[str], NDArray[np.i
         confusion, names = arrays["confusion"], [str(name) for name in arrays["names"]]
     if confusion.ndim != 3 or confusion.shape[1] != confusion.shape[2] or len(confusion) != len(names):
         raise ValueError(f"arrays of shapes {confusion.shape} and ({len(names)},) instead of (N, K, K) and (N,)")
-    counts = tally(confusion)
+    counts = class_counts(confusion)
     metrics = record.metrics
     found = float(mean_iou(counts.sum(0)))
     if metrics and not math.isclose(found, metrics.miou, abs_tol=1e-6):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,17 +21,6 @@ from sqlalchemy import select
 
 from results import store as schema
 from results.record import Record
-from results.statistics import (
-    NO_DIFFERENCE,
-    Difference,
-    Estimate,
-    Side,
-    compare,
-    holm,
-    over_images,
-    over_seeds,
-    pareto,
-)
 from results.store import Store
 
 CELL = ("method", "student", "stride", "teacher", "dataset", "recipe", "weights")
@@ -40,16 +28,6 @@ CELL = ("method", "student", "stride", "teacher", "dataset", "recipe", "weights"
 SETTING = ("dataset", "student", "stride", "recipe", "weights", "manifest")
 """What a run and the `none` it is compared with have in common."""
 FILTERS = (*CELL, "seed")
-# fmt: off
-BOARD = (
-    "method", "student", "stride", "teacher", "dataset", "recipe", "weights", "seeds", "seed_list", "miou",
-    "miou_low", "miou_high", "miou_basis", "delta", "delta_low", "delta_high", "delta_basis", "verdict", "p",
-    "p_holm", "macs", "parameters", "latency_ms", "latency_device", "step_ms", "step_ratio", "pixel_accuracy",
-    "best_miou", "images", "split", "input_size", "precision", "numerics", "dirty", "superseded", "variant",
-    "frontier", "keys", "reproduce", "finished",
-)
-# fmt: on
-"""Columns of the leaderboard."""
 
 SHORTEST_PREFIX = 4
 """Fewer characters than this are never taken for the beginning of a key: `16` is a stride."""
@@ -61,7 +39,7 @@ Filters = Mapping[str, Iterable[str | int]]
 
 
 def runs(store: Store, filters: Filters | None = None) -> pd.DataFrame:
-    """One row a run, newest first: the columns of the `runs` table without the record's text, and `tries`.
+    """One row a run, newest first: the columns of the `runs` table without the record's text, and `attempts`.
 
     Args:
         filters: column -> accepted values; a column that is not named, or names nothing, lets everything pass.
@@ -78,11 +56,11 @@ def runs(store: Store, filters: Filters | None = None) -> pd.DataFrame:
         if values := list(accepted):
             number = name in ("stride", "seed")
             query = query.where(table.c[name].in_([_integer(name, v) for v in values] if number else values))
-    tries = select(schema.attempts.c.key, schema.attempts.c.number)
+    attempts = select(schema.attempts.c.key, schema.attempts.c.number)
     with store.read() as connection:
         frame = pd.DataFrame(connection.execute(query).mappings().all(), columns=[c.name for c in columns])
-        counts = pd.DataFrame(connection.execute(tries).mappings().all(), columns=["key", "number"])
-    frame["tries"] = frame["key"].map(counts.groupby("key").size()).fillna(0).astype(int)
+        counts = pd.DataFrame(connection.execute(attempts).mappings().all(), columns=["key", "number"])
+    frame["attempts"] = frame["key"].map(counts.groupby("key").size()).fillna(0).astype(int)
     for name in ("stride", "seed"):
         frame[name] = frame[name].astype("Int64")
     numbers = ("miou", "pixel_accuracy", "best_miou", "macs", "parameters", "latency_ms", "latency_p95_ms", "step_ms")
@@ -152,9 +130,9 @@ def per_class(store: Store, keys: Sequence[str]) -> pd.DataFrame:
     return wide.reset_index().drop(columns="position").rename_axis(columns=None)
 
 
-def image_tallies(store: Store, keys: Iterable[str]) -> dict[str, tuple[tuple[str, ...], NDArray[np.int64]]]:
-    """Key -> (image names, (N, 3, K) tallies), for the runs whose per-image confusion matrices were kept."""
-    table = schema.tallies
+def image_class_counts(store: Store, keys: Iterable[str]) -> dict[str, tuple[tuple[str, ...], NDArray[np.int64]]]:
+    """Key -> (image names, (N, 3, K) class_counts), for the runs whose per-image confusion matrices were kept."""
+    table = schema.class_counts
     found: dict[str, tuple[tuple[str, ...], NDArray[np.int64]]] = {}
     wanted = list(keys)
     with store.read() as connection:
@@ -167,191 +145,6 @@ def image_tallies(store: Store, keys: Iterable[str]) -> dict[str, tuple[tuple[st
 
 
 # ---------------------------------------------------------------------------------------------- leaderboard
-
-
-def leaderboard(
-    store: Store,
-    filters: Filters | None = None,
-    sort: str = "miou",
-    descending: bool | None = None,
-    keys: Iterable[str] | None = None,
-) -> pd.DataFrame:
-    """The leaderboard: one row a cell without its seed, with the columns `BOARD`.
-
-    Δ is to the `none` of the same data, student, stride, recipe and first weights, even where a filter hides that
-    row. `p_holm` is corrected for all comparisons of the rows shown; `frontier` marks the rows of a data set that no
-    other row shown beats in both mIoU and MACs. Teachers are rows of method "teacher". Rows of one data set stand
-    together, for numbers of two cannot be compared.
-
-    Args:
-        filters: as for `runs`.
-        sort: a column to sort each data set's rows by.
-        descending: the default is what puts the best first: True for accuracies and Δ, else False.
-        keys: show only rows to which one of these runs belongs (with all seeds of such a row).
-
-    Raises:
-        ValueError: a filter's or the sort's column does not exist.
-    """
-    if sort not in BOARD:
-        raise ValueError(f"there is no column '{sort}' to sort by: {', '.join(BOARD)}")
-    shown = _newest(runs(store, filters), None if keys is None else set(keys))
-    complete = not filters and keys is None
-    everything = shown if complete else _newest(runs(store, {"method": ["none"]}))
-    groups = _groups(shown)
-    baselines = {group.setting: group for group in _groups(everything) if group.method == "none"}
-    counts = image_tallies(store, _single_seeds(groups, baselines))
-    rows = [_row(group, baselines.get(group.setting), counts) for group in groups]
-    board = pd.DataFrame(rows, columns=[name for name in BOARD if name not in ("p_holm", "frontier")])
-    board["p_holm"] = holm(board["p"].astype(float)) if len(board) else []
-    board["frontier"] = False
-    for _, part in board.groupby("dataset", sort=False):
-        board.loc[part.index, "frontier"] = pareto(part["macs"], part["miou"])
-    down = sort in ("miou", "delta", "pixel_accuracy", "best_miou", "seeds") if descending is None else descending
-    order = list(dict.fromkeys(["dataset", sort, "student", "stride", "method"]))
-    board = board.sort_values(order, ascending=[name != sort or not down for name in order], na_position="last")
-    return board[list(BOARD)].reset_index(drop=True)
-
-
-def _newest(frame: pd.DataFrame, keys: set[str] | None = None) -> pd.DataFrame:
-    """Runs with an accuracy; of runs that are the same cell, seed and variant the newest, with how many it replaces.
-
-    Args:
-        keys: drop rows of the leaderboard to which none of these runs belongs.
-    """
-    frame = frame[frame["method"].notna() & frame["miou"].notna()]
-    row = [*CELL, "manifest", "variant"]
-    if keys is not None and len(frame):
-        wanted = frame["key"].isin(keys)
-        frame = frame[wanted.groupby([frame[name] for name in row], dropna=False).transform("any")]
-    older = frame.groupby([*row, "seed"], dropna=False)["key"].transform("size") - 1
-    return frame.assign(superseded=older).drop_duplicates([*row, "seed"], keep="first")  # newest come first
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The runs of one row, in the order of their seeds."""
-
-    runs: pd.DataFrame
-
-    @property
-    def first(self) -> pd.Series:
-        return self.runs.iloc[0]
-
-    @property
-    def method(self) -> str:
-        return str(self.first["method"])
-
-    @property
-    def setting(self) -> tuple[Any, ...]:
-        return tuple(self.first[name] for name in SETTING)
-
-    def side(self, counts: Mapping[str, tuple[tuple[str, ...], NDArray[np.int64]]]) -> Side:
-        """The group as one side of a comparison."""
-        seeds = [int(seed) for seed in self.runs["seed"]]
-        scores = dict(zip(seeds, (float(v) for v in self.runs["miou"]), strict=True))
-        kept = {seed: counts[key] for seed, key in zip(seeds, self.runs["key"], strict=True) if key in counts}
-        return Side(scores, kept)
-
-
-def _groups(frame: pd.DataFrame) -> list[_Group]:
-    keys = [*CELL, "manifest", "variant"]
-    return [_Group(part.sort_values("seed")) for _, part in frame.groupby(keys, dropna=False, sort=False)]
-
-
-def _single_seeds(groups: Iterable[_Group], baselines: Mapping[tuple[Any, ...], _Group]) -> set[str]:
-    """Keys of the runs whose images are needed: rows of one seed, and what they are compared with."""
-    wanted: set[str] = set()
-    for group in groups:
-        other = baselines.get(group.setting)
-        common = set(group.runs["seed"]) & set(other.runs["seed"]) if other else set()
-        if len(group.runs) == 1:
-            wanted |= set(group.runs["key"])
-        if other and group.method not in ("none", "teacher") and len(common) < 2:
-            wanted |= set(group.runs["key"]) | set(other.runs["key"])
-    return wanted
-
-
-def _row(
-    group: _Group,
-    baseline: _Group | None,
-    counts: Mapping[str, tuple[tuple[str, ...], NDArray[np.int64]]],
-) -> dict[str, Any]:
-    """One row of the leaderboard."""
-    part, first = group.runs, group.first
-    accuracy = _accuracy(group, counts)
-    apart = group.method in ("none", "teacher") or baseline is None
-    gap = NO_DIFFERENCE if apart or baseline is None else compare(group.side(counts), baseline.side(counts))
-    row = {name: first[name] for name in CELL} | _estimates(accuracy, gap)
-    row |= {
-        "seeds": len(part),
-        "seed_list": ",".join(str(seed) for seed in part["seed"]),
-        "macs": first["macs"],
-        "parameters": first["parameters"],
-        "latency_ms": part["latency_ms"].median(),
-        "latency_device": _one(part["latency_device"]),
-        "step_ms": part["step_ms"].mean(),
-        "step_ratio": _step_ratio(part, None if baseline is None else baseline.runs),
-        "pixel_accuracy": part["pixel_accuracy"].mean(),
-        "best_miou": part["best_miou"].mean(),
-        "images": first["images"],
-        "split": first["split"],
-        "input_size": f"{first['input_height']:.0f}x{first['input_width']:.0f}" if pd.notna(first["macs"]) else "",
-        "precision": _one(part["precision"]),
-        "numerics": _one(part["numerics"][part["numerics"] != ""]),
-        "dirty": bool(part["dirty"].any()),
-        "superseded": int(part["superseded"].sum()),
-        "variant": first["variant"],
-        "keys": ",".join(part["key"]),
-        "reproduce": _reproduce(part),
-        "finished": part["finished"].max(),
-    }
-    return row
-
-
-def _accuracy(group: _Group, counts: Mapping[str, tuple[tuple[str, ...], NDArray[np.int64]]]) -> Estimate:
-    """Mean over seeds with its interval; for one seed its score with the interval over images."""
-    if len(group.runs) > 1 or group.first["key"] not in counts:
-        return over_seeds([float(value) for value in group.runs["miou"]])
-    return over_images(counts[group.first["key"]][1])
-
-
-def _estimates(accuracy: Estimate, gap: Difference) -> dict[str, Any]:
-    return {
-        "miou": accuracy.value,
-        "miou_low": accuracy.low,
-        "miou_high": accuracy.high,
-        "miou_basis": accuracy.text,
-        "delta": gap.value,
-        "delta_low": gap.low,
-        "delta_high": gap.high,
-        "delta_basis": gap.text if gap is not NO_DIFFERENCE else "",
-        "verdict": gap.verdict,
-        "p": gap.p,
-    }
-
-
-def _one(values: pd.Series) -> str:
-    """The values that occur, as one text."""
-    return "; ".join(dict.fromkeys(str(value) for value in values if pd.notna(value)))
-
-
-_SEEDS = re.compile(r"(?<=--seeds )\S+")
-
-
-def _reproduce(part: pd.DataFrame) -> str:
-    """One command for all seeds of a row where only the seeds differ; else one command a line."""
-    commands = list(dict.fromkeys(part["reproduce"]))
-    if len({_SEEDS.sub("", command) for command in commands}) == 1:
-        return _SEEDS.sub(",".join(str(seed) for seed in part["seed"]), commands[0])
-    return "\n".join(commands)
-
-
-def _step_ratio(part: pd.DataFrame, baseline: pd.DataFrame | None) -> float:
-    """Time of a training step relative to `none`, from runs on the same device at the same precision."""
-    if baseline is None or part.iloc[0]["method"] == "teacher":
-        return math.nan
-    like = baseline[baseline["device"].isin(part["device"]) & baseline["precision"].isin(part["precision"])]
-    return float(part["step_ms"].mean() / like["step_ms"].mean()) if len(like) else math.nan
 
 
 # -------------------------------------------------------------------------------------------------- one run

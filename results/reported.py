@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 import pandas as pd
+
+from results.formats import FORMATS, json_objects, markdown_line
 
 LABEL = {"authors": "reported by its authors, not measured by us", "users": "re-run by users, not measured by us"}
 COLUMNS = (
@@ -63,7 +66,7 @@ def _fits(rows: pd.DataFrame, name: str, words: list[str]) -> pd.Series:
     return fit
 
 
-def people(rows: pd.DataFrame) -> pd.DataFrame:
+def display_reported(rows: pd.DataFrame) -> pd.DataFrame:
     """The published rows for people: text, per cent, the source last."""
     out = rows[["dataset", "split", "student", "method"]].copy()
     out["mIoU [%]"] = [f"{100 * value:.2f}" for value in rows["miou"]]
@@ -76,3 +79,47 @@ def people(rows: pd.DataFrame) -> pd.DataFrame:
     out["source and protocol"] = rows["source"] + "; " + rows["protocol"]
     out["note"] = rows["note"]
     return out
+
+
+NOT_OURS = "Reported by authors or users, not measured by us: other recipes, mostly one run, the best checkpoint."
+
+
+def render_reported(rows: pd.DataFrame, form: str = "table") -> str:
+    """Published rows (`results.reported.reported`) in one of the `FORMATS`.
+
+    Raises:
+        ValueError: there is no such format.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"there is no format '{form}': {', '.join(FORMATS)}")
+    if form in ("csv", "json"):
+        out = rows.assign(**{name: 100 * rows[name] for name in ("miou", "teacher_miou", "delta")})
+        named = {"miou": "miou_percent", "teacher_miou": "teacher_miou_percent", "delta": "delta_points"}
+        out = out.round(4).rename(columns=named)
+        return str(out.to_csv(index=False, lineterminator="\n")).rstrip("\n") if form == "csv" else json_objects(out)
+    shown = display_reported(rows)
+    if form == "md":
+        lines = [f"*{NOT_OURS}*", "", markdown_line(shown.columns), markdown_line("---" for _ in shown.columns)]
+        return "\n".join([*lines, *(markdown_line(row) for row in shown.itertuples(index=False))])
+    return _reported_text(shown)
+
+
+def _reported_text(shown: pd.DataFrame) -> str:
+    """A table of the numbers for each source and protocol, which are said once above it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = io.StringIO()
+    console = Console(file=out, width=max(100, shutil.get_terminal_size((160, 24)).columns), highlight=False)
+    console.print(Text(NOT_OURS))
+    for source, part in shown.groupby("source and protocol", sort=False):
+        console.print(Text(f"\n{source}"))
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name in part.columns.drop("source and protocol"):
+            table.add_column(Text(name), justify="right" if "mIoU" in name or "Δ" in name else "left")
+        for row in part.drop(columns="source and protocol").itertuples(index=False):
+            table.add_row(*(Text(cell) for cell in row))
+        console.print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

@@ -33,7 +33,7 @@ Verdict = Literal["better", "worse", "no clear difference", "one seed: images on
 # ------------------------------------------------------------------------------------------------- accuracy
 
 
-def tally(confusion: ArrayLike) -> NDArray[np.int64]:
+def class_counts(confusion: ArrayLike) -> NDArray[np.int64]:
     """All that IoU needs of confusion matrices: per class the pixels hit, labelled and predicted.
 
     Args:
@@ -47,30 +47,30 @@ def tally(confusion: ArrayLike) -> NDArray[np.int64]:
     return np.stack([hits, matrix.sum(-1), matrix.sum(-2)], axis=-2)
 
 
-def class_iou(tallies: ArrayLike) -> Floats:
+def class_iou(class_counts: ArrayLike) -> Floats:
     """Intersection over union: IoU_k = hit_k / (labelled_k + predicted_k − hit_k).
 
     Args:
-        tallies: (..., 3, K), as `tally` gives them.
+        class_counts: (..., 3, K), as `class_counts` gives them.
 
     Returns:
         (..., K), NaN for a class that neither labels nor predictions contain.
     """
-    hits, labelled, predicted = np.moveaxis(np.asarray(tallies, dtype=np.float64), -2, 0)
+    hits, labelled, predicted = np.moveaxis(np.asarray(class_counts, dtype=np.float64), -2, 0)
     union = labelled + predicted - hits
     return np.asarray(np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0))
 
 
-def mean_iou(tallies: ArrayLike) -> Floats:
+def mean_iou(class_counts: ArrayLike) -> Floats:
     """Mean of the classes' IoU over the classes that occur in labels or predictions.
 
     Args:
-        tallies: (..., 3, K).
+        class_counts: (..., 3, K).
 
     Returns:
         (...), NaN where no class occurs at all.
     """
-    iou = class_iou(tallies)
+    iou = class_iou(class_counts)
     there = ~np.isnan(iou)
     count = there.sum(-1)
     total = np.where(there, iou, 0.0).sum(-1)
@@ -79,12 +79,12 @@ def mean_iou(tallies: ArrayLike) -> Floats:
 
 def iou(confusion: ArrayLike) -> Floats:
     """(K,) IoU of every class, NaN where it does not occur, from a (K, K) matrix or the (N, K, K) of a whole set."""
-    return class_iou(tally(_of_set(confusion)))
+    return class_iou(class_counts(_of_set(confusion)))
 
 
 def miou(confusion: ArrayLike) -> float:
     """mIoU, from a (K, K) matrix or the (N, K, K) of a whole set: one matrix is summed first, never a mean of means."""
-    return float(mean_iou(tally(_of_set(confusion))))
+    return float(mean_iou(class_counts(_of_set(confusion))))
 
 
 def pixel_accuracy(confusion: ArrayLike) -> float:
@@ -193,15 +193,15 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return Estimate(mean, low, high, len(scores), "seeds")
 
 
-def over_images(tallies: ArrayLike) -> Estimate:
+def over_images(class_counts: ArrayLike) -> Estimate:
     """mIoU of one network with the bootstrap's percentile interval over images.
 
     It covers what other images of the same kind would have given, not what another seed would.
 
     Args:
-        tallies: (N, 3, K), one an image.
+        class_counts: (N, 3, K), one an image.
     """
-    counts = np.asarray(tallies)
+    counts = np.asarray(class_counts)
     value = float(mean_iou(counts.sum(0)))
     if len(counts) < 2:
         return Estimate(value, math.nan, math.nan, len(counts), "none")
@@ -256,7 +256,7 @@ def paired_over_images(ours: ArrayLike, theirs: ArrayLike) -> Difference:
     """
     a, b = np.asarray(ours), np.asarray(theirs)
     if a.shape != b.shape:
-        raise ValueError(f"tallies of unlike images or classes: {a.shape} and {b.shape}")
+        raise ValueError(f"class_counts of unlike images or classes: {a.shape} and {b.shape}")
     value = float(mean_iou(a.sum(0)) - mean_iou(b.sum(0)))
     if len(a) < 2:
         return Difference(value, math.nan, math.nan, len(a), "images")
@@ -265,19 +265,19 @@ def paired_over_images(ours: ArrayLike, theirs: ArrayLike) -> Difference:
 
 
 @dataclass(frozen=True)
-class Side:
+class SeedScores:
     """One side of a comparison: the runs of a cell, by seed.
 
     Attributes:
         scores: seed -> mIoU.
-        tallies: seed -> (image names, (N, 3, K)), for the seeds whose per-image matrices were kept.
+        class_counts: seed -> (image names, (N, 3, K)), for the seeds whose per-image matrices were kept.
     """
 
     scores: Mapping[int, float]
-    tallies: Mapping[int, tuple[tuple[str, ...], NDArray[np.int64]]]
+    class_counts: Mapping[int, tuple[tuple[str, ...], NDArray[np.int64]]]
 
 
-def compare(ours: Side, theirs: Side) -> Difference:
+def compare(ours: SeedScores, theirs: SeedScores) -> Difference:
     """The difference between two sides by the best means that their runs allow.
 
     Two or more seeds in common: paired over them. None in common but several on each side: Welch. Otherwise one run
@@ -291,7 +291,7 @@ def compare(ours: Side, theirs: Side) -> Difference:
     if not ours.scores or not theirs.scores:
         return NO_DIFFERENCE
     mine, other = (common[0], common[0]) if common else (min(ours.scores), min(theirs.scores))
-    left, right = ours.tallies.get(mine), theirs.tallies.get(other)
+    left, right = ours.class_counts.get(mine), theirs.class_counts.get(other)
     if left and right and left[0] == right[0] and left[1].shape == right[1].shape:
         return paired_over_images(left[1], right[1])
     return Difference(ours.scores[mine] - theirs.scores[other], math.nan, math.nan, 0, "images")
@@ -314,10 +314,10 @@ def _draws(images: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     return draws
 
 
-def _resampled(tallies: NDArray[np.int64], resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+def _resampled(class_counts: NDArray[np.int64], resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """(resamples,): mIoU of a network on resampled images. A class missing from a resample is left out of it."""
-    images, _, classes = tallies.shape
-    flat = tallies.reshape(images, 3 * classes).astype(np.float64)
+    images, _, classes = class_counts.shape
+    flat = class_counts.reshape(images, 3 * classes).astype(np.float64)
     draws = _draws(images, resamples, seed)
     rows = max(1, 4_000_000 // images)  # a few dozen MB at a time
     totals = np.concatenate([draws[i : i + rows].astype(np.float64) @ flat for i in range(0, resamples, rows)])

@@ -148,7 +148,7 @@ attempts = Table(
     Column("reason", Text, nullable=False),
     Column("resumed_at", BigInteger, nullable=False),
 )
-tallies = Table(
+class_counts = Table(
     "tallies",
     metadata,
     _key(),
@@ -157,7 +157,7 @@ tallies = Table(
     # (N, 3, K) uint32, little-endian, zlib: per image and class the pixels hit, labelled, predicted.
     Column("counts", LargeBinary, nullable=False),
 )
-CHILDREN = (class_iou, terms, attempts, tallies)
+CHILDREN = (class_iou, terms, attempts, class_counts)
 
 
 class Store:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboards import tables
-from results import formats
-from results.reported import people, reported
+from results.reported import display_reported, render_reported, reported
 
 st.title("Reported by others")
 st.warning(
@@ -28,5 +27,5 @@ for _, part in rows.groupby(["kind", "source", "protocol"], sort=False):
         st.markdown(f"**{name}**, mIoU [%]{tables.teachers(some)}")
         st.dataframe(tables.reported_matrix(some).style.format("{:.2f}", na_rep=""), width="content")
 with st.expander("One line a number, with source and note"):
-    st.dataframe(people(rows), hide_index=True)
-    st.download_button("Download as CSV", formats.render_reported(rows, "csv"), "reported.csv", "text/csv")
+    st.dataframe(display_reported(rows), hide_index=True)
+    st.download_button("Download as CSV", render_reported(rows, "csv"), "reported.csv", "text/csv")

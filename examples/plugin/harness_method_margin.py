@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.base import IGNORE, Method, MethodParams, Step, Term, resize, resize_labels
-from methods.parts import precise
+from methods.parts.precision import precise
 
 
 class Margin(Method):
@@ -31,7 +31,7 @@ class Margin(Method):
         """{"margin": scalar}, if active."""
         if "margin" not in self.active:
             return {}
-        teacher = step.taught.logits
+        teacher = step.teacher_maps.logits
         best = teacher.topk(2, dim=1).indices
         ours, theirs = (x.gather(1, best) for x in (resize(step.student.logits, teacher), teacher))
         valid = resize_labels(step.labels, teacher) != IGNORE

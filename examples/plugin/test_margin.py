@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from harness.conformance import CASES, check, made_step
-from harness.distiller import instantiate
-from harness.expression import resolve
-from harness.registries import METHODS
+from harness.builders.distiller import build_distiller
+from harness.builders.expression import resolve
+from harness.conformance import CASES, check, random_step
+from harness.plugins.registries import METHODS
 
 
 def test_the_package_registers_it() -> None:
@@ -20,8 +20,8 @@ def test_it_conforms() -> None:
 
 def test_a_shift_of_all_scores_changes_no_margin() -> None:
     case = CASES[2]
-    step = made_step(case)
-    method = instantiate(resolve("margin")[0], case.student, case.teacher)
+    step = random_step(case)
+    method = build_distiller(resolve("margin")[0], case.student, case.teacher)
     same = replace(step, student=replace(step.teacher, logits=step.teacher.logits + 3))
     value, _ = method(same)["margin.margin"]
     torch.testing.assert_close(value, torch.zeros_like(value))

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.parse_sweep import sweep_spec
 from harness.cli.sweep import execute, settings, sweep
-from harness.cli.words import sweep_spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.launch.base import Options
-    from harness.plan import Plan
+    from harness.planning.plan import Plan
 
 _WORDS = (
     "strides", "students", "head", "teachers", "teacher_strides", "dataset", "recipe", "seeds", "teacher_seed",
@@ -46,12 +46,12 @@ def ablate(method: str, **words: Any) -> None:
         from harness.launch.local import warm_up
 
         warm_up()
-    from harness.launch.choose import make_options
-    from harness.plugins import load_plugins
+    from harness.launch.launchers import make_options
+    from harness.plugins.load import load_plugins
 
     plugins: list[Path] = words["plugin"] or []
     load_plugins(plugins)
-    from harness.ablation import ablation_expressions
+    from harness.planning.ablation import ablation_expressions
 
     rows = ablation_expressions(method)
     flags = {name: words[name] for name in _WORDS} | {"set": words["changes"]}
@@ -79,14 +79,15 @@ def _print_rows(rows: list[tuple[str, str]]) -> None:
 
 
 def _collect_and_print(method: str, plan: Plan, options: Options, as_json: bool) -> None:
-    from harness.ablation import contributions
+    from harness.planning.ablation import ablation_expressions
+    from results.ablation import contributions
     from results.ingest import collect
     from results.store import open_store
 
     with open_store(options.database) as store:
         for path, why in collect(options.workspace.root, store).invalid:
             typer.secho(f"not collected: {path}: {why}", fg="yellow", err=True)
-        table = contributions(store, method, plan.nodes)
+        table = contributions(store, ablation_expressions(method), plan.nodes)
     if as_json:
         typer.echo(json.dumps({"sweep": plan.id, "rows": json.loads(table.to_json(orient="records"))}))
     else:
@@ -99,7 +100,7 @@ def _print_table(table: pd.DataFrame) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.ablation import percent
+    from results.ablation import percent
 
     if table.empty:
         typer.echo("no row has a finished run yet")
@@ -125,7 +126,7 @@ def _print_table(table: pd.DataFrame) -> None:
 
 
 def _difference(row: dict[Hashable, Any], name: str) -> str:
-    from harness.ablation import percent
+    from results.ablation import percent
 
     text = percent(row[name], row[f"{name}_low"], row[f"{name}_high"], sign=True)
     return "\n".join(part for part in (text, row[f"{name}_verdict"]) if part)

@@ -108,7 +108,7 @@ def run(arguments: list[str]) -> int:
 
 def _fault(error: BaseException) -> int:
     """Tell of what nobody expected: whose fault it is, and how to see more."""
-    from harness.registry import plugin_place
+    from harness.plugins.registry import plugin_place
 
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if place := plugin_place(error):

@@ -35,8 +35,8 @@ def backbones(
 
         harness backbones smp:resnet --strides 4,8 --json
     """
-    from harness.plugins import load_plugins
-    from harness.registries import FAMILIES, HEADS
+    from harness.plugins.load import load_plugins
+    from harness.plugins.registries import FAMILIES, HEADS
 
     load_plugins(plugin or [])
     wanted = parse_strides(strides)
@@ -67,13 +67,13 @@ def _matching(family: BackboneFamily, pattern: str) -> list[str]:
 
     found = [name for name in family.encoders() if fnmatchcase(f"{family.name}:{name}", f"*{pattern}*")]
     asked, _, encoder = pattern.partition(":")
-    if not found and encoder and asked == family.name and family.impossible(encoder, 32) is None:
+    if not found and encoder and asked == family.name and family.unsupported_reason(encoder, 32) is None:
         return [encoder]
     return found
 
 
 def _encoder(family: BackboneFamily, encoder: str, strides: list[int]) -> dict[str, Any]:
-    reasons = {stride: family.impossible(encoder, stride) for stride in strides}
+    reasons = {stride: family.unsupported_reason(encoder, stride) for stride in strides}
     if not strides:
         return {"name": encoder}
     return {

@@ -28,9 +28,9 @@ def cancel(
 
         harness cancel 'ka timm:mobilenetv2_100/linear@16 seed 2'
     """
-    from harness.launch.slurm import cancel as take_back
-    from harness.status import read_sweeps
-    from harness.workspace import Workspace as Folder
+    from harness.launch.slurm.launcher import cancel as take_back
+    from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.status import read_sweeps
 
     if bool(cells) == all_stages:
         raise HarnessError("say what to cancel", "name stages, or give --all")

@@ -30,11 +30,11 @@ def check_method(
         harness check-method my_method --plugin my_method.py --only gradients --only cost
     """
     from harness.conformance import PROPERTIES, check
-    from harness.plugins import load_plugins
-    from harness.registry import prints_aside
+    from harness.plugins.file_plugin import stdout_to_stderr
+    from harness.plugins.load import load_plugins
 
     load_plugins(plugin or [])
-    with prints_aside():
+    with stdout_to_stderr():
         results = check(name, only or [])
     failed = [result for result in results if result.outcome == "fail"]
     if as_json:

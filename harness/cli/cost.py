@@ -12,7 +12,7 @@ from harness.cli.options import AsJson, Plugins
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.spec import ModelSpec
+    from harness.specs.spec import ModelSpec
 
 NOTE = (
     "MACs are multiply-adds of convolutions and matrix products; 1 MAC = 2 FLOPs. "
@@ -44,7 +44,7 @@ def cost(
 
         harness cost smp:resnet18/deeplabv3plus@16 --size 512x1024 --classes 19 --latency --json
     """
-    from harness.plugins import load_plugins
+    from harness.plugins.load import load_plugins
 
     load_plugins(plugin or [])
     if precision not in ("fp32", "bf16", "fp16"):
@@ -90,7 +90,7 @@ def parse_strides(text: str) -> list[int]:
 
 def _specs(model: str, head: str, strides: str) -> list[ModelSpec]:
     """One specification for every stride; only the one that the model's word names, if it does."""
-    from harness.spec import parse_model
+    from harness.specs.spec import parse_model
 
     found = [parse_model(model, head, stride) for stride in parse_strides(strides)]
     return list(dict.fromkeys(found))
@@ -100,12 +100,12 @@ def _row(
     spec: ModelSpec, size: tuple[int, int], classes: int, device: str, precision: str, latency: bool
 ) -> dict[str, Any]:
     """The costs of one model, or the reason why there is no such model."""
+    from harness.builders.models import build_model, model_unsupported_reason
     from harness.cost import count_macs, measure_cost, parameters
-    from harness.environment import pick_device
-    from harness.models import build_model, model_impossible
+    from harness.system.devices import pick_device
 
     row: dict[str, Any] = {"model": spec.word, "stride": spec.stride}
-    if reason := model_impossible(spec):
+    if reason := model_unsupported_reason(spec):
         return row | {"reason": reason}
     network = build_model(spec, classes)
     chosen = pick_device(device)

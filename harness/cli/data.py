@@ -42,8 +42,8 @@ def data_check(
 
         harness data check 'shapes[size=96]' --json
     """
-    from harness.data.access import open_dataset
-    from harness.plugins import load_plugins
+    from harness.builders.datasets import open_dataset
+    from harness.plugins.load import load_plugins
 
     load_plugins(plugin or [])
     opened = open_dataset(dataset, data_root)

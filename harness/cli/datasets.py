@@ -11,7 +11,7 @@ from harness.cli.options import AsJson, Plugins
 
 if TYPE_CHECKING:
     from harness.data.base import Dataset
-    from harness.registry import Entry
+    from harness.plugins.registry import Entry
 
 
 def datasets(plugin: Plugins = None, as_json: AsJson = False) -> None:
@@ -23,8 +23,8 @@ def datasets(plugin: Plugins = None, as_json: AsJson = False) -> None:
 
         harness datasets --json
     """
-    from harness.plugins import load_plugins
-    from harness.registries import DATASETS
+    from harness.plugins.load import load_plugins
+    from harness.plugins.registries import DATASETS
 
     load_plugins(plugin or [])
     found = [_describe(entry) for entry in DATASETS]

@@ -15,8 +15,8 @@ from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.diagnosis import Check
-    from harness.training.numerics import Finding
+    from harness.doctor import Check
+    from harness.numerics.check import Finding
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red", "info": "dim"}
 
@@ -51,7 +51,7 @@ def doctor(
     """
     from rich.console import Console
 
-    from harness.diagnosis import diagnose
+    from harness.doctor import diagnose
 
     console = Console(stderr=as_json, highlight=False)
     with console.status("looking around (importing torch takes a few seconds)"):
@@ -68,8 +68,8 @@ def doctor(
 
 
 def _compare(device: str) -> list[Finding]:
-    from harness.environment import pick_device
-    from harness.training.numerics import table
+    from harness.numerics.check import table
+    from harness.system.devices import pick_device
 
     return table(pick_device(device))
 
@@ -120,7 +120,7 @@ def _print_findings(console: Console, findings: list[Finding], device: str) -> N
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.environment import device_name, pick_device
+    from harness.system.devices import device_name, pick_device
 
     combinations = list(dict.fromkeys((found.precision, found.channels_last) for found in findings))
     name = device_name(pick_device(device))

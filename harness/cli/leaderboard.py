@@ -69,7 +69,8 @@ def _words(values: list[str]) -> list[str]:
 
 def _measured(target: str, wanted: dict[str, list[str]], sort: str) -> pd.DataFrame:
     """The rows of the database that are asked for."""
-    from results.queries import cells, leaderboard, match_filters
+    from results.leaderboard import leaderboard
+    from results.queries import cells, match_filters
     from results.store import open_store
 
     try:
@@ -83,8 +84,7 @@ def _measured(target: str, wanted: dict[str, list[str]], sort: str) -> pd.DataFr
 
 def _reported(wanted: dict[str, list[str]], form: str) -> str:
     """The published rows that are asked for."""
-    from results.formats import render_reported
-    from results.reported import reported
+    from results.reported import render_reported, reported
 
     try:
         return render_reported(reported(wanted), form)

@@ -14,7 +14,7 @@ from harness.cli.options import DEFAULT_WORKSPACE, Workspace
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.workspace import Workspace as Folder
+    from harness.workspace.folders import Workspace as Folder
 
 _POLL_S = 0.5
 
@@ -37,7 +37,7 @@ def logs(
         harness logs 6c526ade --job
     """
     from harness.cli.retry import find_stage
-    from harness.workspace import Workspace as Folder
+    from harness.workspace.folders import Workspace as Folder
 
     stage = find_stage(workspace, run)
     folder = Folder(workspace)
@@ -57,9 +57,9 @@ def logs(
 
 def job_logs(workspace: Folder, key: str) -> list[Path]:
     """What the SLURM job of a stage printed around it."""
-    from harness.launch.slurm_book import latest, read_book
+    from harness.launch.slurm.submissions import latest, read_submissions
 
-    place = latest(read_book(workspace)).get(key)
+    place = latest(read_submissions(workspace)).get(key)
     return [*place.logs("out"), *place.logs("err")] if place else []
 
 
@@ -73,12 +73,12 @@ def _attempt_logs(workspace: Folder, key: str, number: int) -> list[Path]:
 
 def follow_stage(workspace: Folder, key: str) -> Iterator[str]:
     """The log of the latest attempt as it grows, then of the next one, until the stage is done or has failed."""
-    from harness.status import State, own_state
+    from harness.workspace.status import State, stage_state
 
     folder = workspace.stage(key)
     number, place = 0, 0
     while True:
-        state, _, _ = own_state(folder)
+        state, _, _ = stage_state(folder)
         attempt = folder.last_attempt()
         if attempt:
             if attempt.number != number:

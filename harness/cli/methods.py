@@ -11,7 +11,7 @@ from harness.cli.options import AsJson, Plugins
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.registry import Entry
+    from harness.plugins.registry import Entry
     from methods.base import Method
 
 
@@ -30,15 +30,15 @@ def methods(
 
         harness methods ka
 
-        harness methods --json | jq '.[] | select(.adversary) | .name'
+        harness methods --json | jq '.[] | select(.discriminator) | .name'
     """
-    from harness.plugins import load_plugins
-    from harness.registries import METHODS
-    from harness.registry import prints_aside
+    from harness.plugins.file_plugin import stdout_to_stderr
+    from harness.plugins.load import load_plugins
+    from harness.plugins.registries import METHODS
 
     load_plugins(plugin or [])
     entries = [METHODS.entry(name)] if name else list(METHODS)
-    with prints_aside():
+    with stdout_to_stderr():
         found = [describe(entry) for entry in entries]
     if as_json:
         typer.echo(json.dumps(found[0] if name else found, indent=1))
@@ -50,7 +50,7 @@ def methods(
 
 def describe(entry: Entry[Method]) -> dict[str, Any]:
     """All that a method declares, as JSON."""
-    from harness.expression import validated
+    from harness.builders.expression import validated
 
     cls = entry.cls
     defaults = validated(cls, {})
@@ -69,7 +69,7 @@ def describe(entry: Entry[Method]) -> dict[str, Any]:
         "reads": sorted(cls.reads),
         "stages": stages,
         "fault": fault,
-        "adversary": cls.adversary is not _base().adversary,
+        "discriminator": cls.get_discriminator is not _base().get_discriminator,
         "permutable": cls.permutable,
         "cost": cls.cost,
         "params": _params(cls, defaults.model_dump(mode="json")),
@@ -78,10 +78,10 @@ def describe(entry: Entry[Method]) -> dict[str, Any]:
 
 def _stages(cls: type[Method]) -> tuple[list[str], str]:
     """The kinds of stages that it needs; and what is wrong with it, if its code cannot be asked."""
-    from harness.conformance import CASES, Subject
-    from harness.distiller import skip_reason, translator_specs
+    from harness.builders.distiller import skip_reason, translator_specs
+    from harness.conformance import CASES, MethodUnderTest
 
-    subject, learns, fault = Subject(cls), False, ""
+    subject, learns, fault = MethodUnderTest(cls), False, ""
     try:
         fitting = [c for c in CASES if not skip_reason(subject.full, c.student, subject.teacher(c))]
         learns = any(translator_specs(subject.full, c.student, subject.teacher(c)) for c in fitting)
@@ -97,7 +97,7 @@ def _base() -> type[Method]:
 
 
 def _params(cls: type[Method], defaults: dict[str, Any]) -> dict[str, Any]:
-    from harness.expression import text_of
+    from harness.builders.expression import text_of
 
     schema = cls.Params.model_json_schema()["properties"] if cls.Params.model_fields else {}
     return {
@@ -158,9 +158,9 @@ def _show(item: dict[str, Any]) -> None:
     for label in ("paper", "origin", "cost", "fault"):
         if item[label]:
             console.print(f"{label:8} {item[label]}", highlight=False, markup=False)
-    adversary = ", and trains an adversary beside the student" if item["adversary"] else ""
+    discriminator = ", and trains a discriminator beside the student" if item["discriminator"] else ""
     console.print(f"reads    {', '.join(item['reads']) or 'nothing'}", highlight=False)
-    console.print(f"stages   {', '.join(item['stages'])}{adversary}", highlight=False)
+    console.print(f"stages   {', '.join(item['stages'])}{discriminator}", highlight=False)
     if item["terms"]:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("term", "symbol", "weight", "what it compares"):

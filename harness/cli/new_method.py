@@ -48,8 +48,8 @@ class {cls}(Method):
         """The active terms: unweighted scalars. Maps are (B, C, h, w), and strides may differ."""
         if "distance" not in self.active:
             return {{}}
-        student = resize(step.student.logits, step.taught.logits)
-        difference = (step.taught.logits / self.params.tau).softmax(1) - (student / self.params.tau).softmax(1)
+        student = resize(step.student.logits, step.teacher_maps.logits)
+        difference = (step.teacher_maps.logits / self.params.tau).softmax(1) - (student / self.params.tau).softmax(1)
         return {{"distance": difference.square().sum(dim=1).mean()}}
 '''
 
@@ -60,11 +60,11 @@ from pathlib import Path
 
 import torch
 
-from harness.conformance import CASES, check, made_step
-from harness.distiller import instantiate
-from harness.expression import resolve
-from harness.registries import METHODS
-from harness.registry import load_plugin
+from harness.conformance import CASES, check, random_step
+from harness.builders.distiller import build_distiller
+from harness.builders.expression import resolve
+from harness.plugins.registries import METHODS
+from harness.plugins.file_plugin import load_plugin
 
 load_plugin(Path(__file__).with_name("{name}.py"), [METHODS])
 
@@ -75,8 +75,8 @@ def test_it_conforms() -> None:
 
 def test_it_computes_its_formula() -> None:
     case = CASES[2]
-    step = made_step(case)
-    method = instantiate(resolve("{name}[tau=2]")[0], case.student, case.teacher).double()
+    step = random_step(case)
+    method = build_distiller(resolve("{name}[tau=2]")[0], case.student, case.teacher).double()
     value, weight = method(step)["{name}.distance"]
     expected = ((step.teacher.logits / 2).softmax(1) - (step.student.logits / 2).softmax(1)).square().sum(1).mean()
     torch.testing.assert_close(value, expected)
@@ -85,8 +85,8 @@ def test_it_computes_its_formula() -> None:
 
 def test_nothing_is_left_to_learn_from_a_teacher_like_the_student() -> None:
     case = CASES[2]
-    step = made_step(case)
-    method = instantiate(resolve("{name}")[0], case.student, case.teacher).double()
+    step = random_step(case)
+    method = build_distiller(resolve("{name}")[0], case.student, case.teacher).double()
     value, _ = method(replace(step, teacher=step.student))["{name}.distance"]
     assert float(value) == 0.0
 '''
@@ -140,8 +140,8 @@ def check_new_name(name: str) -> None:
         raise HarnessError(
             f"'{name}' cannot be a method's name", "use small letters, digits and underscores: my_method"
         )
-    from harness.declaration import RESERVED
-    from harness.registries import METHODS
+    from harness.plugins.registries import METHODS
+    from harness.plugins.validation import RESERVED
 
     if name in METHODS:
         raise HarnessError(f"there is a method '{name}' already ({METHODS.entry(name).origin})", "choose another name")

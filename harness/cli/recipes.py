@@ -22,7 +22,7 @@ def recipes(
 
         harness recipes camvid --json
     """
-    from harness.recipes import KINDS, load_recipe, recipe_names
+    from harness.specs.recipes import KINDS, load_recipe, recipe_names
 
     found = [load_recipe(n) for n in ([name] if name else recipe_names())]
     if as_json:

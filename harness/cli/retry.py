@@ -12,8 +12,8 @@ from harness.cli.options import DEFAULT_WORKSPACE, Workspace
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.status import Listed, StageStatus
-    from harness.workspace import Workspace as Folder
+    from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.status import PlannedStage, StageStatus
 
 
 def retry(
@@ -47,15 +47,15 @@ def retry(
 
         harness retry --blocked --dry-run
     """
-    from harness.cli.words import parse_pairs
-    from harness.launch.slurm import resubmit
-    from harness.workspace import Workspace as Folder
+    from harness.cli.parse_sweep import parse_pairs
+    from harness.launch.slurm.launcher import resubmit
+    from harness.workspace.folders import Workspace as Folder
 
     folder = Folder(workspace)
     changes: dict[str, Any] = parse_pairs(option or [], "--option")
     changes |= {name: value for name, value in (("time", time), ("mem", mem)) if value is not None}
     listed, statuses = look(folder, sweep)
-    chosen = choose(listed, statuses, failed=failed, blocked=blocked, cells=cell or [])
+    chosen = select_stages(listed, statuses, failed=failed, blocked=blocked, cells=cell or [])
     if not chosen:
         typer.echo("nothing to send again: harness status --all shows every stage")
         return
@@ -66,14 +66,14 @@ def retry(
         typer.echo(resubmit(folder, [stage.key for stage in chosen], changes).message)
 
 
-def look(workspace: Folder, sweep: str) -> tuple[list[Listed], dict[str, StageStatus]]:
+def look(workspace: Folder, sweep: str) -> tuple[list[PlannedStage], dict[str, StageStatus]]:
     """The stages of the saved plans and their states.
 
     Raises:
         HarnessError: nothing was planned, or SLURM does not answer, so that nothing sure can be said.
     """
-    from harness.launch.choose import observer
-    from harness.status import State, read_sweeps, stage_states
+    from harness.launch.launchers import observer
+    from harness.workspace.status import State, read_sweeps, stage_states
 
     listed = read_sweeps(workspace, sweep or None)
     statuses = {status.key: status for status in stage_states(workspace, listed, observer(workspace))}
@@ -83,19 +83,19 @@ def look(workspace: Folder, sweep: str) -> tuple[list[Listed], dict[str, StageSt
     return listed, statuses
 
 
-def choose(
-    listed: Sequence[Listed],
+def select_stages(
+    listed: Sequence[PlannedStage],
     statuses: dict[str, StageStatus],
     failed: bool = False,
     blocked: bool = False,
     cells: Sequence[str] = (),
-) -> list[Listed]:
+) -> list[PlannedStage]:
     """The stages to send again, parents before children, with the parents that they need.
 
     Raises:
         HarnessError: no stage is called so.
     """
-    from harness.status import State
+    from harness.workspace.status import State
 
     away = {State.DONE, State.QUEUED, State.RUNNING}
     wanted: set[str] = set()
@@ -115,14 +115,14 @@ def choose(
     return [stage for stage in listed if stage.key in wanted and statuses[stage.key].state not in away]
 
 
-def find_stage(workspace: Path, run: str) -> Listed:
+def find_stage(workspace: Path, run: str) -> PlannedStage:
     """The one stage that a word means: a key's beginning, or a part of its name.
 
     Raises:
         HarnessError: none, or several.
     """
-    from harness.status import read_sweeps
-    from harness.workspace import Workspace as Folder
+    from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.status import read_sweeps
 
     listed = read_sweeps(Folder(workspace))
     found = [s for s in listed if s.key.startswith(run)] or [s for s in listed if s.name == run]

@@ -32,9 +32,9 @@ def slurm_init(
 
         harness slurm init --show
     """
-    from harness.launch.slurm import first_site_file
-    from harness.launch.slurm_config import FILE_NAME, make_config
-    from harness.workspace import write_atomic
+    from harness.launch.slurm.config import FILE_NAME, make_config
+    from harness.launch.slurm.launcher import first_site_file
+    from harness.workspace.files import write_atomic
 
     text = site_text(first_site_file())
     if show:

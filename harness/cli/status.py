@@ -14,7 +14,7 @@ from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Workspace
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.status import StageStatus
+    from harness.workspace.status import StageStatus
 
 
 def status(
@@ -35,7 +35,7 @@ def status(
 
         harness status --json | jq '.[] | select(.state == "failed")'
     """
-    from harness.status import FINAL, State
+    from harness.workspace.status import FINAL, State
 
     statuses = _look(workspace, sweep)
     if as_json:
@@ -57,9 +57,9 @@ def status(
 
 
 def _look(workspace: Workspace, sweep: str) -> list[StageStatus]:
-    from harness.launch.choose import observer
-    from harness.status import read_sweeps, stage_states
-    from harness.workspace import Workspace as Folder
+    from harness.launch.launchers import observer
+    from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.status import read_sweeps, stage_states
 
     folder = Folder(workspace)
     return stage_states(folder, read_sweeps(folder, sweep or None), observer(folder))
@@ -69,9 +69,9 @@ def _table(statuses: list[StageStatus], all_stages: bool) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.status import State, tally
+    from harness.workspace.status import State, count_states
 
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(tally(statuses).items()))
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(count_states(statuses).items()))
     table = Table(title=f"{len(statuses)} stages: {counts}", title_justify="left", box=None, pad_edge=False)
     for column in ("state", "stage", "progress", "attempts", "key"):
         table.add_column(column, overflow="fold")

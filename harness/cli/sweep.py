@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Plugins, Workspace
-from harness.cli.words import parse_pairs, sweep_spec
+from harness.cli.parse_sweep import parse_pairs, sweep_spec
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.launch.base import Launched, Options
-    from harness.plan import Plan
-    from harness.spec import SweepSpec
+    from harness.launch.base import LaunchResult, Options
+    from harness.planning.plan import Plan
+    from harness.specs.spec import SweepSpec
 
 Words = Annotated[str | None, typer.Option()]
 
@@ -148,7 +148,7 @@ def sweep(
         "teacher_strides": teacher_strides, "dataset": dataset, "recipe": recipe, "set": changes, "seeds": seeds,
         "teacher_seed": teacher_seed, "weights": weights, "teacher_weights": teacher_weights,
     }  # fmt: skip
-    from harness.launch.choose import make_options
+    from harness.launch.launchers import make_options
 
     spec = sweep_spec(flags, file, plugin)
     options = make_options(
@@ -195,30 +195,30 @@ def execute(
     Args:
         show: called when all is finished, in place of what collects and prints the leaderboard.
     """
-    from harness.launch.choose import LAUNCHERS
-    from harness.plan import make_plan
-    from harness.registry import prints_aside
-    from harness.status import save_sweep
+    from harness.launch.launchers import LAUNCHERS
+    from harness.planning.plan import make_plan
+    from harness.plugins.file_plugin import stdout_to_stderr
+    from harness.workspace.status import save_sweep
 
     launcher = LAUNCHERS.get(launcher_name)()
-    with prints_aside():
+    with stdout_to_stderr():
         plan = make_plan(spec, options.data_root, weights_dir)
     if not plan.nodes:
         reasons = "; ".join(f"{s.cell}: {s.reason}" for s in plan.skips)
         raise HarnessError("nothing to do: every cell is skipped", reasons)
     missing = [key for key in plan.nodes if not options.workspace.stage(key).done()]
     if dry_run or not as_json:
-        from harness.cli.planned import print_plan
+        from harness.cli.print_plan import print_plan
 
         print_plan(plan, missing, options, launcher, as_json)
     if dry_run:
         return
-    from harness.launch.prepare import prepare
+    from harness.launch.preflight import prepare
 
     prepare(plan, missing, options)
     save_sweep(options.workspace, plan, shlex.join(["harness", *sys.argv[1:]]))
     launched = launcher.launch(plan, missing, options) if missing else None
-    from harness.cli.board import collect_and_print
+    from harness.cli.collect_and_print import collect_and_print
 
     _finish(plan, missing, launched, options, as_json, show or collect_and_print)
 
@@ -226,7 +226,7 @@ def execute(
 def _finish(
     plan: Plan,
     missing: list[str],
-    launched: Launched | None,
+    launched: LaunchResult | None,
     options: Options,
     as_json: bool,
     show: Callable[[Plan, Options, bool], None],

@@ -50,13 +50,13 @@ def terms(
 
         harness terms ka --inputs x.npz --param p=1 --identity-adapters
     """
-    from harness.arrays import read_arrays
-    from harness.plugins import load_plugins
-    from harness.registry import prints_aside
-    from harness.terms import evaluate_terms, parse_params
+    from harness.conformance.arrays import read_arrays
+    from harness.conformance.terms import evaluate_terms, parse_params
+    from harness.plugins.file_plugin import stdout_to_stderr
+    from harness.plugins.load import load_plugins
 
     load_plugins(plugin or [])
-    with prints_aside():
+    with stdout_to_stderr():
         found = evaluate_terms(method, parse_params(param or []), read_arrays(inputs), identity_adapters)
     for name, note in found.notes.items():
         typer.echo(f"null: {note}" if name in found.values else f"{name} is left out: it {note}", err=True)

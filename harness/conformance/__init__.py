@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from harness.conformance.cases import CASES, Case, made_step
+from harness.conformance.cases import CASES, Case, random_step
+from harness.conformance.method_under_test import MethodUnderTest, NotApplicable, PropertyViolated
 from harness.conformance.properties import PROPERTIES, Property
-from harness.conformance.subject import Broken, NotApplicable, Subject
 from harness.errors import HarnessError
-from harness.registries import METHODS
+from harness.plugins.registries import METHODS
 
 EXCLUSIONS: Mapping[tuple[str, str], str] = {}
 """(method, property) -> why a built-in method is excused. The only place for exceptions."""
@@ -46,11 +46,11 @@ def check(name: str, only: Sequence[str] = ()) -> list[Result]:
     unknown = sorted(set(only) - {p.name for p in PROPERTIES})
     if unknown:
         raise HarnessError(f"there is no property '{unknown[0]}'", f"known: {', '.join(p.name for p in PROPERTIES)}")
-    subject = Subject(METHODS.get(name))
+    subject = MethodUnderTest(METHODS.get(name))
     return [run_property(p, subject) for p in PROPERTIES if not only or p.name in only]
 
 
-def run_property(item: Property, subject: Subject) -> Result:
+def run_property(item: Property, subject: MethodUnderTest) -> Result:
     """One property of one method; never raises for what the method does."""
     excused = EXCLUSIONS.get((subject.cls.name, item.name))
     if excused:
@@ -61,7 +61,7 @@ def run_property(item: Property, subject: Subject) -> Result:
         item.check(subject)
     except NotApplicable as reason:
         return Result(item.name, "skip", str(reason))
-    except (Broken, HarnessError) as reason:
+    except (PropertyViolated, HarnessError) as reason:
         return Result(item.name, "fail", str(reason))
     except SystemExit as error:
         return Result(item.name, "fail", f"it ends the program (SystemExit: {error}): raise an error instead")
@@ -74,4 +74,14 @@ def run_property(item: Property, subject: Subject) -> Result:
     return Result(item.name, "pass", "; ".join(filter(None, (subject.left_out, *subject.notes))))
 
 
-__all__ = ["CASES", "EXCLUSIONS", "PROPERTIES", "Case", "Result", "Subject", "check", "made_step", "run_property"]
+__all__ = [
+    "CASES",
+    "EXCLUSIONS",
+    "PROPERTIES",
+    "Case",
+    "Result",
+    "MethodUnderTest",
+    "check",
+    "random_step",
+    "run_property",
+]

@@ -52,7 +52,7 @@ LABELS = ("blocks", "all ignored", "a class absent", "no pixel ignored")
 
 
 @dataclass
-class MadeMaps:
+class RandomMaps:
     """Random maps of given sizes."""
 
     logits: Tensor
@@ -63,18 +63,18 @@ class MadeMaps:
         """All of them, in a fixed order."""
         return [self.logits, self.last, *self.features]
 
-    def to(self, dtype: torch.dtype) -> MadeMaps:
+    def to(self, dtype: torch.dtype) -> RandomMaps:
         """The same values in another type, gradients asked for as before."""
         made = [t.detach().to(dtype).requires_grad_(t.requires_grad) for t in self.tensors()]
-        return MadeMaps(made[0], made[1], tuple(made[2:]))
+        return RandomMaps(made[0], made[1], tuple(made[2:]))
 
-    def at(self, order: Tensor) -> MadeMaps:
+    def at(self, order: Tensor) -> RandomMaps:
         """The images of the batch in another order."""
         made = [t.detach()[order].requires_grad_(t.requires_grad) for t in self.tensors()]
-        return MadeMaps(made[0], made[1], tuple(made[2:]))
+        return RandomMaps(made[0], made[1], tuple(made[2:]))
 
 
-def made_maps(of: Sizes, batch: int, size: tuple[int, int], generator: torch.Generator, grad: bool) -> MadeMaps:
+def random_maps(of: Sizes, batch: int, size: tuple[int, int], generator: torch.Generator, grad: bool) -> RandomMaps:
     """Maps of a network of these sizes for (batch, 3, *size) images, in float64."""
 
     def draw(channels: int, stride: int) -> Tensor:
@@ -83,7 +83,7 @@ def made_maps(of: Sizes, batch: int, size: tuple[int, int], generator: torch.Gen
 
     features = tuple(draw(c, s) for c, s in zip(of.features, of.strides, strict=True))
     # With a head that changes nothing, what the classifier reads is the backbone's last map.
-    return MadeMaps(draw(of.classes, of.logits_stride), draw(of.last, of.last_stride), features)
+    return RandomMaps(draw(of.classes, of.logits_stride), draw(of.last, of.last_stride), features)
 
 
 def made_labels(kind: str, batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -100,13 +100,13 @@ def made_labels(kind: str, batch: int, size: tuple[int, int], generator: torch.G
     return blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, : size[0], : size[1]].contiguous()
 
 
-def made_step(
+def random_step(
     case: Case, seed: int = 0, labels: str = "blocks", dtype: torch.dtype = torch.float64, iteration: int = 0
 ) -> Step:
     """One iteration of a case: maps of student (asking for gradients) and teacher, images and labels."""
     generator = torch.Generator().manual_seed(seed)
-    student = made_maps(case.student, case.batch, case.size, generator, grad=True).to(dtype)
-    teacher = made_maps(case.teacher, case.batch, case.size, generator, grad=False).to(dtype)
+    student = random_maps(case.student, case.batch, case.size, generator, grad=True).to(dtype)
+    teacher = random_maps(case.teacher, case.batch, case.size, generator, grad=False).to(dtype)
     images = torch.randn((case.batch, 3, *case.size), generator=generator, dtype=torch.float64).to(dtype)
     return Step(student, teacher, images, made_labels(labels, case.batch, case.size, generator), iteration, 10)
 
@@ -115,7 +115,7 @@ def step_tensors(step: Step) -> dict[str, Tensor]:
     """Every tensor of a made-up step, by a name that an error can show."""
     found = {"images": step.images, "labels": step.labels}
     for who, maps in (("student", step.student), ("teacher", step.teacher)):
-        if isinstance(maps, MadeMaps):
+        if isinstance(maps, RandomMaps):
             names = ["logits", "last", *(f"features[{i}]" for i in range(len(maps.features)))]
             found |= {f"{who} {name}": t for name, t in zip(names, maps.tensors(), strict=True)}
     return found

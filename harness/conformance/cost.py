@@ -11,10 +11,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from harness.builders.distiller import skip_reason
 from harness.conformance.cases import LARGE, SMALL, Case, sizes
-from harness.conformance.subject import Broken, NotApplicable, Subject, backward, some_terms, total_of, values_of
-from harness.declaration import growth_of
-from harness.distiller import skip_reason
+from harness.conformance.method_under_test import (
+    MethodUnderTest,
+    NotApplicable,
+    PropertyViolated,
+    backward,
+    some_terms,
+    total_of,
+    values_of,
+)
+from harness.plugins.validation import growth_of
 from methods.base import Sizes
 
 STRIDES = ((8, 8), (16, 8), (8, 16), (4, 8), (4, 4), (16, 16))
@@ -24,7 +32,7 @@ GROWTH = 4.0
 """How many times the positions of the smaller size the larger one has."""
 
 
-def linear_cost(subject: Subject) -> None:
+def linear_cost(subject: MethodUnderTest) -> None:
     """A method that claims linear cost makes no tensor, and no operator's in all, that grows faster than positions."""
     some_terms(subject)
     if growth_of(subject.cls.cost) != "linear":
@@ -39,13 +47,13 @@ def linear_cost(subject: Subject) -> None:
         counts.append(seen.calls)
     for name, small, large in (*_pairs(*counts), *_totals(*counts)):
         if large > 1.5 * GROWTH * small and large > 4096:
-            raise Broken(
+            raise PropertyViolated(
                 f"{name} makes {small} numbers at 160×160 pixels and {large} at 320×320: {large / small:.1f} times as "
                 f"many for {GROWTH:g} times the positions; declare `cost` as what it is"
             )
 
 
-def _fitting(subject: Subject) -> tuple[Sizes, Sizes]:
+def _fitting(subject: MethodUnderTest) -> tuple[Sizes, Sizes]:
     """Networks that the method fits, of output strides as low as may be."""
     for ours, theirs in STRIDES:
         case = Case("cost", sizes(ours, SMALL, 14), sizes(theirs, LARGE, 20), 1, (160, 160))

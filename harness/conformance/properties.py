@@ -12,66 +12,69 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from harness.conformance.cases import LABELS, Case, MadeMaps, made_maps, step_tensors
+from harness.builders.distiller import Distiller, build_translator, skip_reason, translator_specs
+from harness.builders.expression import canonical_expression, resolve, validated
+from harness.conformance.cases import LABELS, Case, RandomMaps, random_maps, step_tensors
 from harness.conformance.cost import linear_cost
-from harness.conformance.state import hidden_parameters, resumable
-from harness.conformance.subject import (
-    Broken,
+from harness.conformance.method_under_test import (
+    MethodUnderTest,
     NotApplicable,
-    Subject,
-    adversary_parameters,
+    PropertyViolated,
     backward,
+    discriminator_parameters,
     expect_close,
     some_terms,
     total_of,
     values_of,
 )
-from harness.declaration import check_declaration, checked_weights
-from harness.distiller import Combined, build_translator, checked_health, skip_reason, source_file, translator_specs
+from harness.conformance.state import hidden_parameters, resumable
 from harness.errors import HarnessError, StageFailed
-from harness.expression import canonical, resolve, validated
-from harness.recipes import load_recipe
-from harness.spec import MethodSpec
-from harness.training.loop import make_adversary_optimizer
+from harness.plugins.method_calls import checked_health, source_file
+from harness.plugins.validation import check_declaration, checked_weights
+from harness.specs.recipes import load_recipe
+from harness.specs.spec import MethodSpec
+from harness.training.loop import make_discriminator_optimizer
 from methods.base import Maps, Method, Step, Translator
 
 
-def _declaration(subject: Subject) -> None:
+def _declaration(subject: MethodUnderTest) -> None:
     cls = subject.cls
     check_declaration(cls)
     file = source_file(cls)
     if not file:
-        raise Broken("its source file cannot be found, so no error could name a line")
+        raise PropertyViolated("its source file cannot be found, so no error could name a line")
     for spec in (subject.full, *resolve(cls.name), *(subject.spec(terms) for terms in subject.subsets)):
         if resolve(spec.expression) != [spec]:
-            raise Broken(f"the expression '{spec.expression}' does not resolve to what it was written for")
-        if canonical(spec.parts) != spec.expression:
-            raise Broken(f"'{spec.expression}' is not its own canonical form")
+            raise PropertyViolated(f"the expression '{spec.expression}' does not resolve to what it was written for")
+        if canonical_expression(spec.parts) != spec.expression:
+            raise PropertyViolated(f"'{spec.expression}' is not its own canonical form")
 
 
-def _weights(subject: Subject) -> None:
+def _weights(subject: MethodUnderTest) -> None:
     cls = subject.cls
     some_terms(subject)
     declared = {term: float(w) for term, w in cls.weights(validated(cls, {})).items() if w}
     found = {t: w for spec in resolve(cls.name) for part in spec.parts for t, w in part.weights.items()}
     if declared != found:
-        raise Broken(f"weights are declared as {declared}, the expression '{cls.name}' gives {found}")
+        raise PropertyViolated(f"weights are declared as {declared}, the expression '{cls.name}' gives {found}")
     for params in _alternatives(cls):
         try:
             checked_weights(cls, validated(cls, params))
         except HarnessError as error:
-            raise Broken(f"{_shown(params)}: {error}") from error
+            raise PropertyViolated(f"{_shown(params)}: {error}") from error
     built = subject.build(subject.full, subject.cases[0])
     values = values_of(built, subject.step(subject.cases[0]))
     if set(values) != set(cls.terms):
-        raise Broken(f"declared {sorted(cls.terms)}, computed {sorted(values)}; give exactly the terms in self.active")
+        raise PropertyViolated(
+            f"declared {sorted(cls.terms)}, computed {sorted(values)}; give exactly the terms in self.active"
+        )
 
 
 ITERATIONS = (0, 1, 5, 9)
 """Of ten: the first ones, the middle, the last."""
 
 
-def _finite(subject: Subject) -> None:
+def _finite(subject: MethodUnderTest) -> None:
     some_terms(subject)
     for index, case in enumerate(subject.cases):
         built = subject.build(subject.full, case, torch.float32)
@@ -84,24 +87,24 @@ def _finite(subject: Subject) -> None:
     _expect_finite(subject.build(subject.full, case, torch.float32), only, "iteration 0 of 1")
 
 
-def _expect_finite(built: Combined, step: Step, where: str) -> None:
+def _expect_finite(built: Distiller, step: Step, where: str) -> None:
     built.zero_grad()
     try:
         values = values_of(built, step)
     except HarnessError as error:
-        raise Broken(f"{error} ({where})") from error
-    fault = built.blame({f"{built.spec.parts[0].name}.{name}": value for name, value in values.items()})
+        raise PropertyViolated(f"{error} ({where})") from error
+    fault = built.describe_nonfinite({f"{built.spec.parts[0].name}.{name}": value for name, value in values.items()})
     if fault:
-        raise Broken(f"{fault} ({where})")
+        raise PropertyViolated(f"{fault} ({where})")
     total = total_of(built, values)
     if total.requires_grad:
         backward(total)
     for name, tensor in [*step_tensors(step).items(), *built.named_parameters()]:
         if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
-            raise Broken(f"the gradient at {name} is not finite ({where})")
+            raise PropertyViolated(f"the gradient at {name} is not finite ({where})")
 
 
-def _extremes(subject: Subject) -> None:
+def _extremes(subject: MethodUnderTest) -> None:
     """Maps that are all zero, equal to the teacher's, or very large are what diverging and converged runs give."""
     some_terms(subject)
     case = next((c for c in subject.cases if c.student == c.teacher), subject.cases[0])
@@ -109,7 +112,7 @@ def _extremes(subject: Subject) -> None:
     for what in ("zero", "equal", "large", "constant"):
         step = subject.step(case, dtype=torch.float32)
         for who in (step.student, step.teacher):
-            for tensor in who.tensors() if isinstance(who, MadeMaps) else ():
+            for tensor in who.tensors() if isinstance(who, RandomMaps) else ():
                 with torch.no_grad():
                     if what == "zero":
                         tensor.zero_()
@@ -117,7 +120,7 @@ def _extremes(subject: Subject) -> None:
                         tensor.mul_(1e3)
                     elif what == "constant":
                         tensor.fill_(0.5)
-        if what == "equal" and isinstance(step.student, MadeMaps) and isinstance(step.teacher, MadeMaps):
+        if what == "equal" and isinstance(step.student, RandomMaps) and isinstance(step.teacher, RandomMaps):
             with torch.no_grad():
                 for mine, theirs in zip(step.student.tensors(), step.teacher.tensors(), strict=False):
                     if mine.shape == theirs.shape:
@@ -125,7 +128,7 @@ def _extremes(subject: Subject) -> None:
         _expect_finite(built, step, f"{what} maps")
 
 
-def _choices(subject: Subject) -> None:
+def _choices(subject: MethodUnderTest) -> None:
     """Every value of a parameter that is a choice: terms and gradients are finite."""
     alternatives = list(_alternatives(subject.cls))
     some_terms(subject)
@@ -140,12 +143,12 @@ def _choices(subject: Subject) -> None:
         try:
             built = subject.build(spec, case, torch.float32)
         except HarnessError as error:
-            raise Broken(f"{where}: {error}") from error
+            raise PropertyViolated(f"{where}: {error}") from error
         _expect_finite(built, subject.step(case, dtype=torch.float32), where)
-        for _, adversary in built.adversaries():
-            loss = built.adversary_loss(adversary, subject.step(case, dtype=torch.float32))
+        for _, discriminator in built.discriminators():
+            loss = built.discriminator_loss(discriminator, subject.step(case, dtype=torch.float32))
             if not bool(torch.isfinite(loss)):
-                raise Broken(f"the adversary's loss is {float(loss)} ({where})")
+                raise PropertyViolated(f"the discriminator's loss is {float(loss)} ({where})")
 
 
 def _alternatives(cls: type[Method]) -> Iterator[dict[str, Any]]:
@@ -182,20 +185,22 @@ def _shown(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items())
 
 
-def _reads(subject: Subject) -> None:
+def _reads(subject: MethodUnderTest) -> None:
     """Only what is declared in `reads` is looked at."""
     some_terms(subject)
     case = subject.cases[0]
     seen: set[str] = set()
     built = subject.build(subject.full, case)
     step = subject.step(case)
-    taught = _Watched(step.teacher, seen) if step.teacher is not None else None
-    watched = _WatchedStep(_Watched(step.student, seen), taught, step.images, step.labels, 0, 10)
+    watched_teacher = _Watched(step.teacher, seen) if step.teacher is not None else None
+    watched = _WatchedStep(_Watched(step.student, seen), watched_teacher, step.images, step.labels, 0, 10)
     object.__setattr__(watched, "_seen", seen)
     values_of(built, watched)
     undeclared = sorted(seen - subject.cls.reads)
     if undeclared:
-        raise Broken(f"it looks at {', '.join(undeclared)}, which `reads` does not declare: add what it needs")
+        raise PropertyViolated(
+            f"it looks at {', '.join(undeclared)}, which `reads` does not declare: add what it needs"
+        )
 
 
 class _Watched:
@@ -220,7 +225,7 @@ class _WatchedStep(Step):
         return object.__getattribute__(self, name)
 
 
-def _gradients(subject: Subject) -> None:
+def _gradients(subject: MethodUnderTest) -> None:
     """Gradients reach the student and the adapters, and nothing else; what is read is left as it was."""
     some_terms(subject)
     for case in subject.cases:
@@ -235,80 +240,82 @@ def _gradients(subject: Subject) -> None:
         backward(total_of(built, values))
         for name, tensor in step_tensors(step).items():
             if not torch.equal(tensor.detach(), before[name]):
-                raise Broken(f"it changes the {name} in place ({case.label}): work on a copy")
+                raise PropertyViolated(f"it changes the {name} in place ({case.label}): work on a copy")
             if tensor.grad is not None and not name.startswith("student"):
-                raise Broken(f"a gradient reaches the {name} ({case.label}): detach it")
+                raise PropertyViolated(f"a gradient reaches the {name} ({case.label}): detach it")
         _expect_parameter_gradients(built, case.label)
 
 
-def _expect_nothing_done(built: Combined, step: Step, case: Case) -> None:
+def _expect_nothing_done(built: Distiller, step: Step, case: Case) -> None:
     """After `forward` alone nothing has a gradient yet; and all there is to train is known to the harness."""
     reached = [name for name, t in (*step_tensors(step).items(), *built.named_parameters()) if t.grad is not None]
     if reached:
-        raise Broken(
+        raise PropertyViolated(
             f"its forward calls backward() itself, which reaches {reached[0]} ({case.label}): return the terms"
         )
     for method in built.parts.values():
         assert isinstance(method, Method)
         for path in hidden_parameters(method, step_tensors(step).values()):
-            raise Broken(
+            raise PropertyViolated(
                 f"self.{path} is neither trained nor saved: assign it to self directly, or use nn.ModuleList, "
                 "nn.ModuleDict or nn.ParameterList"
             )
 
 
 def _expect_student_gradients(values: Mapping[str, Tensor], step: Step, case: Case) -> None:
-    assert isinstance(step.student, MadeMaps)
+    assert isinstance(step.student, RandomMaps)
     for name, value in values.items():
         if not value.requires_grad:
-            raise Broken(f"term '{name}' has no gradient ({case.label}): is something detached?")
+            raise PropertyViolated(f"term '{name}' has no gradient ({case.label}): is something detached?")
         found = torch.autograd.grad(value, step.student.tensors(), allow_unused=True, retain_graph=True)
         if not any(g is not None and bool((g != 0).any()) for g in found):
-            raise Broken(f"term '{name}' gives the student no gradient ({case.label}): is something detached?")
+            raise PropertyViolated(
+                f"term '{name}' gives the student no gradient ({case.label}): is something detached?"
+            )
 
 
-def _expect_parameter_gradients(built: Combined, where: str) -> None:
-    adversarial = adversary_parameters(built)
+def _expect_parameter_gradients(built: Distiller, where: str) -> None:
+    adversarial = discriminator_parameters(built)
     for name, parameter in built.named_parameters():
         if id(parameter) in adversarial and parameter.grad is not None:
-            raise Broken(
-                f"a term gives the adversary's {name} a gradient ({where}): freeze it while the term is computed"
+            raise PropertyViolated(
+                f"a term gives the discriminator's {name} a gradient ({where}): freeze it while the term is computed"
             )
         if id(parameter) not in adversarial and parameter.requires_grad and parameter.grad is None:
-            raise Broken(
+            raise PropertyViolated(
                 f"the parameter {name} is built, and no active term uses it ({where}): build in setup what self.active "
                 "needs"
             )
     for part in built.parts.values():
         assert isinstance(part, Method)
         if part.translator is not None and any(p.grad is not None for p in part.translator.parameters()):
-            raise Broken(f"a gradient reaches the frozen translator ({where}): call it under torch.no_grad()")
+            raise PropertyViolated(f"a gradient reaches the frozen translator ({where}): call it under torch.no_grad()")
 
 
-def _zero(subject: Subject) -> None:
+def _zero(subject: MethodUnderTest) -> None:
     """With all terms taken off it is `none`; and building it leaves the global random state alone."""
     name = subject.cls.name
     off = name + "".join(f"-{term}" for term in subject.cls.terms)
     if resolve(off) != [MethodSpec()]:
-        raise Broken(f"'{off}' is not none")
+        raise PropertyViolated(f"'{off}' is not none")
     if not subject.cls.terms:
         return
     state = torch.random.get_rng_state()
     built = subject.build(subject.full, subject.cases[0])
     if not torch.equal(state, torch.random.get_rng_state()):
-        raise Broken(
+        raise PropertyViolated(
             "building it changes the global random state, and with it the student's training: draw from torch, and do "
             "not seed it"
         )
     again = subject.build(subject.full, subject.cases[0])
     for (key, first), second in zip(built.state_dict().items(), again.state_dict().values(), strict=True):
         if not torch.equal(first, second):
-            raise Broken(
+            raise PropertyViolated(
                 f"{key} is not the same when built again under the same seed: draw from torch, and do not seed it"
             )
 
 
-def _deterministic(subject: Subject) -> None:
+def _deterministic(subject: MethodUnderTest) -> None:
     """Under a seed, terms and gradients are the same bit for bit."""
     some_terms(subject)
     case = subject.cases[0]
@@ -324,10 +331,12 @@ def _deterministic(subject: Subject) -> None:
         )
     for name, value in runs[0].items():
         if not torch.equal(value, runs[1][name]):
-            raise Broken(f"{name} differs between two runs under the same seed: draw from torch's own generators")
+            raise PropertyViolated(
+                f"{name} differs between two runs under the same seed: draw from torch's own generators"
+            )
 
 
-def _permutable(subject: Subject) -> None:
+def _permutable(subject: MethodUnderTest) -> None:
     """The same value whatever the order of the images in a batch."""
     some_terms(subject)
     if not subject.cls.permutable:
@@ -338,10 +347,10 @@ def _permutable(subject: Subject) -> None:
     order = torch.arange(case.batch).roll(1)
     step = subject.step(case)
     student, teacher = step.student, step.teacher
-    assert isinstance(student, MadeMaps)
+    assert isinstance(student, RandomMaps)
     moved = Step(
         student.at(order),
-        teacher.at(order) if isinstance(teacher, MadeMaps) else None,
+        teacher.at(order) if isinstance(teacher, RandomMaps) else None,
         step.images[order],
         step.labels[order],
         0,
@@ -357,7 +366,7 @@ SINGLE, HALF = 1e-4, 0.06
 """How far float32, and bfloat16 autocast, may be from float64, relative to a term's own size."""
 
 
-def _precision(subject: Subject) -> None:
+def _precision(subject: MethodUnderTest) -> None:
     """float32 and bfloat16 autocast come close to float64."""
     some_terms(subject)
     for case in subject.cases[:2]:
@@ -377,7 +386,7 @@ def _precision(subject: Subject) -> None:
             )
 
 
-def _subsets(subject: Subject) -> None:
+def _subsets(subject: MethodUnderTest) -> None:
     """Terms do not depend on which others are active; what is not active is neither built nor computed."""
     if len(subject.cls.terms) < 2:
         raise NotApplicable("the method has fewer than two terms")
@@ -385,13 +394,13 @@ def _subsets(subject: Subject) -> None:
     full = subject.build(subject.full, case)
     state = {key: value.clone() for key, value in full.state_dict().items()}
     expected = values_of(full, subject.step(case))
-    without_adversary = not full.adversaries()
+    without_discriminator = not full.discriminators()
     for terms in subject.subsets:
         where = f"with {' and '.join(terms)} alone"
         built = subject.build(subject.spec(terms), case)
         extra = sorted(set(built.state_dict()) - set(state))
         if extra:
-            raise Broken(f"{extra[0]} is built {where}, and not when all terms are active")
+            raise PropertyViolated(f"{extra[0]} is built {where}, and not when all terms are active")
         built.load_state_dict({key: state[key] for key in built.state_dict()})
         step = subject.step(case)
         values = values_of(built, step)
@@ -399,37 +408,41 @@ def _subsets(subject: Subject) -> None:
             expect_close(float(value.detach()), float(expected[name].detach()), 1e-9, f"term '{name}' {where}")
         backward(total_of(built, values))
         _expect_parameter_gradients(built, where)
-        without_adversary |= not built.adversaries()
-    if not without_adversary:
-        raise Broken("it has an adversary whatever terms are active: give one only if its term is in self.active")
+        without_discriminator |= not built.discriminators()
+    if not without_discriminator:
+        raise PropertyViolated(
+            "it has a discriminator whatever terms are active: give one only if its term is in self.active"
+        )
 
 
-def _adversary(subject: Subject) -> None:
-    """The adversary learns from its own loss only, and its loss teaches nobody else."""
+def _discriminator(subject: MethodUnderTest) -> None:
+    """The discriminator learns from its own loss only, and its loss teaches nobody else."""
     built = subject.build(subject.full, subject.cases[0])
-    if not built.adversaries():
-        raise NotApplicable("the method has no adversary")
+    if not built.discriminators():
+        raise NotApplicable("the method has no discriminator")
     for case in subject.cases[:2]:
         built = subject.build(subject.full, case)
         step = subject.step(case)
-        for method, adversary in built.adversaries():
+        for method, discriminator in built.discriminators():
             owned = {id(module) for module in method.modules()}
-            if id(adversary) not in owned:
-                raise Broken("its adversary is no submodule of the method, so it would not be saved")
-            make_adversary_optimizer(method, adversary)
-            loss = built.adversary_loss(adversary, step)
+            if id(discriminator) not in owned:
+                raise PropertyViolated("its discriminator is no submodule of the method, so it would not be saved")
+            make_discriminator_optimizer(method, discriminator)
+            loss = built.discriminator_loss(discriminator, step)
             if not bool(torch.isfinite(loss)):
-                raise Broken(f"the adversary's loss is {float(loss)} ({case.label})")
+                raise PropertyViolated(f"the discriminator's loss is {float(loss)} ({case.label})")
             backward(loss)
             if any(t.grad is not None for t in step_tensors(step).values()):
-                raise Broken(f"the adversary's loss reaches the student or the teacher ({case.label})")
-            own = adversary_parameters(built)
+                raise PropertyViolated(f"the discriminator's loss reaches the student or the teacher ({case.label})")
+            own = discriminator_parameters(built)
             for name, parameter in built.named_parameters():
                 if id(parameter) in own and parameter.grad is None:
-                    raise Broken(f"the adversary's loss does not reach its parameter {name} ({case.label})")
+                    raise PropertyViolated(
+                        f"the discriminator's loss does not reach its parameter {name} ({case.label})"
+                    )
 
 
-def _translator(subject: Subject) -> None:
+def _translator(subject: MethodUnderTest) -> None:
     """What is learned from a teacher first: its terms are finite and declared, its key is plain JSON."""
     wanted = {}
     for case in subject.cases:
@@ -442,28 +455,30 @@ def _translator(subject: Subject) -> None:
         translator = build_translator(spec, case.teacher, seed=5).train()
         load_recipe("quick").for_kind("translator", translator.recipe)
         generator = torch.Generator().manual_seed(0)
-        maps = made_maps(case.teacher, case.batch, case.size, generator, grad=False).to(torch.float32)
+        maps = random_maps(case.teacher, case.batch, case.size, generator, grad=False).to(torch.float32)
         before = [t.clone() for t in maps.tensors()]
         values = translator(maps)
         if set(values) != set(translator.terms):
-            raise Broken(f"the translator declares {sorted(translator.terms)} and computes {sorted(values)} ({where})")
+            raise PropertyViolated(
+                f"the translator declares {sorted(translator.terms)} and computes {sorted(values)} ({where})"
+            )
         for name, value in values.items():
             if value.ndim or not bool(torch.isfinite(value)):
-                raise Broken(f"the translator's term '{name}' is {value} ({where})")
+                raise PropertyViolated(f"the translator's term '{name}' is {value} ({where})")
         total = torch.stack([translator.terms[name].weight * value for name, value in values.items()]).sum()
         backward(total)
         _expect_translator_gradients(translator, where)
         if not all(torch.equal(a, b) for a, b in zip(before, maps.tensors(), strict=True)):
-            raise Broken(f"the translator changes the teacher's maps in place ({where})")
+            raise PropertyViolated(f"the translator changes the teacher's maps in place ({where})")
         _expect_health(subject.cls, translator.eval(), maps)
 
 
 def _expect_translator_gradients(translator: Translator, where: str) -> None:
     for name, parameter in translator.named_parameters():
         if parameter.requires_grad and parameter.grad is None:
-            raise Broken(f"the translator's parameter {name} is not trained by any of its terms ({where})")
+            raise PropertyViolated(f"the translator's parameter {name} is not trained by any of its terms ({where})")
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-            raise Broken(f"the gradient of the translator's {name} is not finite ({where})")
+            raise PropertyViolated(f"the gradient of the translator's {name} is not finite ({where})")
 
 
 def _expect_health(cls: type[Method], translator: Translator, teacher: Maps) -> None:
@@ -480,7 +495,7 @@ class Property:
 
     name: str
     summary: str
-    check: Callable[[Subject], None]
+    check: Callable[[MethodUnderTest], None]
 
 
 PROPERTIES: tuple[Property, ...] = (
@@ -505,7 +520,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property("state", "saved and resumed after 1, 3 or 6 steps, it goes on exactly", resumable),
     Property("precision", "float32 and bf16 autocast are close to float64", _precision),
     Property("subsets", "each term is the same whatever others are active; inactive ones are not built", _subsets),
-    Property("adversary", "its adversary learns from its own loss only", _adversary),
+    Property("discriminator", "its discriminator learns from its own loss only", _discriminator),
     Property("translator", "what it learns from a teacher first is declared, finite and healthy", _translator),
     Property(
         "cost",

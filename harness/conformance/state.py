@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.conformance.cases import Case, MadeMaps
-from harness.conformance.subject import (
-    Broken,
-    Subject,
-    adversary_parameters,
+from harness.builders.distiller import Distiller
+from harness.conformance.cases import Case, RandomMaps
+from harness.conformance.method_under_test import (
+    MethodUnderTest,
+    PropertyViolated,
     backward,
+    discriminator_parameters,
     some_terms,
     total_of,
     values_of,
 )
-from harness.distiller import Combined
-from harness.training.randomness import reseed
+from harness.training.randomness import seed_all
 from methods.base import Method, Step
 
 STEPS = 8
@@ -31,7 +31,7 @@ SAVED_AFTER = (1, 3, 6)
 _KEEP = "keep all state in parameters and buffers (register_buffer), made in setup"
 
 
-def resumable(subject: Subject) -> None:
+def resumable(subject: MethodUnderTest) -> None:
     """A method saved in the middle of training and loaded into a fresh one goes on exactly as if nothing had been."""
     some_terms(subject)
     case = subject.cases[0]
@@ -49,37 +49,39 @@ def resumable(subject: Subject) -> None:
         _expect_no_other_state(built, fresh)
 
 
-def _step(subject: Subject, case: Case, number: int) -> Step:
+def _step(subject: MethodUnderTest, case: Case, number: int) -> Step:
     return subject.step(case, number, dtype=torch.float32, iteration=number)
 
 
-def _loaded(subject: Subject, case: Case, file: io.BytesIO) -> Combined:
+def _loaded(subject: MethodUnderTest, case: Case, file: io.BytesIO) -> Distiller:
     """A method built under another seed, with the saved state."""
     fresh = subject.build(subject.full, case, torch.float32, seed=99)
     file.seek(0)
     try:
         fresh.load_state_dict(torch.load(file, weights_only=True))
     except RuntimeError as error:
-        raise Broken(f"what it saves does not fit a fresh one: {' '.join(str(error).split())}; {_KEEP}") from error
+        raise PropertyViolated(
+            f"what it saves does not fit a fresh one: {' '.join(str(error).split())}; {_KEEP}"
+        ) from error
     return fresh
 
 
 def _expect_same(theirs: Mapping[str, float], ours: Mapping[str, float], first: int, number: int) -> None:
     for name, value in ours.items():
         if value != theirs[name]:
-            raise Broken(
+            raise PropertyViolated(
                 f"{name} is {theirs[name]} in step {number + 1} when it was saved after step {first} and loaded, "
                 f"{value} without: {_KEEP}"
             )
 
 
-def _expect_no_other_state(built: Combined, fresh: Combined) -> None:
+def _expect_no_other_state(built: Distiller, fresh: Distiller) -> None:
     """Both have just done the same step: what still differs comes from earlier ones, and was not saved."""
     for method, other in zip(built.parts.values(), fresh.parts.values(), strict=True):
         ours, theirs = (dict(_contents(part)) for part in (method, other))
         for path in sorted(ours.keys() | theirs.keys()):
             if ours.get(path) != theirs.get(path):
-                raise Broken(f"self.{path} remembers earlier steps and is not saved: {_KEEP}")
+                raise PropertyViolated(f"self.{path} remembers earlier steps and is not saved: {_KEEP}")
 
 
 # What stands in plain attributes --------------------------------------------------------------------------------------
@@ -148,24 +150,24 @@ def _contents(method: nn.Module) -> Iterator[tuple[str, object]]:
 # One step -------------------------------------------------------------------------------------------------------------
 
 
-def _train_once(built: Combined, step: Step) -> dict[str, float]:
-    """One plain gradient step on adapters, then on adversaries; what the terms were."""
+def _train_once(built: Distiller, step: Step) -> dict[str, float]:
+    """One plain gradient step on adapters, then on discriminators; what the terms were."""
     values = values_of(built, step)
     built.zero_grad()
     backward(total_of(built, values))
-    adversarial = adversary_parameters(built)
+    adversarial = discriminator_parameters(built)
     _descend(p for p in built.parameters() if id(p) not in adversarial)
     seen = {f"term '{name}'": float(value.detach()) for name, value in values.items()}
-    assert isinstance(step.student, MadeMaps)
+    assert isinstance(step.student, RandomMaps)
     grads = [tensor.grad.double().norm() for tensor in step.student.tensors() if tensor.grad is not None]
     seen["the student's gradient"] = float(torch.stack(grads).norm()) if grads else 0.0
-    for method, adversary in built.adversaries():
-        adversary.zero_grad()
-        reseed(4, "adversary")
-        loss = built.adversary_loss(adversary, step)
+    for method, discriminator in built.discriminators():
+        discriminator.zero_grad()
+        seed_all(4, "discriminator")
+        loss = built.discriminator_loss(discriminator, step)
         backward(loss)
-        _descend(adversary.parameters())
-        seen[f"the adversary's loss of {method.name}"] = float(loss.detach())
+        _descend(discriminator.parameters())
+        seen[f"the discriminator's loss of {method.name}"] = float(loss.detach())
     return seen
 
 

@@ -8,7 +8,7 @@ from backbones.base import Network
 from harness.cost.counting import HEADLINE, Macs, count_macs, parameters, shape_macs
 from harness.cost.memory import peak_memory
 from harness.cost.timing import measure_latency
-from harness.spec import Precision
+from harness.specs.spec import Precision
 from results.record import Cost
 
 __all__ = [

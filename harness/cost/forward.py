@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from backbones.build import shell
+from backbones.build import build_on_meta
 from harness.cost.counting import shape_macs
 from harness.errors import HarnessError
-from harness.registries import FAMILIES, HEADS
-from harness.spec import parse_model
+from harness.plugins.registries import FAMILIES, HEADS
+from harness.specs.spec import parse_model
 
 
 @lru_cache(maxsize=1024)
@@ -22,7 +22,7 @@ def forward_macs(word: str, size: tuple[int, int], classes: int = 2) -> float:
     """
     spec = parse_model(word)
     try:
-        network = shell(FAMILIES.get(spec.family)(), HEADS.get(spec.head), spec.encoder, spec.stride, classes)
+        network = build_on_meta(FAMILIES.get(spec.family)(), HEADS.get(spec.head), spec.encoder, spec.stride, classes)
     except ValueError as error:
         raise HarnessError(str(error)) from error
     return shape_macs(network, size)

@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_iter
 
 from backbones.base import Network
 from backbones.probe import meta_copy
-from harness.cost.timing import inference, ready
-from harness.spec import Precision
+from harness.cost.timing import inference, prepare_inference
+from harness.specs.spec import Precision
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -90,7 +90,7 @@ def _allocated(
     """The allocator's peak on a GPU, above what was held before the copy of the network was made."""
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
-    twin, images = ready(network, size, device, channels_last)
+    twin, images = prepare_inference(network, size, device, channels_last)
     torch.cuda.reset_peak_memory_stats(device)
     with inference(device, precision):
         twin(images)

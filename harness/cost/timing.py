@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from backbones.base import Network
-from harness.environment import device_name
-from harness.spec import Precision
+from harness.specs.spec import Precision
+from harness.system.devices import device_name
 from results.record import Latency
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,7 +29,7 @@ def inference(device: torch.device, precision: Precision) -> Iterator[None]:
                 yield
 
 
-def ready(
+def prepare_inference(
     network: Network, size: tuple[int, int], device: torch.device, channels_last: bool
 ) -> tuple[Network, torch.Tensor]:
     """A copy of a network in evaluation mode, and one image, on a device in a memory layout."""
@@ -57,7 +57,7 @@ def measure_latency(
         seconds: budget of the whole measurement; a slow network is run less often, but at least once before and once
             timed. The record says how many runs there were.
     """
-    twin, images = ready(network, size, device, channels_last)
+    twin, images = prepare_inference(network, size, device, channels_last)
     with inference(device, precision):
         times = _times(lambda: twin(images), device, runs, warmup, seconds)
     return Latency(

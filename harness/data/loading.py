@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from harness.data.augment import apply_augmentation, draw_augmentation, to_tensor
 from harness.data.base import IGNORE, Sample, Split
 from harness.errors import HarnessError
-from harness.spec import Augment, Recipe
+from harness.specs.spec import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -80,91 +81,12 @@ def sample_index(seed: int, iteration: int, position: int, batch_size: int, coun
     return int(_permutation(seed, epoch, count)[place])
 
 
-@dataclass(frozen=True)
-class Change:
-    """What is done to one sample: a region of the stored image, resized, placed on the crop, flipped, recoloured.
-
-    Attributes:
-        region: (top, left, height, width) in pixels of the stored image; only this is resized.
-        size: (height, width) of the region after scaling, at most the crop.
-        place: (top, left) of it on the crop; the rest is padding.
-        flip: mirrored left to right.
-        colour: factors of brightness, contrast and saturation.
-    """
-
-    region: tuple[int, int, int, int]
-    size: tuple[int, int]
-    place: tuple[int, int]
-    flip: bool
-    colour: tuple[float, float, float]
-
-
-def _axis(extent: int, crop: int, scale: float, where: float) -> tuple[int, int, int, int]:
-    """(start, length, scaled length, place) along one axis; `where` in [0, 1) decides what is cut or padded."""
-    length = min(extent, max(round(crop / scale), 1))
-    scaled = crop if length < extent else min(crop, max(round(length * scale), 1))
-    return int(where * (extent - length + 1)), length, scaled, int(where * (crop - scaled + 1))
-
-
-def draw_change(extent: tuple[int, int], crop: tuple[int, int], augment: Augment, rng: np.random.Generator) -> Change:
-    """Random scale, crop, flip and colour for an image of (height, width) `extent`.
-
-    The scale is log-uniform in `augment.scale`; brightness, contrast and saturation are uniform in
-    1 ± `augment.jitter` / 2. Always draws the same number of random numbers.
-    """
-    at_scale, at_y, at_x, at_flip, *at_colour = rng.random(7)
-    low, high = augment.scale
-    scale = float(low * (high / low) ** at_scale)
-    top, height, scaled_height, place_y = _axis(extent[0], crop[0], scale, at_y)
-    left, width, scaled_width, place_x = _axis(extent[1], crop[1], scale, at_x)
-    brightness, contrast, saturation = (1 + augment.jitter * (float(u) - 0.5) for u in at_colour)
-    return Change(
-        (top, left, height, width),
-        (scaled_height, scaled_width),
-        (place_y, place_x),
-        bool(at_flip < augment.flip),
-        (brightness, contrast, saturation),
-    )
-
-
-def apply_change(change: Change, sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
-    """The changed part of a sample, not yet placed on the crop: (3, h, w) uint8 and (h, w) uint8.
-
-    Labels are resized by exact nearest neighbour, which keeps them aligned with the bilinear image to the sub-pixel;
-    torchvision's own resize of masks (and so its joint transforms) floors, and shifts thin objects by half a pixel.
-    """
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.v2 import functional as transform
-
-    top, left, height, width = change.region
-    area = np.s_[top : top + height, left : left + width]
-    image, label = _tensor(sample.image[area]).permute(2, 0, 1), _tensor(sample.label[area])[None]
-    if change.size != (height, width):
-        image = transform.resize(image, list(change.size), InterpolationMode.BILINEAR, antialias=True)
-        label = transform.resize(label, list(change.size), InterpolationMode.NEAREST_EXACT, antialias=False)
-    if change.flip:
-        image, label = transform.horizontal_flip(image), transform.horizontal_flip(label)
-    if change.colour != (1.0, 1.0, 1.0):
-        brightness, contrast, saturation = change.colour
-        image = transform.adjust_brightness(image, brightness)
-        image = transform.adjust_contrast(image, contrast)
-        image = transform.adjust_saturation(image, saturation)
-    return image, label[0]
-
-
 def _normalise(image: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
     """(3, H, W) uint8 to float32 with the network's mean and standard deviation, given for [0, 1]."""
     import torch
 
     shift, scale = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
     return image.to(torch.float32).div_(255).sub_(shift).div_(scale)
-
-
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    """A copy: samples are shared by whoever asks for them."""
-    import torch
-
-    return torch.from_numpy(np.array(array))
 
 
 def checked(split: Split, index: int) -> Sample:
@@ -227,8 +149,8 @@ class _Training:
             index = sample_index(self.seed, iteration, position, self.batch_size, len(self.split))
             sample = checked(self.split, index)
             rng = np.random.default_rng((self.seed, _CHANGE, iteration, position))
-            change = draw_change(sample.label.shape, crop, self.recipe.augment, rng)  # type: ignore[arg-type]
-            image, label = apply_change(change, sample)
+            change = draw_augmentation(sample.label.shape, crop, self.recipe.augment, rng)  # type: ignore[arg-type]
+            image, label = apply_augmentation(change, sample)
             _refuse_labels_out_of_range(label, self.classes, sample.name)
             (y, x), (height, width) = change.place, change.size
             images[i, :, y : y + height, x : x + width] = _normalise(image, self.mean, self.std)
@@ -255,7 +177,7 @@ class _Whole:
         except HarnessError as error:
             return error
         image = evaluation_batch(sample, self.eval_size, self.mean, self.std)[0]
-        return image, _tensor(sample.label).to(torch.int64), sample.name
+        return image, to_tensor(sample.label).to(torch.int64), sample.name
 
 
 def evaluation_batch(sample: Sample, eval_size: tuple[int, int] | None, mean: Triple, std: Triple) -> torch.Tensor:
@@ -263,7 +185,7 @@ def evaluation_batch(sample: Sample, eval_size: tuple[int, int] | None, mean: Tr
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as transform
 
-    image = _tensor(sample.image).permute(2, 0, 1)
+    image = to_tensor(sample.image).permute(2, 0, 1)
     if eval_size and tuple(image.shape[-2:]) != tuple(eval_size):
         image = transform.resize(image, list(eval_size), InterpolationMode.BILINEAR, antialias=True)
     return _normalise(image, mean, std)[None]

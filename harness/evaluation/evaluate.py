@@ -16,7 +16,7 @@ from harness.data.base import Split
 from harness.data.loading import evaluation_loader
 from harness.errors import HarnessError
 from harness.evaluation.confusion import confusion, predict
-from harness.workspace import write_atomic
+from harness.workspace.files import write_atomic
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from harness.data.base import IGNORE, Dataset, Sample
 from harness.data.loading import evaluation_batch
 from harness.evaluation.confusion import predict
 from harness.evaluation.evaluate import evaluating
-from harness.workspace import write_atomic
+from harness.workspace.files import write_atomic
 
 if TYPE_CHECKING:
     from backbones.base import Network

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import HarnessError
-from harness.job import Job, PluginFile
-from harness.status import Listed, StageStatus
-from harness.workspace import Workspace
+from harness.workspace.folders import Workspace
+from harness.workspace.job import Job, PluginFile
+from harness.workspace.status import PlannedStage, StageStatus
 
 if TYPE_CHECKING:
-    from harness.plan import Node, Plan
+    from harness.planning.plan import Node, Plan
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Launched:
+class LaunchResult:
     """What came of it.
 
     Attributes:
@@ -68,7 +68,7 @@ class Launcher(ABC):
     summary: ClassVar[str]
 
     @abstractmethod
-    def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> Launched:
+    def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
         """Run, or submit, the stages `keys` of the plan: those not done yet, parents before children."""
 
     def describe(self, plan: Plan, keys: Sequence[str], options: Options) -> str:
@@ -79,7 +79,7 @@ class Launcher(ABC):
         """Keys of the stages of which it knows more than their files tell. None by default."""
         return ()
 
-    def observe(self, workspace: Workspace, stage: Listed, status: StageStatus) -> StageStatus:
+    def observe(self, workspace: Workspace, stage: PlannedStage, status: StageStatus) -> StageStatus:
         """What the launcher knows of a stage besides its files. Nothing by default."""
         return status
 
@@ -104,7 +104,7 @@ def make_job(plan: Plan, node: Node, options: Options, **changes: Any) -> Job:
     return Job.model_validate({**values, **changes})
 
 
-def ready(plan: Plan, key: str, done: set[str]) -> bool:
+def parents_done(plan: Plan, key: str, done: set[str]) -> bool:
     """All parents of a stage are done."""
     return all(parent in done for parent in plan.nodes[key].parents)
 

@@ -13,20 +13,20 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.launch.base import Launched, Launcher, Options, make_job, ready
-from harness.status import State, own_state
-from harness.training.events import last_events
-from harness.workspace import Workspace
+from harness.launch.base import Launcher, LaunchResult, Options, make_job, parents_done
+from harness.workspace.events import last_events
+from harness.workspace.folders import Workspace
+from harness.workspace.status import State, stage_state
 
 if TYPE_CHECKING:
-    from harness.plan import Plan
+    from harness.planning.plan import Plan
 
 POLL_S = 0.2
 GRACE_S = 30.0
 """Seconds that stages are given to save a checkpoint after Ctrl-C."""
 
 # The optimiser imports torch._dynamo anyway, at a second and a half for each worker.
-_PRELOAD = ["harness.stages", "harness.worker", "harness.plugins", "torch._dynamo"]
+_PRELOAD = ["harness.stage.run", "harness.worker", "harness.plugins.load", "torch._dynamo"]
 
 
 def warm_up() -> Any:
@@ -59,7 +59,7 @@ class _Run:
     devices: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
-    tries: dict[str, int] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
 
     @property
     def workspace(self) -> Workspace:
@@ -72,7 +72,7 @@ class LocalLauncher(Launcher):
     name = "local"
     summary = "this machine: a process for each stage, nothing to set up"
 
-    def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> Launched:
+    def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
         """Run the stages; returns when nothing more can be done, or after Ctrl-C with everything resumable."""
         from harness.launch.progress import Display
 
@@ -84,17 +84,17 @@ class LocalLauncher(Launcher):
             while run.waiting or run.running:
                 if asked:
                     self._stop(run)
-                    return Launched(True, run.failed, run.blocked, interrupted=True)
+                    return LaunchResult(True, run.failed, run.blocked, interrupted=True)
                 self._reap(run, display)
                 self._block(run, display)
                 self._start(run, context, slots)
                 display.update({key: self._progress(run, key) for key in run.running})
                 time.sleep(POLL_S)
-        return Launched(True, run.failed, run.blocked)
+        return LaunchResult(True, run.failed, run.blocked)
 
     def _start(self, run: _Run, context: Any, slots: list[str]) -> None:
         free = [slot for slot in slots if slot not in run.devices.values()]
-        for key in [k for k in run.waiting if ready(run.plan, k, run.done)][: len(free)]:
+        for key in [k for k in run.waiting if parents_done(run.plan, k, run.done)][: len(free)]:
             slot = free.pop(0)
             job = make_job(
                 run.plan,
@@ -108,7 +108,7 @@ class LocalLauncher(Launcher):
             process.start()
             run.waiting.remove(key)
             run.running[key], run.devices[key] = process, slot
-            run.tries[key] = run.tries.get(key, 0) + 1
+            run.attempts[key] = run.attempts.get(key, 0) + 1
 
     def _reap(self, run: _Run, display: Any) -> None:
         for key, process in list(run.running.items()):
@@ -116,11 +116,11 @@ class LocalLauncher(Launcher):
                 continue
             process.join()
             del run.running[key], run.devices[key]
-            state, reason, _ = own_state(run.workspace.stage(key))
+            state, reason, _ = stage_state(run.workspace.stage(key))
             if state is State.DONE:
                 run.done.add(key)
                 display.finished(key)
-            elif process.exitcode is not None and process.exitcode < 0 and run.tries[key] < run.options.max_attempts:
+            elif process.exitcode is not None and process.exitcode < 0 and run.attempts[key] < run.options.max_attempts:
                 name = signal.Signals(-process.exitcode).name
                 _close_attempt(run.workspace, key, f"killed by {name}")
                 display.note(f"{run.plan.nodes[key].name} was killed by {name}; it goes on from its checkpoint")

@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.environment import ROOT, tree_digest
 from harness.errors import HarnessError
-from harness.job import PluginFile
-from harness.workspace import file_digest
+from harness.system.code import ROOT, tree_digest
+from harness.workspace.files import file_digest
+from harness.workspace.job import PluginFile
 
 _PACKAGES = ("harness", "methods", "backbones", "results")
 

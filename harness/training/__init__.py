@@ -1,1 +1,1 @@
-"""One training loop for every kind of stage; checkpoints; the numerics guard."""
+"""One training loop for every kind of stage, and its checkpoints."""

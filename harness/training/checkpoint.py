@@ -12,7 +12,7 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from harness.errors import HarnessError
-from harness.workspace import write_atomic
+from harness.workspace.files import write_atomic
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

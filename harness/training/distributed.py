@@ -23,12 +23,12 @@ class Processes:
         """The process that writes files."""
         return self.rank == 0
 
-    def wrap(self, module: nn.Module, device: torch.device, apart: Iterable[nn.Module] = ()) -> nn.Module | None:
+    def wrap(self, module: nn.Module, device: torch.device, ignored: Iterable[nn.Module] = ()) -> nn.Module | None:
         """The module with gradients averaged over processes; None when there is one process.
 
         Args:
-            apart: submodules that stay equal in all processes by themselves, and are left alone: discriminators, which
-                are stepped by `average_gradients`, and memories, which gather what they store.
+            ignored: submodules that stay equal in all processes by themselves, and are left alone: discriminators,
+                which are stepped by `average_gradients`, and memories, which gather what they store.
         """
         if self.size == 1:
             return None
@@ -36,7 +36,7 @@ class Processes:
             nn.SyncBatchNorm.convert_sync_batchnorm(module)
         ids = [device.index] if device.type == "cuda" else None
         wrapped = nn.parallel.DistributedDataParallel
-        wrapped._set_params_and_buffers_to_ignore_for_model(module, _names(module, set(apart)))
+        wrapped._set_params_and_buffers_to_ignore_for_model(module, _names(module, set(ignored)))
         return wrapped(module, device_ids=ids, find_unused_parameters=True)
 
     def barrier(self) -> None:

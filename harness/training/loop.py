@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.loading import Batch
-from harness.distiller import called
 from harness.errors import HarnessError, StageFailed
-from harness.spec import Recipe
+from harness.plugins.method_calls import display_name
+from harness.specs.spec import Recipe
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.distributed import average_gradients
-from harness.training.events import Events
 from harness.training.objective import Losses, SegmentationObjective
 from harness.training.schedule import lr_factor
+from harness.workspace.events import Events
 from results.record import Best, TermLog
 
 CHECK_EVERY = 10
@@ -109,8 +109,8 @@ class Trainer:
         self.precision = precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.optimizer = make_optimizer(objective, recipe)
-        self.adversaries = [
-            (m.name, module, make_adversary_optimizer(m, module)) for m, module in adversaries(objective)
+        self.discriminators = [
+            (m.name, module, make_discriminator_optimizer(m, module)) for m, module in discriminators(objective)
         ]
         self._look_every = 1 if device.type == "cpu" else CHECK_EVERY
         self.progress = Progress()
@@ -158,7 +158,7 @@ class Trainer:
         state = {
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "adversaries": [optimizer.state_dict() for *_, optimizer in self.adversaries],
+            "discriminators": [optimizer.state_dict() for *_, optimizer in self.discriminators],
             "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
         }
@@ -171,7 +171,7 @@ class Trainer:
             return
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for (*_, optimizer), saved in zip(self.adversaries, state["adversaries"], strict=True):
+        for (*_, optimizer), saved in zip(self.discriminators, state["discriminators"], strict=True):
             optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
@@ -191,14 +191,14 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(_parameters(self.optimizer), self.recipe.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        beside: dict[str, Tensor] = {}
-        for method, module, optimizer in self.adversaries:
+        discriminator_losses: dict[str, Tensor] = {}
+        for method, module, optimizer in self.discriminators:
             with self._autocast():
-                loss = cast(SegmentationObjective, self.objective).adversary_loss(module)
-            step_adversary(optimizer, loss, skip_overflow=self.scaler.is_enabled())
-            beside[method] = loss.detach()
+                loss = cast(SegmentationObjective, self.objective).discriminator_loss(module)
+            step_discriminator(optimizer, loss, skip_overflow=self.scaler.is_enabled())
+            discriminator_losses[method] = loss.detach()
         terms = {name: value.detach() for name, value in losses.terms.items()}
-        return Losses(losses.total.detach(), terms, beside)
+        return Losses(losses.total.detach(), terms, discriminator_losses)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
@@ -211,23 +211,25 @@ class Trainer:
             group["lr"] = self.recipe.optimizer.lr * group["scale"] * factor
 
     def _stop_at_nan(
-        self, iteration: int, loss: float, terms: Mapping[str, float], beside: Mapping[str, float]
+        self, iteration: int, loss: float, terms: Mapping[str, float], discriminator_losses: Mapping[str, float]
     ) -> None:
         distiller = getattr(self.objective, "distiller", None)
         hint = "lower the learning rate or the weights, or set precision fp32; trying again will not help"
         if not math.isfinite(loss):
             listed = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
-            blame = distiller.blame(terms) if distiller is not None else ""
+            blame = distiller.describe_nonfinite(terms) if distiller is not None else ""
             because = f"; {blame}" if blame else ""
             raise StageFailed(f"the loss is {loss} at iteration {iteration} ({listed}){because}", hint)
-        for method, value in beside.items():
+        for method, value in discriminator_losses.items():
             if distiller is not None and not math.isfinite(value):
-                raise StageFailed(f"{distiller.blame_adversary(method, value)} at iteration {iteration}", hint)
+                raise StageFailed(
+                    f"{distiller.describe_nonfinite_discriminator(method, value)} at iteration {iteration}", hint
+                )
 
     def _look(self, pending: list[Losses], seconds: float) -> None:
         """Read the losses of the latest iterations, all in one transfer; stop at NaN; log."""
-        names, methods = list(pending[0].terms), list(pending[0].adversaries)
-        rows = [[p.total, *(p.terms[n] for n in names), *(p.adversaries[m] for m in methods)] for p in pending]
+        names, methods = list(pending[0].terms), list(pending[0].discriminators)
+        rows = [[p.total, *(p.terms[n] for n in names), *(p.discriminators[m] for m in methods)] for p in pending]
         values = torch.stack([torch.stack([value.float() for value in row]) for row in rows]).tolist()
         progress, total = self.progress, self.recipe.iterations
         first = progress.iteration - len(pending)
@@ -273,8 +275,8 @@ class Trainer:
 
 
 def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW over all that the objective trains, adversaries aside; heads and adapters have their own scale."""
-    excluded = {id(p) for _, module in adversaries(objective) for p in module.parameters()}
+    """SGD or AdamW over all that the objective trains but discriminators; heads and adapters have their own scale."""
+    excluded = {id(p) for _, module in discriminators(objective) for p in module.parameters()}
     backbone: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in objective.named_parameters():
@@ -290,27 +292,27 @@ def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimize
     return torch.optim.AdamW(groups, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay)
 
 
-def adversaries(objective: nn.Module) -> list[tuple[Any, nn.Module]]:
+def discriminators(objective: nn.Module) -> list[tuple[Any, nn.Module]]:
     """(method, discriminator) of every method that has one."""
     distiller = getattr(objective, "distiller", None)
-    return distiller.adversaries() if distiller is not None else []
+    return distiller.discriminators() if distiller is not None else []
 
 
-def make_adversary_optimizer(method: Any, module: nn.Module) -> torch.optim.Optimizer:
+def make_discriminator_optimizer(method: Any, module: nn.Module) -> torch.optim.Optimizer:
     """The optimiser that a method prescribes for its discriminator."""
-    recipe = dict(method.adversary_recipe)
+    recipe = dict(method.discriminator_recipe)
     name = recipe.pop("name", "adam")
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    who = f"method {called(type(method))}: adversary_recipe"
+    who = f"method {display_name(type(method))}: discriminator_recipe"
     if name not in kinds:
         raise HarnessError(f"{who} names the optimiser '{name}', which is unknown", f"known: {', '.join(kinds)}")
     try:
         return kinds[name](module.parameters(), **recipe)
     except (TypeError, ValueError) as error:
-        raise HarnessError(f"{who} = {dict(method.adversary_recipe)} makes no optimiser: {error}") from error
+        raise HarnessError(f"{who} = {dict(method.discriminator_recipe)} makes no optimiser: {error}") from error
 
 
-def step_adversary(optimizer: torch.optim.Optimizer, loss: Tensor, skip_overflow: bool) -> None:
+def step_discriminator(optimizer: torch.optim.Optimizer, loss: Tensor, skip_overflow: bool) -> None:
     """One step of a discriminator, with gradients averaged over processes.
 
     Args:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbones.base import Maps, Network
-from harness.distiller import Combined
-from harness.training.randomness import reseed
+from harness.builders.distiller import Distiller
+from harness.training.randomness import seed_all
 from methods.base import IGNORE, Step, Translator
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -20,11 +20,11 @@ TeacherNorm = Literal["running", "batch"]
 
 @dataclass
 class Losses:
-    """Of one iteration: the weighted sum, each unweighted term, and the adversaries' own losses by method."""
+    """Of one iteration: the weighted sum, each unweighted term, and the discriminators' own losses by method."""
 
     total: Tensor
     terms: dict[str, Tensor]
-    adversaries: dict[str, Tensor] = field(default_factory=dict)
+    discriminators: dict[str, Tensor] = field(default_factory=dict)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class SegmentationObjective(nn.Module):
     def __init__(
         self,
         network: Network,
-        distiller: Combined,
+        distiller: Distiller,
         teacher: Network | None,
         seed: int,
         teacher_norm: TeacherNorm = "running",
@@ -67,21 +67,21 @@ class SegmentationObjective(nn.Module):
         self._teacher = (freeze(teacher, teacher_norm) if teacher is not None and distiller.needs_teacher else None,)
 
     def forward(self, images: Tensor, labels: Tensor, iteration: int, iterations: int) -> Losses:
-        reseed(self.seed, "network", iteration)
+        seed_all(self.seed, "network", iteration)
         student = self.network(images)
         total = cross_entropy(student.logits, labels)
         terms = {"ce": total}
         step = Step(student, self._taught(images), images, labels, iteration, iterations)
-        reseed(self.seed, "method", iteration)
+        seed_all(self.seed, "method", iteration)
         for name, (value, weight) in self.distiller(step).items():
             total = total + weight * value
             terms[name] = value
         self._last_step = step
         return Losses(total, terms)
 
-    def adversary_loss(self, adversary: nn.Module) -> Tensor:
+    def discriminator_loss(self, discriminator: nn.Module) -> Tensor:
         """The discriminator's loss on the maps of the iteration just done."""
-        return self.distiller.adversary_loss(adversary, self._last_step)
+        return self.distiller.discriminator_loss(discriminator, self._last_step)
 
     def _taught(self, images: Tensor) -> Maps | None:
         teacher = self._teacher[0]
@@ -101,7 +101,7 @@ class TranslatorObjective(nn.Module):
         self._teacher = (freeze(teacher, teacher_norm),)
 
     def forward(self, images: Tensor, labels: Tensor, iteration: int, iterations: int) -> Losses:
-        reseed(self.seed, "translator", iteration)
+        seed_all(self.seed, "translator", iteration)
         terms = self.network(self.maps(images))
         total = sum((self.network.terms[name].weight * value for name, value in terms.items()), images.new_zeros(()))
         return Losses(total, terms)

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 
-def mix(seed: int, purpose: str, iteration: int = 0) -> int:
+def derive_seed(seed: int, purpose: str, iteration: int = 0) -> int:
     """A 63-bit seed out of a run's seed, a purpose and an iteration."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{iteration}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def reseed(seed: int, purpose: str, iteration: int = 0) -> None:
+def seed_all(seed: int, purpose: str, iteration: int = 0) -> None:
     """Seed Python's, NumPy's and torch's generators, on every device."""
-    value = mix(seed, purpose, iteration)
+    value = derive_seed(seed, purpose, iteration)
     random.seed(value)
     np.random.seed(value & 0xFFFFFFFF)
     torch.manual_seed(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.spec import Schedule
+from harness.specs.spec import Schedule
 
 
 def lr_factor(schedule: Schedule, iteration: int, iterations: int) -> float:

@@ -36,7 +36,7 @@ def _split(word: str) -> tuple[BackboneFamily, str]:
 @pytest.mark.parametrize("word", CAN)
 def test_strides_that_can_be_had_and_reasons_for_the_others(word: str) -> None:
     family, encoder = _split(word)
-    reasons = {stride: family.impossible(encoder, stride) for stride in (4, 8, 16, 32)}
+    reasons = {stride: family.unsupported_reason(encoder, stride) for stride in (4, 8, 16, 32)}
     assert tuple(stride for stride, reason in reasons.items() if reason is None) == CAN[word]
     for stride, reason in reasons.items():
         if reason is not None:
@@ -112,7 +112,7 @@ def test_normalisation_is_the_encoders_own() -> None:
 @pytest.mark.parametrize(("word", "near"), [("timm:mobilenetv2_10", "mobilenetv2_100"), ("smp:resnet-18", "resnet18")])
 def test_unknown_encoders_are_answered_with_near_ones(word: str, near: str) -> None:
     family, encoder = _split(word)
-    reason = family.impossible(encoder, 16)
+    reason = family.unsupported_reason(encoder, 16)
     assert reason is not None and near in reason
     with pytest.raises(ValueError, match="did you mean"):
         family.build(encoder, 16, Weights())

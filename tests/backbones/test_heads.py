@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from backbones import heads
 from backbones.base import Backbone, BackboneFamily, Head, Weights
-from backbones.build import build_network, impossible, measure_sizes, shell
+from backbones.build import build_network, build_on_meta, measure_sizes
 from backbones.smp_family import SmpFamily
 from backbones.timm_family import TimmFamily
+from harness.builders.models import model_unsupported_reason
+from harness.specs.spec import ModelSpec
 
 HEADS: dict[str, type[Head]] = {
     cls.name: cls for _, cls in inspect.getmembers(heads, inspect.isclass) if issubclass(cls, Head) and cls is not Head
@@ -34,7 +36,7 @@ def test_these_are_the_heads() -> None:
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(("family", "encoder"), ENCODERS, ids=lambda value: getattr(value, "name", value))
 def test_every_possible_pair_runs_and_learns(family: BackboneFamily, encoder: str, head: str, stride: int) -> None:
-    reason = impossible(family, HEADS[head], encoder, stride)
+    reason = model_unsupported_reason(ModelSpec(family=family.name, encoder=encoder, head=head, stride=stride))
     if reason is not None:
         # Every other head fits every stride of these encoders.
         assert head in ("unet", "fpn") and stride < 32
@@ -88,7 +90,7 @@ def test_atrous_rates_follow_the_output_stride() -> None:
     assert [heads.atrous_rates(s) for s in STRIDES] == [(24, 48, 72), (12, 24, 36), (6, 12, 18), (3, 6, 9)]
     for name in ("aspp", "deeplabv3plus"):
         for stride in STRIDES:
-            network = shell(TimmFamily(), HEADS[name], "mobilenetv2_035", stride, 2)
+            network = build_on_meta(TimmFamily(), HEADS[name], "mobilenetv2_035", stride, 2)
             found = {m.dilation[0] for m in network.head.modules() if isinstance(m, nn.Conv2d)} - {1}
             assert found == set(heads.atrous_rates(stride))
 

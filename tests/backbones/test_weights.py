@@ -135,7 +135,7 @@ def test_an_encoder_without_imagenet_weights_is_no_random_one() -> None:
     untrained = next(n for n in timm.list_models("resnet*") if not timm.models.is_model_pretrained(n))
     with pytest.raises(ValueError, match="ImageNet weights"):
         TimmFamily().build(untrained, 32, Weights("imagenet"))
-    assert TimmFamily().impossible(name, 32)
+    assert TimmFamily().unsupported_reason(name, 32)
 
 
 def test_weights_are_found_by_the_longest_name(tmp_path: Path) -> None:

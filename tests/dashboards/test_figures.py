@@ -12,6 +12,7 @@ import pytest
 from dashboards import figures, tables
 from results import formats, queries
 from results.ingest import collect
+from results.leaderboard import leaderboard
 from results.store import Store, open_store
 from tests.results.factory import Fake, sweep, write_all
 
@@ -28,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def board(store: Store) -> pd.DataFrame:
-    return queries.leaderboard(store)
+    return leaderboard(store)
 
 
 def data_of(chart: Any) -> list[pd.DataFrame]:

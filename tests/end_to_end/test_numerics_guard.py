@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import harness.stages
-from harness.training.numerics import ConvCase, choose, torch_convolve
+import harness.stage.run
+from harness.numerics.choose import choose_numerics
+from harness.numerics.convolutions import ConvCase, torch_convolve
 from harness.worker import DONE, main
-from harness.workspace import Workspace
+from harness.workspace.folders import Workspace
 from tests.end_to_end.tiny import CHANGES, Never, job_of, make_plan, only_student, tiny_sweep
 
 
@@ -23,7 +24,7 @@ def _wrong_in_bf16(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def test_the_fallback_stands_in_log_record_and_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.stages, "choose", partial(choose, convolve=_wrong_in_bf16))
+    monkeypatch.setattr(harness.stage.run, "choose_numerics", partial(choose_numerics, convolve=_wrong_in_bf16))
     plan = make_plan(tiny_sweep(set={**CHANGES, "precision": "bf16"}))
     node = only_student(plan)
     assert main(job_of(plan, node, tmp_path).write(), stop=Never()) == DONE

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-import harness.workspace
-from harness.plan import Plan
+import harness.workspace.files
+from harness.planning.plan import Plan
 from harness.worker import DONE, INTERRUPTED, main
-from harness.workspace import StageFolder, Workspace
+from harness.workspace.folders import StageFolder, Workspace
 from tests.end_to_end.tiny import After, Never, in_a_process, job_of, make_plan, only_student, run_all, tiny_sweep
 
 METHODS = [
@@ -25,7 +25,7 @@ METHODS = [
     "mgd",
     "maskd",
 ]
-"""Nothing, adapters with a translator, memories, an adversary with its own optimiser, random masks, learned tokens."""
+"""Nothing, adapters with a translator, memories, a discriminator with an optimiser, random masks, learned tokens."""
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -89,7 +89,7 @@ def _kill_at(call: int, path_end: str) -> Callable[[], None]:
         real(descriptor)
 
     def arm() -> None:
-        harness.workspace.os.fsync = fsync  # type: ignore[attr-defined]
+        harness.workspace.files.os.fsync = fsync  # type: ignore[attr-defined]
 
     return arm
 

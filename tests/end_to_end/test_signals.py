@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from harness.worker import INTERRUPTED
-from harness.workspace import StageFolder, Workspace
+from harness.workspace.folders import StageFolder, Workspace
 from tests.end_to_end.tiny import CHANGES, job_of, make_plan, only_student, tiny_sweep
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.workspace import Workspace
+from harness.workspace.folders import Workspace
 from results.record import read_record
 from tests.end_to_end.tiny import tiny_flags
 
@@ -20,7 +20,7 @@ PLUGIN = """
 from methods.base import Method, Term
 
 
-class Broken(Method):
+class PropertyViolated(Method):
     name = "broken"
     summary = "raises in its third iteration"
     terms = {"boom": Term(weight=1.0)}

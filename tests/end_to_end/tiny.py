@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.job import Job
 from harness.launch.base import Options, make_job
-from harness.plan import Node, Plan, make_plan
-from harness.spec import SweepSpec
+from harness.planning.plan import Node, Plan, make_plan
+from harness.specs.spec import SweepSpec
 from harness.worker import main
-from harness.workspace import Workspace
+from harness.workspace.folders import Workspace
+from harness.workspace.job import Job
 
 DATASET = "shapes[size=32,train=12,val=3,test=4]"
 STUDENT = "timm:test_efficientnet"

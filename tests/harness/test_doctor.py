@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness import diagnosis
+from harness import doctor as diagnosis
 from harness.cli.doctor import doctor
-from harness.diagnosis import Check, diagnose
+from harness.doctor import Check, diagnose
 
 app = typer.Typer()
 app.command()(doctor)
@@ -160,7 +160,7 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on(tmp_path: Path, m
 
 
 def test_numerics_are_tabulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.training import numerics
+    from harness.numerics import check as numerics
 
     few = tuple(case for case in numerics.TABLE if case.kind in ("1x1", "depthwise 3x3, dilation 2"))
     monkeypatch.setattr(numerics.table, "__defaults__", (("fp32", "bf16"), (False, True), few, None))

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.expression import resolve
-from harness.terms import compute_terms
+from harness.builders.expression import resolve
+from harness.conformance.terms import compute_terms
 from methods.afdcd import AfDCD, Enhanced, centre_mask, channel_groups, max_pool, omni_contrast, patches
 from tests.methods import oracles_b as oracle
 from tests.methods.world_b import (

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
-from harness.expression import resolve
-from harness.terms import compute_terms
+from harness.builders.expression import resolve
+from harness.conformance.terms import compute_terms
 from methods.base import IGNORE
 from methods.cirkd import CIRKD, Memory, Seeds, class_means, class_pixels, pixel_relations, relation_kl, unit_positions
-from methods.parts import identity_adapters, regrid
+from methods.parts.adapters import identity_adapters
+from methods.parts.grids import regrid
 from tests.methods import oracles_b as oracle
 from tests.methods.world_b import (
     CLASSES,
@@ -76,7 +77,7 @@ def test_memory_terms_agree_with_the_formula() -> None:
         "region": method.regions.sample(SMALL["region_keys"], seeds.region_keys)[0],
     }
     found = values(method, given)
-    student, teacher = array(given.step.student.last), array(given.step.taught.last)
+    student, teacher = array(given.step.student.last), array(given.step.teacher_maps.last)
     labelled = oracle.nearest(given.step.labels.numpy(), 4, 6) != IGNORE
     assert 0 < labelled.sum() < labelled.size
     for name in keys:
@@ -225,7 +226,7 @@ def test_training_remembers_and_evaluation_does_not() -> None:
     assert torch.equal(method.pixels.vectors, before)
     values(method.train(), given)
     label = oracle.nearest(given.step.labels.numpy(), 4, 6)
-    positions = unit_positions(given.step.taught.last)
+    positions = unit_positions(given.step.teacher_maps.last)
     for k in range(CLASSES):
         new = (method.pixels.vectors[k] != before[k]).any(-1)
         expected = sum(min(4, int((image == k).sum())) for image in label)
@@ -322,8 +323,8 @@ def test_no_label_at_all_gives_zero_and_remembers_nothing() -> None:
 def test_student_is_brought_to_the_teachers_grid() -> None:
     given = world()
     found = values(build(CIRKD, given, "batch"), given)["batch"]
-    student = unit_positions(regrid(given.step.student.last, given.step.taught.last))
-    assert torch.equal(found, pixel_relations(student, unit_positions(given.step.taught.last)))
+    student = unit_positions(regrid(given.step.student.last, given.step.teacher_maps.last))
+    assert torch.equal(found, pixel_relations(student, unit_positions(given.step.teacher_maps.last)))
 
 
 def test_what_every_method_must_do() -> None:

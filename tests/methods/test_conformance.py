@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from harness.conformance import EXCLUSIONS, PROPERTIES, Subject, run_property
-from harness.registries import METHODS
+from harness.conformance import EXCLUSIONS, PROPERTIES, MethodUnderTest, run_property
+from harness.plugins.registries import METHODS
 
-_SUBJECTS: dict[str, Subject] = {}
+_SUBJECTS: dict[str, MethodUnderTest] = {}
 
 
 @pytest.mark.parametrize("item", PROPERTIES, ids=lambda item: item.name)
 @pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_keeps_to_every_property(name: str, item) -> None:
-    subject = _SUBJECTS.setdefault(name, Subject(METHODS.get(name)))
+    subject = _SUBJECTS.setdefault(name, MethodUnderTest(METHODS.get(name)))
     result = run_property(item, subject)
     if result.outcome == "skip":
         pytest.skip(result.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.terms import compute_terms
+from harness.conformance.terms import compute_terms
 from methods.base import IGNORE
 from methods.dist import DIST, pearson
 from tests.methods import oracles_b as oracle
@@ -39,7 +39,7 @@ def test_golden_value() -> None:
 def test_agrees_with_the_formula(tau: float) -> None:
     given = world(1, same=True)
     found = values(build(DIST, given, tau=tau), given)
-    inter, intra = oracle.dist(array(given.step.student.logits), array(given.step.taught.logits), tau)
+    inter, intra = oracle.dist(array(given.step.student.logits), array(given.step.teacher_maps.logits), tau)
     assert float(found["inter"]) == pytest.approx(inter, rel=1e-7)
     assert float(found["intra"]) == pytest.approx(intra, rel=1e-7)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.terms import compute_terms
+from harness.conformance.terms import compute_terms
 from methods.dsd import DSD, attention, class_similarity, pixel_similarity
 from tests.methods import oracles_b as oracle
 from tests.methods.world_b import (

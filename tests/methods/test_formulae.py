@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.parts import identity_adapters
+from methods.parts.adapters import identity_adapters
 from tests.methods import oracles
 from tests.methods.world import FakeMaps, build, maps, step, terms_of, wanting
 
@@ -228,7 +228,7 @@ def test_none_has_no_terms_and_needs_no_teacher() -> None:
 @pytest.mark.parametrize("name", ["fitnet", "skd", "cwd", "ka", "ka_torchdistill"])
 def test_nothing_is_built_for_terms_that_are_not_active(name: str) -> None:
     method = build(name, maps(1), maps(2, channels=7), active=set())
-    assert not list(method.parameters()) and method.adversary() is None
+    assert not list(method.parameters()) and method.get_discriminator() is None
     assert method(step(maps(1), maps(2, channels=7))) == {}
 
 

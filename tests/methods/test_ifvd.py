@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.expression import resolve
-from harness.terms import compute_terms
+from harness.builders.expression import resolve
+from harness.conformance.terms import compute_terms
 from methods.base import IGNORE
 from methods.ifvd import IFVD, variation, variation_distance
 from tests.methods import oracles_b as oracle
@@ -103,12 +103,12 @@ def test_grids_that_differ_are_refused() -> None:
 def test_discriminator_only_where_its_term_is_active() -> None:
     """It learns from its own loss, which gives nothing to the student."""
     plain = make_plain(world())
-    assert plain.adversary() is None and not list(plain.parameters())
+    assert plain.get_discriminator() is None and not list(plain.parameters())
     given = world().tracked()
     method = make(given)
-    discriminator = method.adversary()
+    discriminator = method.get_discriminator()
     assert discriminator is not None
-    method.adversary_loss(given.step).backward()
+    method.discriminator_loss(given.step).backward()
     assert not given.student_gradients()
     gradients = [p.grad for p in discriminator.parameters() if p.grad is not None]
     assert gradients and any(g.abs().max() > 0 for g in gradients)
@@ -119,7 +119,7 @@ def test_stride_of_the_student_may_differ() -> None:
     given = world()
     teacher_grid = values(build(IFVD, given, "ifv"), given)["ifv"]
     student_grid = values(build(IFVD, given, "ifv", align="student"), given)["ifv"]
-    assert given.step.student.last.shape[-2:] != given.step.taught.last.shape[-2:]
+    assert given.step.student.last.shape[-2:] != given.step.teacher_maps.last.shape[-2:]
     assert not torch.equal(teacher_grid, student_grid)
     assert given.student.classes == CLASSES
 

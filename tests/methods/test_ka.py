@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from methods.base import Sizes
 from methods.ka import KATranslator, KnowledgeAdaptation, encoder_strides
-from methods.parts import regrid
+from methods.parts.grids import regrid
 from tests.methods.world import FakeMaps, build, maps, sizes, step, wanting
 
 KA = KnowledgeAdaptation

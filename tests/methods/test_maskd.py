@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.terms import compute_terms
+from harness.conformance.terms import compute_terms
 from methods.maskd import MasKD, ReceptiveTokens, mask_overlap, masked_distance, receptive_masks
 from tests.methods import oracles_b as oracle
 from tests.methods.world_b import (
@@ -51,7 +51,7 @@ def test_golden_values() -> None:
 def test_agrees_with_the_formula() -> None:
     given = world(1, same=True)
     learned = tokens()
-    student, teacher = array(given.step.student.logits), array(given.step.taught.logits)
+    student, teacher = array(given.step.student.logits), array(given.step.teacher_maps.logits)
     found = values(build(MasKD, given, translator=learned), given)["mask"]
     assert float(found) == pytest.approx(oracle.maskd(student, teacher, array(learned.tokens)), rel=1e-10)
 
@@ -61,8 +61,8 @@ def test_token_terms_agree_with_the_formula(tau: float) -> None:
     given = world(2)
     learned = tokens()
     learned.task_tau = tau
-    terms = learned(given.step.taught)
-    teacher, values_ = array(given.step.taught.logits), array(learned.tokens)
+    terms = learned(given.step.teacher_maps)
+    teacher, values_ = array(given.step.teacher_maps.logits), array(learned.tokens)
     assert set(terms) == set(ReceptiveTokens.terms)
     assert float(terms["dice"]) == pytest.approx(oracle.dice(values_, teacher), rel=1e-10)
     assert float(terms["task"]) == pytest.approx(oracle.token_task(values_, teacher, tau), rel=1e-9)
@@ -74,9 +74,9 @@ def test_masks_that_add_up_to_one_lose_nothing() -> None:
     learned = tokens()
     row = learned.tokens[:1]
     learned.tokens.data = torch.cat((row, -row))
-    assert float(learned(given.step.taught)["task"]) == pytest.approx(0, abs=1e-12)
+    assert float(learned(given.step.teacher_maps)["task"]) == pytest.approx(0, abs=1e-12)
     learned.tokens.data = torch.cat((row, row))
-    assert float(learned(given.step.taught)["dice"]) == pytest.approx(1, rel=1e-9)
+    assert float(learned(given.step.teacher_maps)["dice"]) == pytest.approx(1, rel=1e-9)
     assert float(mask_overlap(torch.rand(2, 1, 9))) == 0
 
 
@@ -88,22 +88,22 @@ def test_tokens_can_be_learned() -> None:
     recipe = dict(ReceptiveTokens.recipe["optimizer"])
     assert recipe.pop("name") == "sgd"
     optimizer = torch.optim.SGD(learned.parameters(), **recipe)
-    first = {name: float(value.detach()) for name, value in learned(given.step.taught).items()}
+    first = {name: float(value.detach()) for name, value in learned(given.step.teacher_maps).items()}
     for _ in range(200):
         optimizer.zero_grad()
-        sum(learned(given.step.taught).values()).backward()  # type: ignore[union-attr]
+        sum(learned(given.step.teacher_maps).values()).backward()  # type: ignore[union-attr]
         optimizer.step()
-    last = {name: float(value.detach()) for name, value in learned(given.step.taught).items()}
+    last = {name: float(value.detach()) for name, value in learned(given.step.teacher_maps).items()}
     assert last["task"] < 0.8 * first["task"]
     assert last["dice"] < 0.9 * first["dice"]
-    health = learned.health(given.step.taught)
+    health = learned.health(given.step.teacher_maps)
     assert health["dead_masks"] == 0 and health["mask_overlap"] == pytest.approx(last["dice"])
     assert 0 < health["mask_variation"] < 0.5 and 0 <= health["agreement"] <= 1
 
 
 def test_dead_and_diverged_tokens_are_refused() -> None:
     given = world(5)
-    teacher = replace(given.step.taught, logits=given.step.taught.logits.abs() + 1)  # type: ignore[type-var]
+    teacher = replace(given.step.teacher_maps, logits=given.step.teacher_maps.logits.abs() + 1)  # type: ignore[type-var]
     learned = tokens()
     learned.tokens.data.fill_(-50.0)
     with pytest.raises(ValueError, match="dead"):
@@ -131,7 +131,7 @@ def test_masks_belong_to_the_teacher() -> None:
         float(values(build(MasKD, given, translator=tokens(), align=g), given)["mask"]) for g in ("teacher", "student")
     )
     assert finer != coarser
-    assert receptive_masks(tokens().tokens, given.step.taught.logits).shape == (2, 3, 24)
+    assert receptive_masks(tokens().tokens, given.step.teacher_maps.logits).shape == (2, 3, 24)
 
 
 def test_translator_key() -> None:

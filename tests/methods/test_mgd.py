@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from harness.expression import resolve
-from harness.terms import compute_terms
+from harness.builders.expression import resolve
+from harness.conformance.terms import compute_terms
 from methods.mgd import MGD, random_mask, squared_error
-from methods.parts import identity_adapters
+from methods.parts.adapters import identity_adapters
 from tests.methods import oracles_b as oracle
 from tests.methods.world_b import (
     World,
@@ -57,9 +57,9 @@ def test_agrees_with_the_formula(same: bool) -> None:
     x = oracle.convolve(x, weights["generator.layers.0.weight"], weights["generator.layers.0.bias"])
     x = oracle.convolve(x.clip(0), weights["generator.layers.2.weight"], weights["generator.layers.2.bias"])
     found = values(method, given)
-    expected = oracle.summed_square(x, array(given.step.taught.features[-1]))
+    expected = oracle.summed_square(x, array(given.step.teacher_maps.features[-1]))
     assert float(found["generate"].detach()) == pytest.approx(expected, rel=1e-10)
-    expected = oracle.cwd(array(given.step.student.logits), array(given.step.taught.logits), 4.0)
+    expected = oracle.cwd(array(given.step.student.logits), array(given.step.teacher_maps.logits), 4.0)
     assert float(found["cwd"]) == pytest.approx(expected, rel=1e-9)
 
 
@@ -95,7 +95,7 @@ def test_reduction_and_source() -> None:
     given = world(4)
     per_image = float(values(build(MGD, given, "generate"), given)["generate"].detach())
     per_element = float(values(build(MGD, given, "generate", divide_by="element"), given)["generate"].detach())
-    assert per_image == pytest.approx(per_element * given.step.taught.features[-1][0].numel(), rel=1e-12)
+    assert per_image == pytest.approx(per_element * given.step.teacher_maps.features[-1][0].numel(), rel=1e-12)
     method = build(MGD, given, source="last")
     assert [m.out_channels for m in method.modules() if isinstance(m, nn.Conv2d)] == [8, 8, 8]
     with pytest.raises(ValueError, match="shapes"):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.registries import METHODS
-from harness.terms import compute_terms
+from harness.conformance.terms import compute_terms
+from harness.plugins.registries import METHODS
 from methods.base import IGNORE, Method, Sizes, Step
 
 

@@ -90,7 +90,9 @@ class World:
         step = self.step
         return replace(
             self,
-            step=replace(step, student=change(step.student), teacher=change(step.taught), images=step.images.to(dtype)),
+            step=replace(
+                step, student=change(step.student), teacher=change(step.teacher_maps), images=step.images.to(dtype)
+            ),
         )
 
     def with_labels(self, labels: Tensor) -> World:
@@ -173,7 +175,7 @@ def check_gradients(make: Make, expect_parameters: bool) -> None:
     torch.stack(list(values(method, given).values())).sum().backward()
     found = given.student_gradients()
     assert found and all(torch.isfinite(x).all() for x in found) and any(x.abs().max() > 0 for x in found)
-    discriminator = set(method.adversary().parameters()) if method.adversary() is not None else set()  # type: ignore[union-attr]
+    discriminator = set(method.get_discriminator().parameters()) if method.get_discriminator() is not None else set()  # type: ignore[union-attr]
     learned = {name: p for name, p in method.named_parameters() if p not in discriminator}
     assert bool(learned) == expect_parameters
     for name, parameter in learned.items():

@@ -70,7 +70,7 @@ class Fake:
     manifest: str = "data-1"
     teacher_key: str = "teacher-0"
     version: int = 1
-    tries: int = 1
+    attempts: int = 1
 
     @property
     def key(self) -> str:
@@ -88,7 +88,7 @@ class Fake:
 
     def record(self, artefacts: dict[str, str] | None = None) -> Record:
         """The record of the run."""
-        taught = self.method not in ("none", "teacher")
+        has_teacher = self.method not in ("none", "teacher")
         matrices = self.matrices()
         accuracy = miou(matrices)
         terms = {
@@ -105,18 +105,18 @@ class Fake:
                 student=self.student,
                 stride=self.stride,
                 method=self.method,
-                teacher=self.teacher if taught else "",
+                teacher=self.teacher if has_teacher else "",
                 recipe=self.recipe,
                 weights="random",
                 seed=self.seed,
             ),
             spec={
                 "dataset": {"name": self.dataset, "manifest": self.manifest},
-                "method": {"parts": [{"name": self.method, "version": self.version}] if taught else []},
+                "method": {"parts": [{"name": self.method, "version": self.version}] if has_teacher else []},
                 "seed": self.seed,
             },
-            parents={"teacher": self.teacher_key} if taught else {},
-            parent_weights={"teacher": "0" * 64} if taught else {},
+            parents={"teacher": self.teacher_key} if has_teacher else {},
+            parent_weights={"teacher": "0" * 64} if has_teacher else {},
             metrics=Metrics(
                 split="val",
                 images=self.images,
@@ -129,7 +129,7 @@ class Fake:
                 iterations=240,
                 samples_seen=3840,
                 seconds=31.5 + self.stride / 10,
-                step_ms=120.0 + (40 if self.method == "ka" else 12 if taught else 0),
+                step_ms=120.0 + (40 if self.method == "ka" else 12 if has_teacher else 0),
                 loss_first=1.8,
                 loss_last=0.4,
                 terms=terms,
@@ -173,10 +173,13 @@ class Fake:
     def _attempts(self) -> list[Attempt]:
         made = [
             Attempt(number=n, started=f"2026-11-07T09:{n:02d}:00+00:00", outcome="preempted", reason="SIGUSR2")
-            for n in range(1, self.tries)
+            for n in range(1, self.attempts)
         ]
         start = f"2026-11-07T10:{self.seed:02d}:00+00:00"
-        return [*made, Attempt(number=self.tries, started=start, outcome="done", resumed_at=80 * (self.tries - 1))]
+        return [
+            *made,
+            Attempt(number=self.attempts, started=start, outcome="done", resumed_at=80 * (self.attempts - 1)),
+        ]
 
     def write(self, workspace: Path, samples: int = 0) -> Path:
         """Write the stage folder as a worker would; the folder."""
@@ -213,10 +216,10 @@ def sweep(
 ) -> list[Fake]:
     """The students of a sweep, and their teacher."""
     teacher = Fake(method="teacher", stride=8, student=RESNET, images=rest.get("images", 12))
-    taught = teacher.key
+    teacher_key = teacher.key
     return [
         teacher,
-        *(Fake(m, stride, s, teacher_key=taught, **rest) for m in methods for stride in strides for s in seeds),
+        *(Fake(m, stride, s, teacher_key=teacher_key, **rest) for m in methods for stride in strides for s in seeds),
     ]
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from results import formats, queries
+from results import formats
 from results.ingest import collect
-from results.reported import reported
+from results.leaderboard import leaderboard
+from results.reported import render_reported, reported
 from results.store import open_store
 from tests.results.factory import Fake, sweep, write_all
 
@@ -24,7 +25,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     fakes += [Fake("ka", 32, images=8, numerics="bf16 is wrong"), Fake("none", 32, images=8)]
     with open_store(root / "results.db") as store:
         collect(write_all(root, fakes), store)
-        return queries.leaderboard(store)
+        return leaderboard(store)
 
 
 def test_text(board: pd.DataFrame) -> None:
@@ -80,7 +81,7 @@ def test_an_empty_table_is_said_to_be_empty(board: pd.DataFrame) -> None:
 def test_rows_that_look_alike_show_their_variant(tmp_path: Path) -> None:
     with open_store(tmp_path / "results.db") as store:
         collect(write_all(tmp_path, [Fake("ka"), Fake("ka", version=2)]), store)
-        shown = formats.people(queries.leaderboard(store))
+        shown = formats.display_frame(leaderboard(store))
     assert shown["method"].nunique() == 2 and shown["method"].str.startswith("ka (").all()
 
 
@@ -124,5 +125,5 @@ def test_reported_filters() -> None:
 
 @pytest.mark.parametrize("form", ["table", "md", "csv", "json"])
 def test_reported_is_never_shown_as_ours(form: str) -> None:
-    text = formats.render_reported(reported({"dataset": ["CamVid"]}), form)
+    text = render_reported(reported({"dataset": ["CamVid"]}), form)
     assert "not measured by us" in text and "69.27" in text

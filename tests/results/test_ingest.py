@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from results import queries
 from results import store as schema
 from results.ingest import collect
+from results.leaderboard import leaderboard
 from results.store import Store, open_store
 from tests.results.factory import Fake, sweep, write_all
 
@@ -66,15 +67,15 @@ def test_rows_say_what_the_records_say(store: Store, workspace: Path) -> None:
     assert row["miou"] == record.metrics.miou and row["macs"] == record.cost.macs
     assert row["reproduce"] == record.reproduce and row["problem"] == ""
     assert queries.run(store, fake.key).record.model_copy(update={"artefacts": {}}) == record
-    names, counts = queries.image_tallies(store, [fake.key])[fake.key]
+    names, counts = queries.image_class_counts(store, [fake.key])[fake.key]
     assert names == tuple(f"image{n:03d}" for n in range(4))
     assert (counts == schema_tally(fake)).all()
 
 
 def schema_tally(fake: Fake) -> Any:
-    from results.statistics import tally
+    from results.statistics import class_counts
 
-    return tally(fake.matrices())
+    return class_counts(fake.matrices())
 
 
 def test_twice_changes_nothing(store: Store, workspace: Path) -> None:
@@ -219,7 +220,7 @@ def test_wrong_matrices_are_told_and_the_row_stays(file_store: Store, workspace:
     if kind == "another run's":
         assert "the record says" in summary.invalid[0].why
     assert queries.run(file_store, FAKES[1].key).row["problem"]
-    assert FAKES[1].key not in queries.image_tallies(file_store, [FAKES[1].key])
+    assert FAKES[1].key not in queries.image_class_counts(file_store, [FAKES[1].key])
     (folder / "confusion.npz").unlink()
     assert not collect(workspace, file_store).invalid
 
@@ -252,7 +253,7 @@ def test_translators_have_no_cell(file_store: Store, workspace: Path) -> None:
     edit(folder, kind="translator", cell=None, metrics=None, cost=None)
     summary = collect(workspace, file_store)
     assert fake.key in summary.added and not summary.invalid
-    assert fake.key not in ",".join(queries.leaderboard(file_store)["keys"])
+    assert fake.key not in ",".join(leaderboard(file_store)["keys"])
     assert fake.key in set(queries.runs(file_store)["key"])
 
 

@@ -13,6 +13,7 @@ from scipy import stats
 
 from results import queries
 from results.ingest import collect
+from results.leaderboard import BOARD, leaderboard
 from results.statistics import miou
 from results.store import Store, open_store
 from tests.results.factory import RESNET, Fake, sweep, write_all
@@ -31,7 +32,7 @@ def board_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def collected(store: Store, tmp_path: Path, fakes: list[Fake]) -> pd.DataFrame:
     collect(write_all(tmp_path / "runs", fakes), store)
-    return queries.leaderboard(store)
+    return leaderboard(store)
 
 
 def one(board: pd.DataFrame, method: str, stride: int = 16) -> pd.Series:
@@ -45,8 +46,8 @@ def scores(method: str, stride: int, seeds: range = range(3)) -> np.ndarray:
 
 
 def test_a_row_is_a_cell_without_its_seed(board_store: Store) -> None:
-    board = queries.leaderboard(board_store)
-    assert tuple(board.columns) == queries.BOARD
+    board = leaderboard(board_store)
+    assert tuple(board.columns) == BOARD
     assert len(board) == 7 and board["seeds"].tolist().count(3) == 6
     row = one(board, "ka")
     assert row["miou"] == pytest.approx(scores("ka", 16).mean())
@@ -57,7 +58,7 @@ def test_a_row_is_a_cell_without_its_seed(board_store: Store) -> None:
 
 
 def test_difference_is_to_the_none_of_the_same_setting(board_store: Store) -> None:
-    board = queries.leaderboard(board_store)
+    board = leaderboard(board_store)
     for stride in (8, 16):
         row = one(board, "ka", stride)
         expected = stats.ttest_rel(scores("ka", stride), scores("none", stride))
@@ -69,38 +70,38 @@ def test_difference_is_to_the_none_of_the_same_setting(board_store: Store) -> No
 
 
 def test_holm_is_over_the_rows_shown(board_store: Store) -> None:
-    everything = one(queries.leaderboard(board_store), "ka")
-    alone = queries.leaderboard(board_store, {"method": ["ka"], "stride": [16]}).iloc[0]
+    everything = one(leaderboard(board_store), "ka")
+    alone = leaderboard(board_store, {"method": ["ka"], "stride": [16]}).iloc[0]
     assert alone["p_holm"] == alone["p"] == everything["p"] < everything["p_holm"]
 
 
 def test_filters_hide_rows_and_not_what_they_are_compared_with(board_store: Store) -> None:
-    shown = queries.leaderboard(board_store, {"method": ["ka"], "stride": ["16"]})
+    shown = leaderboard(board_store, {"method": ["ka"], "stride": ["16"]})
     assert len(shown) == 1
-    assert shown.iloc[0]["delta"] == one(queries.leaderboard(board_store), "ka")["delta"]
-    assert len(queries.leaderboard(board_store, {"method": []})) == 7
-    assert len(queries.leaderboard(board_store, {"method": ["nobody"]})) == 0
+    assert shown.iloc[0]["delta"] == one(leaderboard(board_store), "ka")["delta"]
+    assert len(leaderboard(board_store, {"method": []})) == 7
+    assert len(leaderboard(board_store, {"method": ["nobody"]})) == 0
 
 
 def test_keys_show_the_rows_they_belong_to(board_store: Store) -> None:
     key = next(f.key for f in FAKES if (f.method, f.stride, f.seed) == ("kd", 8, 1))
-    shown = queries.leaderboard(board_store, keys=[key])
+    shown = leaderboard(board_store, keys=[key])
     assert shown[["method", "stride", "seeds"]].values.tolist() == [["kd", 8, 3]]
     assert not math.isnan(shown.iloc[0]["delta"])
-    assert len(queries.leaderboard(board_store, keys=[])) == 0
+    assert len(leaderboard(board_store, keys=[])) == 0
 
 
 def test_sorting(board_store: Store) -> None:
-    assert queries.leaderboard(board_store)["miou"].is_monotonic_decreasing
-    assert queries.leaderboard(board_store, sort="macs")["macs"].is_monotonic_increasing
-    assert queries.leaderboard(board_store, sort="macs", descending=True)["macs"].is_monotonic_decreasing
-    assert queries.leaderboard(board_store, sort="delta")["delta"].iloc[:4].notna().all()
+    assert leaderboard(board_store)["miou"].is_monotonic_decreasing
+    assert leaderboard(board_store, sort="macs")["macs"].is_monotonic_increasing
+    assert leaderboard(board_store, sort="macs", descending=True)["macs"].is_monotonic_decreasing
+    assert leaderboard(board_store, sort="delta")["delta"].iloc[:4].notna().all()
     with pytest.raises(ValueError, match="no column 'speed'"):
-        queries.leaderboard(board_store, sort="speed")
+        leaderboard(board_store, sort="speed")
     with pytest.raises(ValueError, match="no filter 'colour'"):
-        queries.leaderboard(board_store, {"colour": ["red"]})
+        leaderboard(board_store, {"colour": ["red"]})
     with pytest.raises(ValueError, match="stride is a number"):
-        queries.leaderboard(board_store, {"stride": ["wide"]})
+        leaderboard(board_store, {"stride": ["wide"]})
 
 
 def test_data_sets_stand_together(file_store: Store, tmp_path: Path) -> None:
@@ -111,14 +112,14 @@ def test_data_sets_stand_together(file_store: Store, tmp_path: Path) -> None:
 
 
 def test_frontier(board_store: Store) -> None:
-    board = queries.leaderboard(board_store)
+    board = leaderboard(board_store)
     front = board[board["frontier"]]
     assert set(front["method"]) <= {"teacher", "ka"} and len(front) == 3
 
 
 def test_an_empty_database(file_store: Store) -> None:
-    board = queries.leaderboard(file_store)
-    assert len(board) == 0 and tuple(board.columns) == queries.BOARD
+    board = leaderboard(file_store)
+    assert len(board) == 0 and tuple(board.columns) == BOARD
     assert queries.cells(file_store)["method"] == []
     with pytest.raises(ValueError, match="holds no runs yet"):
         queries.run(file_store, "ka")
@@ -129,7 +130,7 @@ def test_postgresql_gives_the_same_leaderboard(postgres_url: str, tmp_path: Path
     with open_store(postgres_url) as store:
         collect(write_all(tmp_path, FAKES), store)
     with open_store(postgres_url, readonly=True) as store:
-        pd.testing.assert_frame_equal(queries.leaderboard(store), queries.leaderboard(board_store))
+        pd.testing.assert_frame_equal(leaderboard(store), leaderboard(board_store))
 
 
 def test_one_seed_says_so(file_store: Store, tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_classes(board_store: Store) -> None:
 def test_runs(board_store: Store) -> None:
     found = queries.runs(board_store)
     assert len(found) == len(FAKES) and found["finished"].is_monotonic_decreasing
-    assert found["tries"].tolist() == [1] * len(FAKES)
+    assert found["attempts"].tolist() == [1] * len(FAKES)
     assert set(queries.runs(board_store, {"seed": [1]})["seed"]) == {1}
 
 

@@ -47,14 +47,14 @@ def test_iou_counts_pixels(matrices: np.ndarray) -> None:
 
 @given(MATRICES)
 def test_tallies_add_up(matrices: np.ndarray) -> None:
-    np.testing.assert_array_equal(s.tally(matrices).sum(0), s.tally(matrices.sum(0)))
+    np.testing.assert_array_equal(s.class_counts(matrices).sum(0), s.class_counts(matrices.sum(0)))
     assert s.miou(matrices.sum(0)) == pytest.approx(s.miou(matrices), nan_ok=True)
 
 
 def test_large_counts_do_not_overflow() -> None:
     matrices = np.full((3, 2, 2), 2**31, dtype=np.uint32)
     assert s.miou(matrices) == pytest.approx(1 / 3)
-    assert s.tally(matrices).sum(0)[1, 0] == 3 * 2 * 2**31
+    assert s.class_counts(matrices).sum(0)[1, 0] == 3 * 2 * 2**31
 
 
 def test_absent_classes_are_left_out_and_missed_ones_are_not() -> None:
@@ -138,19 +138,21 @@ def test_pairing_removes_the_noise_that_both_share() -> None:
 
 
 def test_bootstrap_is_the_plain_loop() -> None:
-    tallies = s.tally(confusion(0.8, 7, 3))
+    class_counts = s.class_counts(confusion(0.8, 7, 3))
     draws = s._draws(7, 200, 5)
     assert draws.shape == (200, 7) and (draws.sum(1) == 7).all()
-    expected = [s.mean_iou(sum(n * tally for n, tally in zip(row, tallies, strict=True))) for row in draws]
-    np.testing.assert_allclose(s._resampled(tallies, 200, 5), expected)
+    expected = [
+        s.mean_iou(sum(n * class_counts for n, class_counts in zip(row, class_counts, strict=True))) for row in draws
+    ]
+    np.testing.assert_allclose(s._resampled(class_counts, 200, 5), expected)
 
 
 def test_bootstrap_is_seeded_and_as_wide_as_the_jackknife_says() -> None:
-    tallies = s.tally(confusion(0.8, 60, 4))
-    values = s._resampled(tallies)
+    class_counts = s.class_counts(confusion(0.8, 60, 4))
+    values = s._resampled(class_counts)
     assert len(values) == s.RESAMPLES
-    np.testing.assert_array_equal(values, s._resampled(tallies))
-    left_out = np.array([s.mean_iou(np.delete(tallies, n, axis=0).sum(0)) for n in range(60)])
+    np.testing.assert_array_equal(values, s._resampled(class_counts))
+    left_out = np.array([s.mean_iou(np.delete(class_counts, n, axis=0).sum(0)) for n in range(60)])
     jackknife = math.sqrt(59 / 60 * ((left_out - left_out.mean()) ** 2).sum())
     assert values.std() == pytest.approx(jackknife, rel=0.15)
 
@@ -159,12 +161,12 @@ def test_bootstrap_leaves_out_classes_that_a_resample_lacks() -> None:
     rare = np.zeros((3, 3, 3), dtype=int)
     rare[:, 0, 0], rare[:, 1, 1] = 10, 10
     rare[0, 2, 2] = 5  # class 2 occurs in the first image alone, and is right there
-    values = s._resampled(s.tally(rare), 500, 0)
+    values = s._resampled(s.class_counts(rare), 500, 0)
     np.testing.assert_allclose(values, 1.0)
 
 
 def test_one_seed_says_images_only() -> None:
-    ours, theirs = s.tally(confusion(0.9, 30, 1)), s.tally(confusion(0.8, 30, 2))
+    ours, theirs = s.class_counts(confusion(0.9, 30, 1)), s.class_counts(confusion(0.8, 30, 2))
     found = s.paired_over_images(ours, theirs)
     assert found.low > 0 and found.verdict == "one seed: images only" and math.isnan(found.p)
     assert "not training noise" in found.text
@@ -174,7 +176,7 @@ def test_one_seed_says_images_only() -> None:
 
 
 def test_pairing_images_is_narrower_than_two_intervals() -> None:
-    ours, theirs = s.tally(confusion(0.85, 30, 1)), s.tally(confusion(0.8, 30, 2))
+    ours, theirs = s.class_counts(confusion(0.85, 30, 1)), s.class_counts(confusion(0.8, 30, 2))
     gap, a, b = s.paired_over_images(ours, theirs), s.over_images(ours), s.over_images(theirs)
     assert gap.high - gap.low < math.hypot(a.high - a.low, b.high - b.low)
     assert a.low < a.value < a.high and a.basis == "images" and a.n == 30
@@ -188,10 +190,12 @@ def test_images_of_unlike_sets_are_refused() -> None:
 # ----------------------------------------------------------------------------------------------- comparison
 
 
-def side(scores: dict[int, float], images: int = 0, seed: int = 0) -> s.Side:
+def side(scores: dict[int, float], images: int = 0, seed: int = 0) -> s.SeedScores:
     names = tuple(f"image{n}" for n in range(images))
-    tallies = {key: (names, s.tally(confusion(0.8, images, seed + key))) for key in scores} if images else {}
-    return s.Side(scores, tallies)
+    class_counts = (
+        {key: (names, s.class_counts(confusion(0.8, images, seed + key))) for key in scores} if images else {}
+    )
+    return s.SeedScores(scores, class_counts)
 
 
 def test_compare_pairs_the_seeds_in_common() -> None:

@@ -1,0 +1,1 @@
+"""From a specification to an object: methods, models, data sets, distillers."""

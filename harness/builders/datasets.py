@@ -1,0 +1,120 @@
+"""Data sets by name: `shapes`, `shapes[size=96,train=200]`, `camvid`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.data.base import DataParams, Dataset
+from harness.errors import HarnessError, did_you_mean
+from harness.specs.spec import DatasetSpec, digest
+
+ROOT_VARIABLE = "HARNESS_DATA"
+_WORD = re.compile(r"^\s*(?P<name>[A-Za-z_]\w*)\s*(?:\[(?P<params>[^\[\]]*)\])?\s*$")
+
+
+def data_root_or_default(data_root: Path | None) -> Path | None:
+    """The folder given, else the one that HARNESS_DATA names, else None."""
+    if data_root is not None:
+        return Path(data_root)
+    return Path(os.environ[ROOT_VARIABLE]) if os.environ.get(ROOT_VARIABLE) else None
+
+
+def dataset_params(cls: type[Dataset], params: Mapping[str, Any]) -> DataParams:
+    """The validated parameters of a data set.
+
+    Raises:
+        HarnessError: a parameter is unknown, or its value does not fit; the sentence names it.
+    """
+    try:
+        return cls.Params.model_validate(dict(params))
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = sorted(cls.Params.model_fields)
+        name = str(first["loc"][0]) if first["loc"] else ""
+        if first["type"] == "extra_forbidden":
+            raise HarnessError(f"data set '{cls.name}' has no parameter '{name}'", did_you_mean(name, known)) from error
+        where = f", parameter '{name}' = {first['input']!r}" if name else ""
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise HarnessError(f"data set '{cls.name}'{where}: {message}", "see harness datasets") from error
+
+
+def open_dataset(
+    spec: DatasetSpec | str, data_root: Path | None = None, params: Mapping[str, Any] | None = None
+) -> Dataset:
+    """The data set that a spec, or a name with parameters, means.
+
+    Args:
+        spec: a `DatasetSpec`, a name, or a word such as `shapes[size=96]`.
+        data_root: folder that holds it; HARNESS_DATA's by default. Generated data sets need none.
+        params: more parameters, over those of the spec.
+
+    Raises:
+        HarnessError: unknown data set or parameter, or no folder where one is needed.
+    """
+    from harness.plugins.registries import DATASETS
+
+    name, given = (spec.name, spec.params) if isinstance(spec, DatasetSpec) else split_word(spec)
+    cls = DATASETS.get(name)
+    values = dataset_params(cls, {**given, **(params or {})})
+    if not cls.needs_root:
+        return cls(values)
+    root = data_root_or_default(data_root)
+    if root is None:
+        raise HarnessError(f"data set '{name}' needs a folder", f"give --data-root FOLDER, or set {ROOT_VARIABLE}")
+    if not root.is_dir():
+        raise HarnessError(f"data root {root} is not a folder", f"give --data-root FOLDER, or set {ROOT_VARIABLE}")
+    return cls(values, root)
+
+
+def split_word(word: str) -> tuple[str, dict[str, Any]]:
+    """Name and parameters, still as text, of a word such as `shapes[size=96,train=200]`.
+
+    Raises:
+        HarnessError: the word is not of that form.
+    """
+    match = _WORD.match(word)
+    if not match:
+        raise HarnessError(f"'{word}' is not a data set", "write NAME or NAME[parameter=value,...]: shapes[size=96]")
+    params: dict[str, Any] = {}
+    for part in filter(None, (p.strip() for p in (match["params"] or "").split(","))):
+        name, equals, value = (p.strip() for p in part.partition("="))
+        if not (equals and name and value):
+            raise HarnessError(f"'{part}' in '{word}' is not parameter=value", "as in shapes[size=96,train=200]")
+        if name in params:
+            raise HarnessError(f"parameter '{name}' is given twice in '{word}'")
+        params[name] = value
+    return match["name"], params
+
+
+def parse_dataset(word: str, data_root: Path | None = None) -> DatasetSpec:
+    """The spec of a word: parameters that differ from the defaults, and the digest of the data set's manifest.
+
+    Raises:
+        HarnessError: as `open_dataset`, and when a needed folder does not hold the data set.
+    """
+    from harness.plugins.registries import DATASETS
+
+    dataset = open_dataset(word, data_root)
+    params = dataset.params.model_dump(mode="json", exclude_defaults=True)
+    source = DATASETS.entry(dataset.name).source
+    return DatasetSpec(name=dataset.name, params=params, manifest=_manifest(dataset), source=source)
+
+
+def _manifest(dataset: Dataset) -> str:
+    """The digest of all that determines a data set's content."""
+    manifest = dataset.manifest()
+    try:
+        if isinstance(manifest, dict):
+            return digest(manifest)
+    except (TypeError, ValueError):
+        pass
+    raise HarnessError(
+        f"data set '{dataset.name}': its manifest is {type(manifest).__name__} and no plain JSON",
+        "give a dict of texts, finite numbers and lists: generator version and parameters, or sha256 of every file",
+    )

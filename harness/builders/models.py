@@ -1,0 +1,97 @@
+"""Models by their specification: the network, its sizes, or the reason why there can be none."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from pathlib import Path
+
+from backbones.base import Network, Weights
+from backbones.build import build_network, build_on_meta, measure_sizes
+from harness.errors import HarnessError
+from harness.plugins.registries import FAMILIES, HEADS
+from harness.plugins.registry import plugin_place
+from harness.specs.spec import ModelSpec
+from methods.base import Sizes
+
+
+def build_model(spec: ModelSpec, classes: int, weights_file: Path | None = None) -> Network:
+    """The network of a specification, with its first weights.
+
+    Args:
+        classes: channels of its logits.
+        weights_file: the file of `spec.weights`, for "file", and for "imagenet" where a weights folder holds one.
+
+    Raises:
+        HarnessError: unknown names, an impossible stride, or weights that are not there; never silently random.
+    """
+    weights = Weights(spec.weights.source, weights_file)
+    try:
+        return build_network(
+            FAMILIES.get(spec.family)(), HEADS.get(spec.head), spec.encoder, spec.stride, classes, weights
+        )
+    except ValueError as error:
+        raise HarnessError(str(error)) from error
+
+
+def model_source(spec: ModelSpec) -> str:
+    """sha256 of the plugins or packages that backbone and head come from; "" if both are built in."""
+    return "+".join(filter(None, (FAMILIES.entry(spec.family).source, HEADS.entry(spec.head).source)))
+
+
+def model_sizes(spec: ModelSpec, classes: int) -> Sizes:
+    """Channels and strides of its maps, found by a dry forward.
+
+    Raises:
+        HarnessError: there is no such network.
+    """
+    found = _probed(spec.family, spec.encoder, spec.head, spec.stride)
+    if isinstance(found, str):
+        raise HarnessError(found)
+    return dataclasses.replace(found, classes=classes)
+
+
+def model_unsupported_reason(spec: ModelSpec) -> str | None:
+    """Why there is no such network, or None when there is.
+
+    Raises:
+        HarnessError: unknown family or head.
+    """
+    found = _probed(spec.family, spec.encoder, spec.head, spec.stride)
+    return found if isinstance(found, str) else None
+
+
+@lru_cache(maxsize=1024)
+def _probed(family: str, encoder: str, head: str, stride: int) -> Sizes | str:
+    """The sizes of a model (with two classes), or the reason why there is none; found by one dry forward."""
+    source, top = FAMILIES.get(family)(), HEADS.get(head)
+    if reason := source.unsupported_reason(encoder, stride):
+        return reason
+    try:
+        network = build_on_meta(source, top, encoder, stride, classes=_CLASSES)
+        sizes = Sizes(**dataclasses.asdict(measure_sizes(network)))
+    except ValueError as error:
+        return _with_place(str(error), error)
+    except (Exception, SystemExit) as error:  # a head of a plugin may raise anything
+        return _with_place(f"{family}:{encoder}/{head}@{stride} cannot run: {type(error).__name__}: {error}", error)
+    return _undeclared(network, sizes) or sizes
+
+
+_CLASSES = 2
+"""Of networks that are built for their sizes only."""
+
+
+def _with_place(text: str, error: BaseException) -> str:
+    place = plugin_place(error)
+    return f"{text} (plugin {place})" if place else text
+
+
+def _undeclared(network: Network, sizes: Sizes) -> str:
+    """What a head declares of itself and does not give; "" if all is so."""
+    head = network.head
+    found = {"classes": sizes.classes, "stride": sizes.logits_stride, "last_channels": sizes.last}
+    declared = {"classes": _CLASSES} | {name: getattr(head, name, None) for name in ("stride", "last_channels")}
+    for name, value in found.items():
+        if declared[name] != value:
+            return f"head '{head.name}' declares {name} {declared[name]} and gives {value} (for {_CLASSES} classes)"
+    return ""

@@ -1,0 +1,160 @@
+"""Sweeps and settings in words: what flags and YAML files say, checked and as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, did_you_mean
+
+if TYPE_CHECKING:
+    from harness.specs.spec import SweepSpec
+
+_LISTS = ("methods", "students", "teachers")
+_NUMBERS = ("strides", "teacher_strides", "seeds")
+_QUOTE = "put what holds brackets or colons in quotes:  methods: [none, 'ka[beta=1|10]']"
+
+
+def sweep_spec(flags: Mapping[str, Any], file: Path | None, plugins: list[Path] | None = None) -> SweepSpec:
+    """The sweep that flags and a file describe; flags go before the file, the file before the defaults.
+
+    Raises:
+        HarnessError: an unknown field or a value that does not fit; the sentence says where it was given.
+    """
+    from pydantic import ValidationError
+
+    from harness.plugins.load import load_plugins
+    from harness.specs.spec import SweepSpec
+
+    load_plugins(plugins or [])
+    given = {name: value for name, value in flags.items() if value is not None}
+    values = _checked(_from_file(file), f"--file {file}: ") | _checked(given, "--")
+    try:
+        return SweepSpec.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise HarnessError(f"sweep: {where}: {first['msg']}", "see harness sweep --help") from error
+
+
+def parse_pairs(words: list[str], flag: str) -> dict[str, Any]:
+    """`name=value` words; values are read as YAML, so numbers are numbers.
+
+    Raises:
+        HarnessError: a word without `=`, or a value that is no YAML.
+    """
+    import yaml
+
+    pairs: dict[str, Any] = {}
+    for word in words:
+        name, found, value = word.partition("=")
+        if not found or not name:
+            raise HarnessError(f"{flag} {word}: no name=value", f"write {flag} student.iterations=500")
+        # Times such as 4:00:00 are sexagesimal numbers to YAML 1.1; they stay words.
+        if ":" in value and not value.startswith(("{", "[")):
+            pairs[name] = value
+            continue
+        try:
+            pairs[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise HarnessError(f"{flag} {word}: '{value}' is no value", "a bracket or a quote is left open?") from error
+    return pairs
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    import yaml
+
+    from harness.specs.yaml_files import read_yaml
+
+    try:
+        data = read_yaml(file)
+    except yaml.YAMLError as error:
+        raise HarnessError(f"--file {file}: {' '.join(str(error).split())}", _QUOTE) from error
+    except FileNotFoundError as error:
+        raise HarnessError(f"--file {file}: no such file", "give the path of a YAML file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"--file {file}: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise HarnessError(f"--file {file} is not a sweep", "write fields, as in  methods: [none, ka]")
+    return data
+
+
+def _checked(values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Comma lists as lists, numbers as numbers, changes as a mapping; `place` begins what an error says."""
+    from harness.builders.expression import split_list
+    from harness.specs.spec import SweepSpec
+
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        where = place + (name.replace("_", "-") if place == "--" else str(name))
+        if name not in SweepSpec.model_fields:
+            raise HarnessError(
+                f"{where}: a sweep has no field '{name}'", did_you_mean(str(name), SweepSpec.model_fields)
+            )
+        if value is None:
+            raise HarnessError(f"{where} has no value", "write one, or leave the field out")
+        if name in _LISTS:
+            checked[name] = _words(value, where, split_list if name == "methods" else _comma)
+        elif name in _NUMBERS:
+            checked[name] = [_number(word, where) for word in _items(value, where, (str, int), "8,16,32")]
+        elif name == "set":
+            checked[name] = _changes(value, where)
+        elif name == "teacher_seed":
+            checked[name] = _number(value, where)
+        elif not isinstance(value, str):
+            raise HarnessError(f"{where}: {value!r} is no word", _QUOTE)
+        else:
+            checked[name] = value
+    return checked
+
+
+def _words(value: Any, where: str, split: Callable[[str], list[str]]) -> list[str]:
+    items = [value] if isinstance(value, str) else _items(value, where, (str,), "")
+    return [word for item in items for word in split(item)]
+
+
+def _items(value: Any, where: str, kinds: tuple[type, ...], example: str) -> list[Any]:
+    """What a list holds: a YAML list, one value, or a text with commas."""
+    if isinstance(value, str):
+        return _comma(value)
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if not isinstance(item, kinds) or isinstance(item, bool):
+            raise HarnessError(f"{where}: {item!r} does not belong here", f"write {example}" if example else _QUOTE)
+    return items
+
+
+def _comma(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _number(value: Any, where: str) -> int:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return int(value)
+    except (TypeError, ValueError):
+        raise HarnessError(f"{where}: '{value}' is not a whole number", "write whole numbers: 8,16,32") from None
+
+
+def _changes(value: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return _flat(parse_pairs(value, "--set"), where)
+    if not isinstance(value, dict) or not all(isinstance(path, str) for path in value):
+        raise HarnessError(f"{where}: {value!r} is no change", "write  set: {student.iterations: 500}")
+    return _flat(value, where)
+
+
+def _flat(value: Mapping[str, Any], where: str, above: str = "") -> dict[str, Any]:
+    """Nested changes as dotted paths, the way flags give them."""
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        path = f"{above}{name}"
+        found = _flat(inner, where, f"{path}.") if isinstance(inner, dict) and inner else {path: inner}
+        if twice := sorted(found.keys() & flat.keys()):
+            raise HarnessError(f"{where}: '{twice[0]}' is set twice", "set it once")
+        flat |= found
+    return flat

@@ -1,0 +1,272 @@
+"""What a machine has and lacks for the harness: a list of checks, each with what to do about it. A pure read."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import HarnessError
+from harness.system.code import DISTRIBUTION, PACKAGES, revision, versions
+from harness.system.devices import devices
+
+Status = Literal["ok", "warn", "fail", "info"]
+
+IMPORTS = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "fvcore.nn")
+"""What is imported to see that it works: packages that are present and do not fit together fail only then."""
+
+DISK_WARN_BYTES, DISK_FAIL_BYTES = 5 << 30, 200 << 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        area: what it belongs to: "packages", "scheduler", ...
+        name: what it is.
+        status: "fail" only for what the harness cannot work without; "info" for what is optional and absent.
+        found: what was found.
+        remedy: what to do; empty when nothing is to be done.
+    """
+
+    area: str
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def diagnose(
+    workspace: Path, database: str, data_root: Path | None = None, weights_dir: Path | None = None
+) -> Iterator[Check]:
+    """All checks, one after the other; none raises.
+
+    Args:
+        workspace: the folder that sweeps would use.
+        database: SQLite file or URL; opened read-only.
+        data_root, weights_dir: folders of data sets and of ImageNet weights, if any.
+    """
+    parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("devices", _devices),
+        ("code", _code),
+        ("scheduler", _scheduler),
+        ("workspace", lambda: _workspace(workspace)),
+        ("database", lambda: _database(database)),
+        ("data", lambda: _data(data_root)),
+        ("weights", lambda: _weights(weights_dir)),
+    ]
+    for area, part in parts:
+        try:
+            yield from part()
+        except Exception as error:
+            yield Check(area, area, "fail", f"{type(error).__name__}: {error}", "this check itself broke: report it")
+
+
+def _python() -> Iterator[Check]:
+    right = sys.version_info >= (3, 11)
+    remedy = "" if right else "use Python 3.11 or newer: make PYTHON=python3.12 demo"
+    yield Check("python", "version", "ok" if right else "fail", platform.python_version(), remedy)
+
+
+def _packages() -> Iterator[Check]:
+    """Required packages: present, new enough, importable."""
+    found = versions()
+    wanted = _requirements()
+    for name in dict.fromkeys((*PACKAGES, *wanted)):
+        have, least = found.get(name) or _installed(name), wanted.get(name, "")
+        if have is None:
+            yield Check("packages", name, "fail", "not installed", f"pip install '{name}{least and f'>={least}'}'")
+        elif least and _numbers(have) < _numbers(least):
+            yield Check("packages", name, "fail", f"{have}, older than {least}", f"pip install '{name}>={least}'")
+        elif name in PACKAGES:
+            yield Check("packages", name, "ok", have)
+    for name in IMPORTS:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            remedy = "install versions that belong together, torch and torchvision above all, in one pip command"
+            yield Check("packages", f"import {name}", "fail", text, remedy)
+
+
+def _requirements() -> dict[str, str]:
+    """Required packages -> oldest version that will do, as the distribution declares them."""
+    try:
+        lines = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        return {}
+    matches = (re.match(r"([\w.-]+)\s*(?:>=\s*([\w.]+))?", line) for line in lines if "extra ==" not in line)
+    return {match[1].lower(): match[2] or "" for match in matches if match}
+
+
+def _installed(name: str) -> str | None:
+    from importlib.metadata import version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> list[int]:
+    """The release part of a version, for comparison: 2.15.0+cpu -> [2, 15, 0]."""
+    return [int(part) for part in re.findall(r"\d+", re.split(r"[+a-z]", version)[0])]
+
+
+def _devices() -> Iterator[Check]:
+    import torch
+
+    found = devices()
+    for device in found:
+        memory = f", {device.memory_bytes / 2**30:.0f} GiB" if device.memory_bytes else ""
+        extra = ""
+        if device.word == "cpu":
+            extra = f", {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+        yield Check("devices", device.word, "ok", f"{device.name}{memory}{extra}")
+    if len(found) > 1:
+        return
+    if Path("/proc/driver/nvidia/version").exists() and not torch.cuda.is_available():
+        why = "is built without CUDA" if torch.version.cuda is None else f"(CUDA {torch.version.cuda}) does not see it"
+        remedy = "install a torch that fits the driver; nvidia-smi tells the driver's CUDA version"
+        yield Check("devices", "gpu", "warn", f"a driver is loaded, but this torch {why}", remedy)
+    else:
+        yield Check("devices", "gpu", "info", "none: stages run on the CPU")
+
+
+def _code() -> Iterator[Check]:
+    yield Check("code", "revision", "ok", str(revision()))
+
+
+def _scheduler() -> Iterator[Check]:
+    """SLURM's commands, and whether the controller answers."""
+    from harness.launch.slurm.queue import SlurmUnavailable, call
+
+    present = [name for name in ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "sacct") if shutil.which(name)]
+    if "sbatch" not in present:
+        yield Check("scheduler", "slurm", "info", "none: the local launcher")
+        return
+    if missing := sorted({"squeue", "scancel", "scontrol"} - set(present)):
+        remedy = "put SLURM's client commands on the PATH of this machine"
+        yield Check("scheduler", "commands", "warn", f"sbatch is here, but not {', '.join(missing)}", remedy)
+    try:
+        version = call(["sbatch", "--version"], 10).strip()
+        partitions = call(["sinfo", "--noheader", "--format", "%P %a %l %D nodes %G"], 10).strip().splitlines()
+    except SlurmUnavailable as silence:
+        remedy = "run this on a login node; if SLURM is down, ask its administrators"
+        said = str(silence).rpartition("fatal: ")[2]
+        yield Check("scheduler", "slurm", "warn", f"installed, but gives no answer: {said}", remedy)
+        return
+    yield Check("scheduler", "slurm", "ok", f"{version}; sweep --launcher slurm")
+    for line in partitions:
+        name, _, rest = line.partition(" ")
+        yield Check("scheduler", f"partition {name}", "ok", rest)
+    if "sacct" in present:
+        yield Check("scheduler", "accounting", "ok", "sacct is here")
+    else:
+        yield Check("scheduler", "accounting", "info", "no sacct: states come from squeue and from the stages' files")
+
+
+def _workspace(workspace: Path) -> Iterator[Check]:
+    """Whether the folder, or the nearest one above it that exists, can be written to, and how much room it has."""
+    folder = workspace.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    state = "exists" if workspace.is_dir() else "will be made"
+    if not folder.is_dir():
+        yield Check("workspace", "folder", "fail", f"{folder} is a file", "name a folder with --workspace")
+        return
+    if not os.access(folder, os.W_OK):
+        remedy = "name another folder with --workspace"
+        yield Check("workspace", "folder", "fail", f"{folder} cannot be written to", remedy)
+    else:
+        yield Check("workspace", "folder", "ok", f"{workspace} ({state})")
+    free = shutil.disk_usage(folder).free
+    status: Status = "fail" if free < DISK_FAIL_BYTES else "warn" if free < DISK_WARN_BYTES else "ok"
+    remedy = "" if status == "ok" else "a stage needs up to a few hundred MB while it trains: make room"
+    yield Check("workspace", "free disk", status, f"{free / 2**30:.1f} GiB", remedy)
+
+
+def _database(database: str) -> Iterator[Check]:
+    """The database: opened read-only, never made here."""
+    import sqlite3
+
+    from sqlalchemy import func, select
+
+    from results.store import open_store, runs
+
+    yield Check("database", "SQLite", "ok", sqlite3.sqlite_version)
+    if "://" not in database and not Path(database).exists():
+        yield Check("database", "leaderboard", "ok", f"{database} will be made by the first sweep")
+        return
+    try:
+        with open_store(database, readonly=True) as store, store.read() as connection:
+            count = connection.execute(select(func.count()).select_from(runs)).scalar()
+            yield Check("database", "leaderboard", "ok", f"{store.name}: {count} rows")
+    except ValueError as error:
+        if "holds no leaderboard yet" in str(error):
+            yield Check("database", "leaderboard", "ok", f"reached; {error}")
+            return
+        remedy = "correct --db, or start the server; a database can be deleted and collected again"
+        yield Check("database", "leaderboard", "fail", str(error), remedy)
+
+
+def _data(data_root: Path | None) -> Iterator[Check]:
+    """Each data set: generated, found, or not found."""
+    from harness.builders.datasets import ROOT_VARIABLE, data_root_or_default, open_dataset
+    from harness.plugins.registries import DATASETS
+
+    root = data_root_or_default(data_root)
+    if root is not None and not root.is_dir():
+        yield Check("data", "root", "fail", f"{root} is not a folder", f"correct --data-root or {ROOT_VARIABLE}")
+        return
+    for entry in DATASETS:
+        if not entry.cls.needs_root:
+            yield Check("data", entry.name, "ok", "generated, needs no files")
+            continue
+        if root is None:
+            remedy = f"give --data-root FOLDER or set {ROOT_VARIABLE} if you want it"
+            yield Check("data", entry.name, "info", "no data root", remedy)
+            continue
+        try:
+            problems = open_dataset(entry.name, root).check(full=False)
+        except HarnessError as error:
+            yield Check("data", entry.name, "info", error.message, error.hint)
+            continue
+        if problems:
+            more = f" and {len(problems) - 1} more problems" if len(problems) > 1 else ""
+            yield Check("data", entry.name, "warn", f"{problems[0]}{more}", f"harness data check {entry.name}")
+        else:
+            yield Check("data", entry.name, "ok", f"found under {root}")
+
+
+def _weights(weights_dir: Path | None) -> Iterator[Check]:
+    """ImageNet weights: files in a folder, or timm's hub."""
+    if weights_dir is None:
+        remedy = "where there is no network, give --weights-dir FOLDER or set HARNESS_WEIGHTS"
+        yield Check("weights", "imagenet", "info", "no weights folder: read from timm's hub when needed", remedy)
+        return
+    if not weights_dir.is_dir():
+        remedy = "correct --weights-dir or HARNESS_WEIGHTS"
+        yield Check("weights", "imagenet", "fail", f"{weights_dir} is not a folder", remedy)
+        return
+    files = sorted(path.stem for path in weights_dir.glob("*.safetensors"))
+    if files:
+        shown = ", ".join(files[:6]) + (f" and {len(files) - 6} more" if len(files) > 6 else "")
+        yield Check("weights", "imagenet", "ok", f"{len(files)} in {weights_dir}: {shown}")
+    else:
+        remedy = "put ENCODER.safetensors files there, named as timm names its models"
+        yield Check("weights", "imagenet", "warn", f"{weights_dir} holds no .safetensors file", remedy)

@@ -1,0 +1,202 @@
+"""How stages become arrays: pure functions, without SLURM.
+
+Stages of one kind whose parents are the same share an array; an array waits for its own parents' tasks and for nothing
+else. Where a whole array's tasks each have their own children, an array beside it waits task by task (`aftercorr`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.launch.slurm.config import Resources, SlurmConfig
+
+Place = tuple[int, int]
+"""(number of an array in this submission, number of its task)."""
+
+
+@dataclass(frozen=True)
+class PendingStage:
+    """A stage to be sent."""
+
+    key: str
+    kind: str
+    name: str
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array to be sent.
+
+    Attributes:
+        tasks: keys of the stages of each task.
+        after: tasks of this submission that must end well first.
+        after_jobs: the same, of tasks that SLURM has already.
+        aligned_with: number of an array of this submission; task i waits for its task i.
+        throttle: tasks that may run at once; 0 for all.
+    """
+
+    kind: str
+    resources: Resources
+    tasks: tuple[tuple[str, ...], ...]
+    after: tuple[Place, ...] = ()
+    after_jobs: tuple[str, ...] = ()
+    aligned_with: int | None = None
+    throttle: int = 0
+
+    @property
+    def stages(self) -> int:
+        """Stages in it."""
+        return sum(len(task) for task in self.tasks)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Stages of one kind with the same parents to wait for."""
+
+    kind: str
+    after: tuple[Place, ...]
+    after_jobs: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def make_arrays(
+    todo: Sequence[PendingStage],
+    config: SlurmConfig,
+    queued: Mapping[str, str] | None = None,
+    parents: Mapping[str, Sequence[str]] | None = None,
+    largest: int = 1000,
+) -> list[Array]:
+    """The arrays of a submission, parents before children.
+
+    Args:
+        todo: the stages, parents before children.
+        queued: key -> task of SLURM, of stages that an earlier submission will do.
+        parents: key -> parents, of stages that are not in `todo`.
+        largest: tasks in one array; SLURM's MaxArraySize caps the index, so 5 allows five tasks, 0 to 4.
+    """
+    queued = queued or {}
+    family = {**(parents or {}), **{stage.key: stage.parents for stage in todo}}
+    place: dict[str, Place] = {}
+    arrays: list[Array] = []
+    for wave in _waves(todo):
+        groups: dict[tuple[str, tuple[Place, ...], tuple[str, ...]], list[str]] = {}
+        for stage in wave:
+            waits = _nearest([p for p in stage.parents if p in place or p in queued], family)
+            after = tuple(sorted({place[p] for p in waits if p in place}))
+            jobs = tuple(sorted({queued[p] for p in waits if p not in place}))
+            groups.setdefault((stage.kind, after, jobs), []).append(stage.key)
+        found = [_Group(*name, tuple(keys)) for name, keys in groups.items()]
+        for array in _shape(found, arrays, config, largest):
+            for index, task in enumerate(array.tasks):
+                place |= {key: (len(arrays), index) for key in task}
+            arrays.append(array)
+    return _throttled(arrays, config.max_parallel)
+
+
+def _waves(todo: Sequence[PendingStage]) -> list[list[PendingStage]]:
+    """The stages by depth, counted among those to be sent."""
+    depth: dict[str, int] = {}
+    waves: list[list[PendingStage]] = []
+    for stage in todo:
+        depth[stage.key] = 1 + max((depth[p] for p in stage.parents if p in depth), default=-1)
+        while len(waves) <= depth[stage.key]:
+            waves.append([])
+        waves[depth[stage.key]].append(stage)
+    return waves
+
+
+def _nearest(waits: list[str], family: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those of a stage's parents that are not ancestors of another one: waiting for the others follows from these."""
+    if len(waits) < 2:
+        return waits
+    implied: set[str] = set()
+    stack = [p for parent in waits for p in family.get(parent, ())]
+    while stack:
+        key = stack.pop()
+        if key not in implied:
+            implied.add(key)
+            stack.extend(family.get(key, ()))
+    return [parent for parent in waits if parent not in implied]
+
+
+def _shape(groups: list[_Group], arrays: list[Array], config: SlurmConfig, largest: int) -> Iterable[Array]:
+    """Arrays of one wave: task by task beside their parents' array where that makes fewer of them."""
+    rest = list(groups)
+    for kind in dict.fromkeys(group.kind for group in groups):
+        for number, parent in enumerate(arrays):
+            matching = {g.after[0][1]: g for g in rest if g.kind == kind and _single_parent(g) == number}
+            if not _side_by_side(matching, parent, config, kind):
+                continue
+            resources = config.resources(kind)
+            ordered = [matching[index] for index in range(len(parent.tasks))]
+            for row in zip(*(group.keys for group in ordered), strict=True):
+                yield Array(kind, resources, tuple((key,) for key in row), aligned_with=number)
+            rest = [group for group in rest if group not in ordered]
+    for group in rest:
+        size = config.runs_per_job if group.kind == "student" else 1
+        tasks = [group.keys[i : i + size] for i in range(0, len(group.keys), size)]
+        for start in range(0, len(tasks), largest):
+            part = tuple(tasks[start : start + largest])
+            yield Array(group.kind, config.resources(group.kind), part, group.after, group.after_jobs)
+
+
+def _single_parent(group: _Group) -> int | None:
+    """The number of the array in which a group's only parent is."""
+    return group.after[0][0] if len(group.after) == 1 and not group.after_jobs else None
+
+
+def _side_by_side(matching: dict[int, _Group], parent: Array, config: SlurmConfig, kind: str) -> bool:
+    """Every task of the parent array has children, equally many, and fewer than there are tasks."""
+    if len(matching) < 2 or len(matching) != len(parent.tasks) or (kind == "student" and config.runs_per_job > 1):
+        return False
+    sizes = {len(group.keys) for group in matching.values()}
+    return len(sizes) == 1 and sizes.pop() < len(matching)
+
+
+def _throttled(arrays: list[Array], most: int) -> list[Array]:
+    """Share the number of tasks that may run at once among the arrays of a kind, by size, at least one each."""
+    if not most:
+        return arrays
+    tasks: dict[str, int] = {}
+    for array in arrays:
+        tasks[array.kind] = tasks.get(array.kind, 0) + len(array.tasks)
+    return [
+        Array(**{**array.__dict__, "throttle": max(1, most * len(array.tasks) // tasks[array.kind])})
+        for array in arrays
+    ]
+
+
+def dependency(array: Array, jobs: Mapping[int, str]) -> str:
+    """What sbatch is told to wait for: `afterok:12_0:12_3`, `aftercorr:12`; empty for nothing.
+
+    Args:
+        jobs: number of an array -> its id.
+    """
+    if array.aligned_with is not None:
+        return f"aftercorr:{jobs[array.aligned_with]}"
+    tasks = [f"{jobs[number]}_{task}" for number, task in array.after] + list(array.after_jobs)
+    return f"afterok:{':'.join(tasks)}" if tasks else ""
+
+
+def describe(arrays: Sequence[Array], names: Mapping[str, str], collect: bool) -> str:
+    """The arrays and their dependencies for people; ids not known yet are A0, A1, ..."""
+    ids = {number: f"A{number}" for number in range(len(arrays))}
+    lines = []
+    for number, array in enumerate(arrays):
+        flags = " ".join(f"--{n}" if v is True else f"--{n}={v}" for n, v in array.resources.flags().items())
+        percent = f"%{array.throttle}" if array.throttle else ""
+        lines.append(
+            f"A{number}: array of {len(array.tasks)} {array.kind} task{'s' if len(array.tasks) > 1 else ''}"
+            f"{f' with {array.stages} runs' if array.stages != len(array.tasks) else ''}"
+            f" [0-{len(array.tasks) - 1}{percent}], time {array.resources.time}{f', {flags}' if flags else ''}"
+        )
+        if waits := dependency(array, ids):
+            lines.append(f"    waits for {waits}")
+        keys = [key for task in array.tasks for key in task]
+        shown = ", ".join(names[key] for key in keys[:3])
+        lines.append(f"    {shown}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}")
+    if collect and arrays:
+        lines.append(f"collect: one job after all, afterany:{':'.join(ids.values())}")
+    return "\n".join(lines)

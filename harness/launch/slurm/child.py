@@ -1,0 +1,198 @@
+"""The process in which a task's stage runs, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.workspace.files import read_json, write_json
+from harness.workspace.folders import AttemptFolder, StageFolder
+
+_CHILD = """
+import sys
+from pathlib import Path
+from harness.worker import main
+raise SystemExit(main(Path(sys.argv[1]), capture=True, parent_pid=int(sys.argv[2])))
+"""
+
+
+_POLL_S = 0.1
+
+
+_NEARLY_ALL = 0.85
+"""Share of a job's memory above which a killed worker is taken to have died of it."""
+
+
+class Worker:
+    """One stage in a child process, tried again where that makes sense."""
+
+    def __init__(self, job_file: Path, request: dict[str, Any]) -> None:
+        self.job_file, self._request = job_file, request
+        self.folder = StageFolder(job_file.parent)
+        self.sentence = f"{self.folder.key} did not run"
+        self._child: subprocess.Popen[bytes] | None = None
+        self._asked_to_end = False
+        self._peak_kb = 0
+
+    @property
+    def done(self) -> bool:
+        """Its record is there."""
+        return self.folder.done()
+
+    def start(self) -> None:
+        """Start the child, once."""
+        if self._child is None and not self._asked_to_end and not self.done:
+            self._close_predecessor()
+            if process_rank() == 0:
+                self._sign()
+            command = [sys.executable, "-c", _CHILD, str(self.job_file), str(os.getpid())]
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_ignore_warnings
+            )
+
+    def run(self) -> None:
+        """Run to the end, again after a death that was not the stage's own fault."""
+        while not self.done and not self._asked_to_end:
+            if self._spent():
+                self._give_up(self._last_reason())
+                return
+            self.start()
+            code = self.wait()
+            if self._child is not None:
+                self._child.wait()
+            self._child = None
+            if code >= 0 or self._asked_to_end or process_rank() > 0:
+                return
+            name = signal.Signals(-code).name
+            if self._out_of_memory():
+                self.label("failed", f"out of memory: killed by {name} at {self._peak_kb >> 10} MB")
+                return
+            self.label("interrupted", f"its process was killed by {name}")
+
+    def wait(self, within_s: float = float("inf")) -> int:
+        """Wait for the child to end, and end it when it takes too long; its exit code, negative for a signal."""
+        child = self._child
+        if child is None:
+            return 0
+        end = time.monotonic() + within_s
+        while (code := _exit_code(child)) is None:
+            self._peak_kb = max(self._peak_kb, _resident_kb(child.pid))
+            if time.monotonic() > end:
+                child.kill()
+            time.sleep(_POLL_S)
+        self.sentence = f"{self.folder.key} {self._last_reason() or f'ended with code {code}'}"
+        return code
+
+    def terminate(self) -> None:
+        """Ask the child to save itself and end."""
+        self._asked_to_end = True
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(signal.SIGTERM)
+
+    def label(self, outcome: str, reason: str) -> None:
+        """Say of the latest attempt how it ended, unless it came to its own end."""
+        attempt = self.folder.last_attempt()
+        if self.done or attempt is None or process_rank() > 0 or not self._ours(attempt):
+            return
+        if (attempt.outcome() or {}).get("outcome") not in ("done", "failed"):
+            attempt.end(outcome, reason)
+            self.sentence = f"{self.folder.key} {reason}"
+
+    def exhausted(self) -> bool:
+        """It has had all its attempts under this submission; says so in the last one."""
+        if self.done or not self._spent():
+            return False
+        self._give_up(self._last_reason())
+        return True
+
+    def _spent(self) -> bool:
+        begun = [a for a in self.folder.attempts() if a.started().get("started", "") >= self._request["submitted"]]
+        return len(begun) >= self._request["max_attempts"]
+
+    def _give_up(self, why: str) -> None:
+        attempt = self.folder.last_attempt()
+        if attempt and process_rank() == 0 and (attempt.outcome() or {}).get("outcome") != "failed":
+            attempt.end("failed", f"given up after {self._request['max_attempts']} attempts; the last: {why}")
+        self.sentence = f"{self.folder.key} {self._last_reason()}"
+
+    def _last_reason(self) -> str:
+        attempt = self.folder.last_attempt()
+        return str(((attempt.outcome() if attempt else None) or {}).get("reason", ""))
+
+    def _ours(self, attempt: AttemptFolder) -> bool:
+        """The attempt was begun by this job (this task of it, in whichever of its restarts)."""
+        return str(attempt.started().get("job_id", "")) == job_id()
+
+    def _close_predecessor(self) -> None:
+        """An attempt of this very task that ended without a word: SLURM has killed it, or it would not run us."""
+        attempt = self.folder.last_attempt()
+        if attempt and process_rank() == 0 and attempt.outcome() is None and self._ours(attempt):
+            attempt.end("interrupted", "SLURM ran the job again")
+
+    def _sign(self) -> None:
+        """Write into the stage's job who runs it and where."""
+        job = read_json(self.job_file) or {}
+        names = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_NODELIST", "SLURM_RESTART_COUNT")
+        facts = {name.lower(): os.environ[name] for name in names if name in os.environ}
+        job["extra"] = {**job.get("extra", {}), "job_id": job_id(), **facts}
+        write_json(self.job_file, job)
+
+    def _out_of_memory(self) -> bool:
+        limit_mb = float(os.environ.get("SLURM_MEM_PER_NODE") or 0)
+        return _cgroup_killed() or bool(limit_mb and self._peak_kb / 1024 > _NEARLY_ALL * limit_mb)
+
+
+def _ignore_warnings() -> None:
+    """In a child before it becomes a worker: SLURM warns every process of a step, and the default is to die of it."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _exit_code(child: subprocess.Popen[bytes]) -> int | None:
+    """A child's exit code, negative for a signal, None while it runs.
+
+    Unlike `Popen.poll` this may be asked by a signal handler that has interrupted another one asking: no lock is held.
+    """
+    try:
+        ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return child.returncode if child.returncode is not None else -signal.SIGKILL
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def process_rank() -> int:
+    return int(os.environ.get("SLURM_PROCID", "0"))
+
+
+def job_id() -> str:
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
+
+
+def _resident_kb(pid: int) -> int:
+    try:
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def _cgroup_killed() -> bool:
+    """The kernel has killed a process of this job's control group for want of memory."""
+    try:
+        own = Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2].lstrip("/")
+        events = (Path("/sys/fs/cgroup") / own / "memory.events").read_text()
+    except OSError:
+        return False
+    found = re.search(r"^oom_kill (\d+)", events, re.MULTILINE)
+    return bool(found and int(found[1]) and "job_" in own)

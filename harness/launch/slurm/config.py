@@ -1,0 +1,336 @@
+"""What a site and a user want of SLURM: one YAML file of defaults, changed by flags, and by kind of stage.
+
+partition: gpu
+account: vision
+time: "4:00:00"
+setup: ["module load cuda"]
+sbatch: {nice: 100}
+stages:
+  teacher: {time: "12:00:00", mem: 64G}
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from harness.errors import HarnessError, did_you_mean
+from harness.specs.spec import Frozen
+from harness.specs.yaml_files import UniqueLoader
+
+if TYPE_CHECKING:
+    pass
+
+FILE_NAME = "harness-slurm.yaml"
+KINDS = ("teacher", "translator", "student")
+_FLAG = re.compile(r"[a-z][a-z0-9-]*")
+_MEMORY = re.compile(r"\d+(\.\d+)?[KMGT]?B?", re.IGNORECASE)
+_CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})")
+_UNITS = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[smhd])")
+_OURS = frozenset({"array", "dependency", "output", "error", "job-name", "signal", "parsable", "wrap", "requeue"})
+"""sbatch flags that the launcher itself sets: changing them would break what it promises."""
+
+
+def minutes(text: str | int) -> int:
+    """A time limit in minutes, rounded up: `90` (minutes), `4:00:00`, `1-12:00:00`, `30m`, `4h`, `2d`.
+
+    Raises:
+        HarnessError: it is none of these, or nought.
+    """
+    word = str(text).strip()
+    if found := _UNITS.fullmatch(word):
+        seconds = float(found["number"]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found["unit"]]
+    elif found := _CLOCK.fullmatch(word):
+        seconds = _clock_seconds(found["days"], [int(part) for part in found["clock"].split(":")])
+    else:
+        raise HarnessError(f"'{word}' is not a time limit", "write it as 4:00:00, 1-12:00:00, 90 (minutes), 30m or 4h")
+    if seconds <= 0:
+        raise HarnessError(f"a time limit of '{word}' leaves no time", "write it as 4:00:00, or 90 for minutes")
+    return int(-(-seconds // 60))
+
+
+def _clock_seconds(days: str | None, parts: list[int]) -> float:
+    """SLURM reads `m`, `m:s`, `h:m:s`, and with days `d-h`, `d-h:m`, `d-h:m:s`."""
+    if days is not None:
+        hours, mins, secs = (*parts, 0, 0)[:3]
+        return int(days) * 86400 + hours * 3600 + mins * 60 + secs
+    if len(parts) == 3:
+        return parts[0] * 3600 + parts[1] * 60 + parts[2]
+    return parts[0] * 60 + (parts[1] if len(parts) == 2 else 0)
+
+
+class Resources(Frozen):
+    """What one job asks for. Jobs that ask for the same share an array."""
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    gpus: int = Field(default=1, ge=0)
+    """GPUs of one run, on every node; also its processes there, one a GPU."""
+    gpu_type: str = ""
+    gpu_flag: Literal["gpus-per-node", "gres", "gpus-per-task", "gpus", "none"] = "gpus-per-node"
+    """How the site wants GPUs to be asked for."""
+    nodes: int = Field(default=1, ge=1)
+    cpus: int = Field(default=0, ge=0)
+    """CPUs of each process; 0 leaves it to the site."""
+    mem: str = ""
+    """Of each node: 64G. Empty leaves it to the site."""
+    time: str = "4:00:00"
+    sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
+    """Any other flag of sbatch, without the dashes."""
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _time(cls, value: Any) -> str:
+        minutes(value)
+        return str(value)
+
+    @field_validator("mem", mode="before")
+    @classmethod
+    def _mem(cls, value: Any) -> str:
+        if str(value) and not _MEMORY.fullmatch(str(value)):
+            raise ValueError(f"'{value}' is not an amount of memory: write it as 64G")
+        return str(value)
+
+    @field_validator("partition", "account", "qos", "constraint", "gpu_type")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        return _printable(value)
+
+    @field_validator("sbatch")
+    @classmethod
+    def _flags(cls, value: dict[str, Any]) -> dict[str, Any]:
+        clean = {name.lstrip("-").replace("_", "-"): content for name, content in value.items()}
+        for name, content in clean.items():
+            if not _FLAG.fullmatch(name):
+                raise ValueError(f"'{name}' is not a flag of sbatch")
+            if name in _OURS:
+                raise ValueError(f"--{name} is set by the launcher itself")
+            _printable(str(content))
+        return clean
+
+    @property
+    def processes_per_node(self) -> int:
+        """One a GPU; one when a run needs none."""
+        return max(1, self.gpus)
+
+    @property
+    def world_size(self) -> int:
+        """Processes of one run."""
+        return self.nodes * self.processes_per_node
+
+    def flags(self) -> dict[str, Any]:
+        """The flags of sbatch."""
+        named = {n: getattr(self, n) for n in ("partition", "account", "qos", "constraint", "mem")}
+        found: dict[str, Any] = {name: value for name, value in named.items() if value}
+        if self.gpus and self.gpu_flag != "none":
+            found |= {self.gpu_flag: self._gpus()}
+        return found | {name: value for name, value in self.sbatch.items() if value is not False}
+
+    def _gpus(self) -> str:
+        count = {"gpus": self.gpus * self.nodes, "gpus-per-task": 1}.get(self.gpu_flag, self.gpus)
+        words = ["gpu"] * (self.gpu_flag == "gres") + [self.gpu_type] * bool(self.gpu_type) + [str(count)]
+        return ":".join(words)
+
+
+class SlurmConfig(Resources):
+    """The site's file with the user's changes: what jobs ask for, and how they are sent and watched."""
+
+    stages: dict[Literal["teacher", "translator", "student"], dict[str, Any]] = Field(default_factory=dict)
+    """Other resources for a kind of stage."""
+    max_parallel: int = Field(default=0, ge=0)
+    """Tasks of one kind that run at once; 0 for no limit but the site's."""
+    max_array_size: int = Field(default=0, ge=0)
+    """Tasks of one array; 0 asks SLURM (`MaxArraySize`, which caps the index)."""
+    runs_per_job: int = Field(default=1, ge=1)
+    """Students that share one job."""
+    concurrent: bool = False
+    """The students of one job run at once, not one after the other."""
+    max_attempts: int = Field(default=10, ge=1)
+    """Tries at a stage under one submission."""
+    signal_delay_s: int = Field(default=90, ge=5)
+    """Seconds before the time limit at which a run is told to save itself."""
+    snapshot: bool = False
+    """Jobs run from a copy of the code as it is now."""
+    setup: tuple[str, ...] = ()
+    """Shell lines at the start of each job: modules, environment."""
+    python: str = ""
+    """Command that starts Python in a job, a container's prefix included; empty for the one that submits."""
+    srun: tuple[str, ...] = ()
+    """Arguments of srun."""
+    collect: bool = True
+    """A last job brings the database up to date."""
+    collect_options: dict[str, str | int | bool] = Field(default_factory=dict)
+    """Flags of sbatch for that last job; it needs no GPU: {"partition": "cpu"}."""
+
+    @field_validator("setup", "srun")
+    @classmethod
+    def _lines(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_printable(line) for line in value)
+
+    @field_validator("python")
+    @classmethod
+    def _python(cls, value: str) -> str:
+        return _printable(value)
+
+    @field_validator("collect_options")
+    @classmethod
+    def _collect(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return Resources._flags(value)
+
+    @field_validator("stages")
+    @classmethod
+    def _stages(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for kind, changes in value.items():
+            if unknown := sorted(set(changes) - set(Resources.model_fields)):
+                raise ValueError(f"{kind}: unknown {unknown[0]}; {did_you_mean(unknown[0], Resources.model_fields)}")
+        return value
+
+    def resources(self, kind: str) -> Resources:
+        """What a stage of this kind asks for.
+
+        Raises:
+            HarnessError: a value does not fit.
+        """
+        own = {name: getattr(self, name) for name in Resources.model_fields}
+        changes = dict(self.stages.get(kind, {}))  # type: ignore[call-overload]
+        sbatch = {**own["sbatch"], **changes.pop("sbatch", {})}
+        return _validated(Resources, {**own, **changes, "sbatch": sbatch}, f"stages.{kind}")
+
+    def signal_s(self, limit_min: int) -> int:
+        """Seconds before the limit at which a job is told: never more than a third of a short limit."""
+        return max(5, min(self.signal_delay_s, limit_min * 20))
+
+
+def _printable(text: str) -> str:
+    """A text that stays on its line: a line break in a batch script would begin a command."""
+    if any(ord(letter) < 32 for letter in text):
+        raise ValueError(f"{text!r} holds a line break or another control character")
+    return text
+
+
+def _validated(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise HarnessError(f"{where}: unknown setting '{name}'", did_you_mean(name, cls.model_fields)) from error
+        raise HarnessError(f"{where}: {name}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+class _Loader(UniqueLoader):
+    """Safe, and without YAML 1.1's numbers to the base of sixty: `time: 4:00:00` is a text, not 14400."""
+
+    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+$"), list("-+0123456789"))
+
+
+def config_files(chosen: Path | None = None) -> list[Path]:
+    """Where the site's file is looked for, first one wins."""
+    if chosen:
+        return [chosen]
+    if named := os.environ.get("HARNESS_SLURM_CONFIG"):
+        return [Path(named)]
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return [Path(FILE_NAME), home / "harness" / "slurm.yaml"]
+
+
+def read_site(chosen: Path | None = None) -> tuple[dict[str, Any], str]:
+    """The site's defaults as they are written, and the file they come from ("" for none).
+
+    Raises:
+        HarnessError: the named file is missing, or it is not a YAML mapping.
+    """
+    named = chosen is not None or "HARNESS_SLURM_CONFIG" in os.environ
+    for file in config_files(chosen):
+        if not file.is_file():
+            if named:
+                raise HarnessError(f"there is no SLURM file {file}", "write one with harness slurm init")
+            continue
+        try:
+            values = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        except yaml.YAMLError as error:
+            raise HarnessError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+        if values is None:
+            values = {}
+        if not isinstance(values, dict):
+            raise HarnessError(f"{file} does not hold settings", "write lines such as partition: gpu")
+        return values, str(file)
+    return {}, ""
+
+
+def make_config(changes: Mapping[str, Any], file: Path | None = None) -> SlurmConfig:
+    """The site's file with a user's changes.
+
+    Args:
+        changes: setting -> value, those that are None left out; `teacher.time` changes one kind of stage; a setting
+            named `sbatch` is added to what the file has.
+
+    Raises:
+        HarnessError: an unknown setting, or a value that does not fit.
+    """
+    values, source = read_site(file)
+    stages = {kind: dict(own) for kind, own in (values.get("stages") or {}).items()}
+    for name, value in changes.items():
+        if value is None:
+            continue
+        kind, dot, setting = name.partition(".")
+        if dot and kind in KINDS:
+            stages.setdefault(kind, {})[setting] = value
+        elif name == "sbatch":
+            values["sbatch"] = {**(values.get("sbatch") or {}), **value}
+        else:
+            # What is said on the command line holds for every kind: a file's word for one kind must not win over it.
+            values[name] = value
+            for own in stages.values():
+                own.pop(name, None)
+    config: SlurmConfig = _validated(SlurmConfig, {**values, "stages": stages}, source or "SLURM settings")
+    for kind in KINDS:
+        config.resources(kind)
+    return config
+
+
+_ALIASES = {
+    "gpus_per_run": "gpus",
+    "nodes_per_run": "nodes",
+    "cpus_per_run": "cpus",
+    "memory": "mem",
+}
+
+
+def settings_config(settings: Mapping[str, Any]) -> SlurmConfig:
+    """The site's file with the user's settings: `-o time=4:00:00 -o teacher.mem=64G -o sbatch.nice=100`.
+
+    Raises:
+        HarnessError: an unknown setting, or a value that does not fit.
+    """
+    changes: dict[str, Any] = {}
+    file: Path | None = None
+    for name, value in settings.items():
+        head, dot, rest = name.partition(".")
+        head = _ALIASES.get(head.replace("-", "_"), head.replace("-", "_"))
+        if head == "slurm_config":
+            file = Path(str(value))
+        elif head == "sbatch" and dot:
+            changes.setdefault("sbatch", {})[rest] = value
+        elif head in ("setup", "srun") and isinstance(value, str):
+            changes[head] = [value] if head == "setup" else shlex.split(value)
+        else:
+            rest = rest.replace("-", "_")
+            changes[f"{head}.{_ALIASES.get(rest, rest)}" if dot else head] = value
+    return make_config({n: str(v) if n.endswith("time") else v for n, v in changes.items()}, file)

@@ -1,0 +1,174 @@
+"""On a cluster: stages as SLURM arrays through submitit. It submits and returns; the last job fills the database."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.launch.base import Launcher, LaunchResult, Options, make_job, refuse_empty
+from harness.launch.slurm import queue as slurm_queue
+from harness.launch.slurm.arrays import PendingStage, describe, make_arrays
+from harness.launch.slurm.config import settings_config
+from harness.launch.slurm.observer import Watch, live_tasks
+from harness.launch.slurm.submissions import latest, read_submissions
+from harness.launch.slurm.submit import Request, largest_array, submit
+from harness.system.code import tree_digest
+from harness.workspace.folders import Workspace
+from harness.workspace.job import Job, read_job
+from harness.workspace.status import PlannedStage, StageStatus
+
+if TYPE_CHECKING:
+    from harness.planning.plan import Plan
+
+
+class SlurmLauncher(Launcher):
+    """Sends stages as arrays: teachers first, each array waiting for its own parents' tasks alone."""
+
+    name = "slurm"
+    summary = "a cluster: SLURM arrays through submitit; submits and returns at once"
+
+    def __init__(self) -> None:
+        self._watches: dict[Path, Watch] = {}
+
+    def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
+        """Submit the stages and return with the ids of their jobs."""
+        refuse_empty(keys)
+        config = settings_config(options.settings)
+        request = Request(options.workspace, config, plan.id, dict(options.settings), _collect_command(options))
+        code = tree_digest()
+        device, threads = options.device, options.threads
+        if not threads and (device == "cpu" or (device == "auto" and config.gpus == 0)):
+            # As on one machine: one thread, so that the result does not depend on where a stage runs.
+            threads = 1
+
+        def job(key: str) -> Job:
+            node = plan.nodes[key]
+            return make_job(plan, node, options, threads=threads, launcher=self.name, code=code)
+
+        return submit(request, _todo(plan, keys), job, _parents(plan))
+
+    def describe(self, plan: Plan, keys: Sequence[str], options: Options) -> str:
+        """The arrays that would be sent, and what each waits for."""
+        config = settings_config(options.settings)
+        todo = _todo(plan, keys)
+        queued = live_tasks(options.workspace, keys) if (options.workspace.root / "slurm").is_dir() else {}
+        todo = [stage for stage in todo if stage.key not in queued]
+        arrays = make_arrays(todo, config, queued, _parents(plan), largest_array(config))
+        return describe(arrays, {stage.key: stage.name for stage in todo}, config.collect)
+
+    def sent(self, workspace: Workspace) -> Collection[str]:
+        """Keys of the stages that were sent to SLURM from this workspace."""
+        return self._watch(workspace).keys
+
+    def observe(self, workspace: Workspace, stage: PlannedStage, status: StageStatus) -> StageStatus:
+        """What SLURM says of a stage that its files leave open; asked once for all stages."""
+        return self._watch(workspace).look(stage, status)
+
+    def _watch(self, workspace: Workspace) -> Watch:
+        if workspace.root not in self._watches:
+            self._watches[workspace.root] = Watch(workspace)
+        return self._watches[workspace.root]
+
+
+def _todo(plan: Plan, keys: Iterable[str]) -> list[PendingStage]:
+    nodes = [plan.nodes[key] for key in keys]
+    return [PendingStage(node.key, node.spec.kind, node.name, node.parents) for node in nodes]
+
+
+def _parents(plan: Plan) -> dict[str, tuple[str, ...]]:
+    return {key: node.parents for key, node in plan.nodes.items()}
+
+
+def _collect_command(options: Options) -> list[str]:
+    database = options.database
+    if "://" not in database:
+        database = str(Path(database).resolve())
+    return ["collect", "--workspace", str(options.workspace.root.resolve()), "--db", database]
+
+
+def resubmit(
+    workspace: Workspace, keys: Sequence[str], changes: Mapping[str, Any], collect: list[str] | None = None
+) -> LaunchResult:
+    """Send stages again that were sent before, with the settings of their last submission and these changes.
+
+    Args:
+        keys: parents before children.
+
+    Raises:
+        HarnessError: they were never sent, or sbatch refused.
+    """
+    refuse_empty(keys)
+    submissions = read_submissions(workspace)
+    places = latest(submissions)
+    request_of = {submission.folder: submission.request for submission in submissions}
+    last = next((request_of[places[k].submission] for k in reversed(list(keys)) if k in places), None)
+    if last is None and submissions:
+        last = submissions[-1].request
+    if last is None:
+        raise HarnessError("nothing was sent to SLURM from this workspace", "run the same harness sweep again")
+    settings = {**last["settings"], **changes}
+    jobs = {key: read_job(workspace.stage(key).job_file) for key in keys}
+    todo = [PendingStage(key, job.stage.kind, job.name, tuple(job.stage.parents.values())) for key, job in jobs.items()]
+    request = Request(workspace, settings_config(settings), last["sweep"], settings, collect or last["collect"])
+    code = tree_digest()
+    update = {"code": code, "launcher": SlurmLauncher.name, "extra": {}}
+    parents = {stage.key: stage.parents for stage in todo}
+    return submit(request, todo, lambda key: jobs[key].model_copy(update=update), parents)
+
+
+def cancel(workspace: Workspace, keys: Sequence[str] | None = None) -> list[str]:
+    """Cancel what is queued or running; the tasks that were. The collecting jobs stay, and run when all has ended.
+
+    Args:
+        keys: of these stages alone; None for all.
+
+    Raises:
+        HarnessError: SLURM does not answer.
+    """
+    submissions = read_submissions(workspace)
+    live = live_tasks(workspace, keys, submissions)
+    tasks = sorted(set(live.values()))
+    clusters = {place.task: place.cluster for place in latest(submissions).values()}
+    for cluster in sorted({clusters.get(task, "") for task in tasks}):
+        slurm_queue.cancel([task for task in tasks if clusters.get(task, "") == cluster], cluster)
+    for submission in submissions:
+        own = sorted({place.task for _, place in submission.sent()} & set(tasks))
+        if own:
+            submission.note(cancelled=own)
+    return tasks
+
+
+def first_site_file() -> dict[str, str]:
+    """Defaults for this site, from what `sinfo` and `scontrol show config` say: setting -> value, with a comment each.
+
+    Raises:
+        HarnessError: SLURM does not answer.
+    """
+    try:
+        partitions = slurm_queue.call(["sinfo", "--noheader", "--format=%R|%a|%l|%G|%m|%c|%P"])
+        array = slurm_queue.controller_setting("MaxArraySize")
+    except slurm_queue.SlurmUnavailable as error:
+        raise HarnessError(f"SLURM does not answer: {error}", "run this on a login node of the cluster") from error
+    rows = [line.split("|") for line in partitions.splitlines() if line.count("|") >= 6]
+    up = [row for row in rows if row[1] == "up"] or rows
+    if not up:
+        raise HarnessError("sinfo lists no partition", "run this on a login node of the cluster")
+    with_gpus = [row for row in up if "gpu" in row[3]]
+    chosen = next((row for row in with_gpus if row[6].endswith("*")), (with_gpus or up)[0])
+    kind = re.search(r"gpu:([A-Za-z]\w*):\d+", chosen[3])
+    return {
+        "partition": chosen[0],
+        "partitions": ", ".join(dict.fromkeys(f"{row[0]} ({row[3]}, limit {row[2]})" for row in up)),
+        "limit": chosen[2],
+        "gpus": "1" if with_gpus else "0",
+        "gpu_type": kind[1] if kind else "",
+        "max_array_size": array,
+        "python": sys.executable,
+    }
+
+
+__all__ = ["SlurmLauncher", "cancel", "first_site_file", "resubmit", "settings_config", "submit"]

@@ -1,0 +1,233 @@
+"""Submitting a plan's stages: arrays, the collector behind them, and the file that remembers what was sent."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.launch.base import LaunchResult
+from harness.launch.slurm import queue as slurm_queue
+from harness.launch.slurm.arrays import Array, PendingStage, dependency, make_arrays
+from harness.launch.slurm.config import SlurmConfig, minutes
+from harness.launch.slurm.observer import live_tasks
+from harness.launch.slurm.submissions import Submission
+from harness.workspace.files import now
+from harness.workspace.folders import Workspace
+from harness.workspace.job import Job
+
+if TYPE_CHECKING:
+    pass
+
+
+_USUAL_ARRAY = 1001
+"""SLURM's own default of MaxArraySize."""
+
+
+_COLLECT_MIN = 30
+
+
+@dataclass
+class Request:
+    """All of a submission but its stages.
+
+    Attributes:
+        sweep: the plan that it belongs to.
+        settings: the user's words, for `retry` to begin from.
+        collect: the arguments of `harness` that bring the database up to date.
+    """
+
+    workspace: Workspace
+    config: SlurmConfig
+    sweep: str
+    settings: dict[str, Any]
+    collect: list[str]
+    id: str = field(default_factory=lambda: f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it is kept."""
+        return self.workspace.root.resolve() / "slurm" / self.id
+
+
+def submit(
+    request: Request, todo: Sequence[PendingStage], job: Callable[[str], Job], parents: Mapping[str, Sequence[str]]
+) -> LaunchResult:
+    """Send the stages that are not on their way already.
+
+    Args:
+        todo: what to send, parents before children.
+        job: key -> its job.
+        parents: key -> parents, of every stage known.
+
+    Raises:
+        HarnessError: this is no cluster, or sbatch refused; what was sent before stays, and is named.
+    """
+    queued = live_tasks(request.workspace, [key for stage in todo for key in (stage.key, *stage.parents)])
+    fresh = [stage for stage in todo if stage.key not in queued]
+    if not fresh:
+        return LaunchResult(False, message="all of it is on its way already: harness status --watch")
+    arrays = make_arrays(fresh, request.config, queued, parents, largest_array(request.config))
+    submission = _write_down(request, arrays)
+    setup = list(request.config.setup)
+    prepared = _with_snapshot(request, job, setup)
+    for stage in fresh:
+        prepared(stage.key).write(durable=False)
+    try:
+        _send(request, arrays, submission, setup)
+    except HarnessError as error:
+        _add_collector(request, submission, setup)
+        raise _told_what_went(error, submission) from error
+    _add_collector(request, submission, setup)
+    return LaunchResult(False, message=_message(request, arrays, submission, len(todo) - len(fresh)))
+
+
+def largest_array(config: SlurmConfig) -> int:
+    """Tasks that one array may have. MaxArraySize is one more than the largest index."""
+    if config.max_array_size:
+        return config.max_array_size
+    try:
+        found = slurm_queue.controller_setting("MaxArraySize")
+    except slurm_queue.SlurmUnavailable:
+        found = ""
+    return max(1, int(found)) if found.isdigit() else _USUAL_ARRAY
+
+
+def _write_down(request: Request, arrays: Sequence[Array]) -> Submission:
+    """The request, on disk before anything is sent."""
+    stages = request.workspace.root.resolve() / "stages"
+    submission = Submission(
+        request.folder,
+        {
+            "id": request.id,
+            "submitted": now(),
+            "sweep": request.sweep,
+            "settings": request.settings,
+            "concurrent": request.config.concurrent,
+            "max_attempts": request.config.max_attempts,
+            "collect": request.collect,
+            "arrays": [
+                {
+                    "kind": array.kind,
+                    "minutes": minutes(array.resources.time),
+                    "signal_s": request.config.signal_s(minutes(array.resources.time)),
+                    "tasks": [
+                        {"stages": list(task), "jobs": [str(stages / key / "job.json") for key in task]}
+                        for task in array.tasks
+                    ],
+                }
+                for array in arrays
+            ],
+        },
+    )
+    submission.save_request()
+    return submission
+
+
+def _with_snapshot(request: Request, job: Callable[[str], Job], setup: list[str]) -> Callable[[str], Job]:
+    """Jobs that run from a copy of the code, if that is asked for; `setup` gets the line that finds it."""
+    if not request.config.snapshot:
+        return job
+    from harness.launch.snapshot import copy_plugins, make_snapshot
+
+    folder = request.workspace.root.resolve() / "snapshots"
+    code = make_snapshot(folder)
+    # Without this, the folder that the user submits from goes before it: often the very checkout.
+    setup.append("export PYTHONSAFEPATH=1")
+    setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    copied: dict[Any, Any] = {}
+
+    def with_copies(key: str) -> Job:
+        made = job(key)
+        if made.plugins not in copied:
+            copied[made.plugins] = copy_plugins(folder / "plugins", made.plugins)
+        return made.model_copy(update={"plugins": copied[made.plugins]})
+
+    return with_copies
+
+
+def _send(request: Request, arrays: Sequence[Array], submission: Submission, setup: list[str]) -> None:
+    """Send the arrays in order, writing down each id as it comes."""
+    from submitit.core.utils import DelayedSubmission
+
+    from harness.launch.slurm.executor import ArrayExecutor, batch_parameters
+    from harness.launch.slurm.task import StageTask
+
+    executor = ArrayExecutor(request.folder, request.config.python)
+    ids: dict[int, str] = {}
+    for number, array in enumerate(arrays):
+        wanted, limit = array.resources, minutes(array.resources.time)
+        flags = wanted.flags() | {"kill-on-invalid-dep": "yes", "requeue": True, "comment": f"harness {request.id}"}
+        if waits := dependency(array, ids):
+            flags["dependency"] = waits
+        srun = list(request.config.srun)
+        if wanted.cpus:
+            # srun no longer takes this over from sbatch.
+            srun.append(f"--cpus-per-task={wanted.cpus}")
+            flags["cpus-per-task"] = wanted.cpus
+        parameters = batch_parameters(
+            flags,
+            time=limit,
+            nodes=wanted.nodes,
+            ntasks_per_node=wanted.processes_per_node,
+            array_parallelism=array.throttle or len(array.tasks),
+            signal_delay_s=request.config.signal_s(limit),
+            setup=setup or None,
+            srun_args=srun or None,
+        )
+        executor.parameters = parameters
+        calls = [
+            DelayedSubmission(StageTask(), str(request.folder / "request.json"), number, index)
+            for index in range(len(array.tasks))
+        ]
+        ids[number], cluster = executor.send(calls, f"{array.kind}-{request.id}.{number}")
+        submission.note(array=number, job=ids[number], cluster=cluster)
+
+
+def _add_collector(request: Request, submission: Submission, setup: list[str]) -> None:
+    """Send the job that brings the database up to date when all others have ended, however they ended."""
+    arrays = [job for job in submission.jobs if "array" in job]
+    if not request.config.collect or not arrays:
+        return
+    from submitit.core.utils import DelayedSubmission
+
+    from harness.launch.slurm.executor import ArrayExecutor, batch_parameters
+    from harness.launch.slurm.task import CollectTask
+
+    flags = {n: getattr(request.config, n) for n in ("partition", "account", "qos") if getattr(request.config, n)}
+    flags |= {"requeue": True, "comment": f"harness {request.id}", **request.config.collect_options}
+    flags["dependency"] = f"afterany:{':'.join(job['job'] for job in arrays)}"
+    executor = ArrayExecutor(request.folder, request.config.python)
+    executor.parameters = batch_parameters(
+        flags, time=_COLLECT_MIN, array_parallelism=1, signal_delay_s=60, setup=setup or None
+    )
+    calls = [DelayedSubmission(CollectTask(), str(request.folder / "request.json"))]
+    job, cluster = executor.send(calls, f"collect-{request.id}")
+    submission.note(collect=True, job=job, cluster=cluster)
+
+
+def _message(request: Request, arrays: Sequence[Array], submission: Submission, known: int) -> str:
+    lines = []
+    for job in submission.jobs:
+        if "array" in job:
+            array = arrays[job["array"]]
+            lines.append(f"{job['job']}: {array.stages} {array.kind}{'s' if array.stages > 1 else ''}")
+        else:
+            lines.append(f"{job['job']}: brings the database up to date at the end")
+    if known:
+        lines.append(f"{known} stages were on their way already")
+    where = shlex.quote(str(request.workspace.root))
+    return "\n".join(["submitted:", *lines, f"look with:  harness status --watch --workspace {where}"])
+
+
+def _told_what_went(error: HarnessError, submission: Submission) -> HarnessError:
+    sent = [job["job"] for job in submission.jobs if "array" in job]
+    if not sent:
+        return error
+    message = f"{error.message}\narrays sent before that, which go on: {', '.join(sent)}"
+    return type(error)(message, f"{error.hint}; then harness retry sends the rest")

@@ -1,0 +1,238 @@
+"""What a SLURM job runs: the workers of its stages, one after the other or at once, kept alive through time limits.
+
+submitit starts `StageTask` in every process of a job, and asks it for a checkpoint before a time limit or a preemption.
+The pickle that it travels in holds the path of a JSON file and two numbers. Nothing heavy is imported: the training
+happens in `python -m harness.worker`, a child process that is asked to save itself and end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.launch.slurm import queue as slurm_queue
+from harness.launch.slurm.child import Worker, job_id, process_rank
+
+DONE, FAILED, INTERRUPTED = 0, 1, 3
+"""Exit codes of a worker."""
+_GRACE_S = 20.0
+"""Seconds that a worker has to save itself when SLURM ends its job for good; sites seldom give more than thirty."""
+
+
+class TaskFailed(RuntimeError):
+    """A job's stages did not all come to their end; submitit writes the sentence down."""
+
+
+class StageTask:
+    """The callable of a job. It keeps nothing between calls but the paths that it is called with."""
+
+    def __init__(self) -> None:
+        self._workers: list[Worker] = []
+        self._told = ""
+        self._printed_before = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_workers": [], "_told": "", "_printed_before": 0}
+
+    def __call__(self, request_file: str, array: int, task: int) -> None:
+        """Run the stages of one task.
+
+        Raises:
+            TaskFailed: one of them failed, or was stopped and will not be tried again in this job.
+        """
+        request = json.loads(Path(request_file).read_bytes())
+        self._printed_before = _log_size()
+        signal.signal(signal.SIGTERM, self._terminated)
+        _distributed_environment()
+        self._workers = [Worker(Path(f), request) for f in request["arrays"][array]["tasks"][task]["jobs"]]
+        if request["concurrent"]:
+            for worker in self._workers:
+                worker.start()
+        for worker in self._workers:
+            if self._told:
+                break
+            worker.run()
+        self._conclude()
+
+    def checkpoint(self, request_file: str, array: int, task: int) -> Any:
+        """Ask the workers to save themselves; what submitit is to run after the requeue, None to give up."""
+        from submitit.helpers import DelayedSubmission
+
+        request = json.loads(Path(request_file).read_bytes())
+        limit_min = request["arrays"][array]["minutes"]
+        timed_out = _elapsed_s() > limit_min * 60 - request["arrays"][array]["signal_s"] - 90
+        self._told = "timeout" if timed_out else "preempted"
+        self._stop_workers(request["arrays"][array]["signal_s"] - 5)
+        self._label(self._told, "the time limit of the job came near" if timed_out else "another job took its place")
+        if all(worker.done for worker in self._workers):
+            raise SystemExit(0)
+        if any(worker.exhausted() for worker in self._workers):
+            return None
+        return DelayedSubmission(StageTask(), request_file, array, task)
+
+    def _terminated(self, *_: object) -> None:
+        """SLURM ends the job: hand it on. Why, is asked when the workers have saved themselves."""
+        self._told = self._told or "terminated"
+        for worker in self._workers:
+            worker.terminate()
+
+    def _stop_workers(self, within_s: float) -> None:
+        """Ask the workers to save themselves; those that take too long go on from an older checkpoint."""
+        for worker in self._workers:
+            worker.terminate()
+        end = time.monotonic() + within_s
+        for worker in self._workers:
+            worker.wait(max(0.5, end - time.monotonic()))
+
+    def _label(self, outcome: str, reason: str) -> None:
+        for worker in self._workers:
+            worker.label(outcome, reason)
+
+    def _conclude(self) -> None:
+        """Say how it ended. A job that SLURM ends for good, though its stages could go on, is put back in the queue."""
+        if self._told == "terminated":
+            self._stop_workers(_GRACE_S)
+            self._after_termination()
+        failed = [worker.sentence for worker in self._workers if not worker.done]
+        if failed:
+            raise TaskFailed("; ".join(failed))
+
+    def _after_termination(self) -> None:
+        if all(worker.done for worker in self._workers):
+            return
+        outcome, reason, ended_for_good = _why_terminated(self._printed_before)
+        self._label(outcome, reason)
+        if ended_for_good and not any(worker.exhausted() for worker in self._workers):
+            _requeue()
+
+
+def _why_terminated(printed_before: int) -> tuple[str, str, bool]:
+    """Why SLURM sent SIGTERM: (outcome, reason, SLURM will not run the job again though it should).
+
+    The controller calls a job that is being ended COMPLETING, whatever the cause; the step's daemon prints the cause.
+
+    Args:
+        printed_before: bytes of the job's log that an earlier run of it had written.
+    """
+    cause = read_cause(_log_since(printed_before))
+    state, preempted = ("", False) if cause else slurm_queue.job_state(os.environ.get("SLURM_JOB_ID", ""))
+    if cause == "PREEMPTION" or state == "PREEMPTED" or preempted:
+        return "preempted", "another job took its place", True
+    if cause == "TIME LIMIT" or state == "TIMEOUT":
+        return "timeout", "the time limit of the job was reached", True
+    if cause == "CANCELLED" or state == "CANCELLED":
+        return "interrupted", "the job was cancelled", False
+    if cause.startswith("NODE FAILURE") or state == "NODE_FAIL":
+        return "interrupted", "the node failed", False
+    return (
+        "interrupted",
+        "SLURM ended the job, to run it again" if cause == "JOB REQUEUE" else "SLURM ended the job",
+        False,
+    )
+
+
+def read_cause(printed: str) -> str:
+    """Why a step was ended, as its daemon prints it: "TIME LIMIT", "PREEMPTION", ...; "CANCELLED" when by a user."""
+    found = re.findall(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE TO (.+?))? \*\*\*", printed)
+    return (found[-1] or "CANCELLED") if found else ""
+
+
+def _log_file() -> Path:
+    return Path(os.environ.get("SUBMITIT_FOLDER", ".")) / f"{job_id()}_{process_rank()}_log.err"
+
+
+def _log_size() -> int:
+    try:
+        return _log_file().stat().st_size
+    except OSError:
+        return 0
+
+
+def _log_since(size: int) -> str:
+    try:
+        return _log_file().read_bytes()[size:].decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _requeue() -> None:
+    with contextlib.suppress(slurm_queue.SlurmUnavailable):
+        slurm_queue.call(["scontrol", "requeue", job_id()])
+
+
+def _elapsed_s() -> float:
+    """Seconds since this process began, which is when the job's step began."""
+    import psutil
+
+    return time.time() - float(psutil.Process().create_time())
+
+
+def _distributed_environment() -> None:
+    """Tell several processes of one run of each other, as submitit sees them, in torch's variables."""
+    if int(os.environ.get("SLURM_NTASKS", "1")) < 2:
+        return
+    from submitit.helpers import TorchDistributedEnvironment
+
+    there = TorchDistributedEnvironment()
+    nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
+    os.environ |= {
+        "RANK": str(there.rank),
+        "WORLD_SIZE": str(there.world_size),
+        "LOCAL_RANK": str(there.local_rank),
+        "LOCAL_WORLD_SIZE": str(there.local_world_size),
+        "MASTER_ADDR": "127.0.0.1" if nodes == 1 else _address(there.master_addr),
+        "MASTER_PORT": str(there.master_port),
+    }
+    if own := list(_visible_devices()):
+        # Each process sees its own GPU alone, so that the first one is the right one everywhere.
+        os.environ["CUDA_VISIBLE_DEVICES"] = own[there.local_rank % len(own)]
+
+
+def _visible_devices() -> Iterator[str]:
+    yield from (word for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word)
+
+
+def _address(node: str) -> str:
+    """A node's address: its name where that resolves, else what SLURM knows of it."""
+    try:
+        socket.getaddrinfo(node, None)
+        return node
+    except OSError:
+        pass
+    try:
+        found = re.search(r"NodeAddr=(\S+)", slurm_queue.call(["scontrol", "show", "node", node]))
+    except slurm_queue.SlurmUnavailable:
+        return node
+    return found[1] if found else node
+
+
+class CollectTask:
+    """The last job of a submission: brings the database up to date."""
+
+    def __call__(self, request_file: str) -> None:
+        """Run `harness collect`.
+
+        Raises:
+            TaskFailed: it failed.
+        """
+        request = json.loads(Path(request_file).read_bytes())
+        command = [sys.executable, "-m", "harness", *request["collect"]]
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+        if code:
+            raise TaskFailed(f"harness collect ended with code {code}")
+
+    def checkpoint(self, request_file: str) -> Any:
+        """Collecting is idempotent: begin again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(CollectTask(), request_file)

@@ -1,0 +1,1 @@
+"""Which precision and memory layout can be trusted on a device."""

@@ -1,0 +1,307 @@
+"""The numerics guard: no precision and no memory layout is trusted that has not been compared.
+
+Some kernels are wrong without saying so. On CPUs with AVX-512 bf16, the weight gradient of a stride-1 depthwise
+convolution with dilation 2 or more, under bf16 autocast in channels_last, is garbage (relative error 1.4 and more, now
+and then NaN) as soon as its map is some 29 columns wide, while the forward pass and the input gradient are right. That
+is what an output stride below 32 is made of, so a comparison of strides would be faked in silence.
+
+Before a stage trains, every distinct convolution that its network executes is run forward and backward at the stage's
+precision and layout and compared with the same convolution in float64 by its definition. Where it is wrong, the stage
+is trained in the next combination that is right, and the log, the record and the board say so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.numerics.convolutions import ConvCase, Convolve, reduced_case, torch_convolve
+from harness.numerics.reference import ReferenceResult, reference_result, relative_error
+from harness.specs.spec import Precision
+from harness.system.devices import device_name
+from harness.workspace.files import write_atomic
+
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What autocast runs convolutions in."""
+
+TOLERANCE: dict[str, float] = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3}
+"""Largest relative error that counts as right.
+
+Right kernels measure 1.7e-3 in bf16, 2e-4 in fp16 and at most 3e-6 in fp32, for every kind of convolution and for the
+output and both gradients alike: it is the rounding of the result, since the operands are exact in all three, and does
+not grow with the size. Wrong ones measure 1.3 and more. The tolerances leave 10 to 30 times the former, for kernels
+that accumulate less carefully, and stay far below the latter.
+"""
+
+TF32_TOLERANCE = 5e-3
+"""For fp32 where the GPU may use TF32: its mantissa is fp16's."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How far one convolution is from float64 at a precision and a layout.
+
+    Attributes:
+        forward, input_gradient, weight_gradient: norm of the difference over norm of the truth; NaN and infinity stand
+            for a result that has some, or for a convolution that cannot be run at all.
+        tolerance: the largest error that is right.
+        error: why it cannot be run; empty when it can.
+    """
+
+    case: ConvCase
+    precision: Precision
+    channels_last: bool
+    forward: float
+    input_gradient: float
+    weight_gradient: float
+    tolerance: float
+    error: str = ""
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """What was compared -> relative error."""
+        return {
+            "output": self.forward,
+            "input gradient": self.input_gradient,
+            "weight gradient": self.weight_gradient,
+        }
+
+    @property
+    def wrong(self) -> list[str]:
+        """What is wrong: of "output", "input gradient", "weight gradient". NaN is wrong."""
+        return [name for name, error in self.errors.items() if not error <= self.tolerance]
+
+    @property
+    def right(self) -> bool:
+        """All three within the tolerance."""
+        return not self.error and not self.wrong
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"{self.case}: cannot run in {combination(self.precision, self.channels_last)}: {self.error}"
+        worst = ", ".join(f"{name} off by {self.errors[name]:.1e}" for name in self.wrong or self.errors)
+        return f"{self.case}, {combination(self.precision, self.channels_last)}: {worst}"
+
+
+def combination(precision: str, channels_last: bool) -> str:
+    """In words: "bf16 channels_last"."""
+    return f"{precision} {'channels_last' if channels_last else 'contiguous'}"
+
+
+def tolerance(precision: str, device: torch.device) -> float:
+    """The largest relative error that is right at a precision on a device."""
+    if precision == "fp32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        return TF32_TOLERANCE
+    return TOLERANCE[precision]
+
+
+def _run(
+    case: ConvCase,
+    truth: ReferenceResult,
+    device: torch.device,
+    precision: str,
+    channels_last: bool,
+    convolve: Convolve,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output and both gradients as a training step computes them: fp32 leaves, autocast, the layout asked for."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x, weight = (
+        t.to(device, torch.float32).contiguous(memory_format=layout).requires_grad_() for t in (truth.x, truth.weight)
+    )
+    dtype = DTYPES[precision]
+    with torch.enable_grad():
+        with torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32"):
+            y = convolve(case, x, weight)
+        # In a network the gradient comes back in the output's layout, from a neighbour that works in it.
+        gradient = truth.gradient.to(device, y.dtype).contiguous(memory_format=layout)
+        x_gradient, weight_gradient = torch.autograd.grad(y, (x, weight), gradient)
+    return y.detach(), x_gradient, weight_gradient
+
+
+def _measure(
+    case: ConvCase,
+    truth: ReferenceResult,
+    device: torch.device,
+    precision: Precision,
+    channels_last: bool,
+    convolve: Convolve,
+) -> Finding:
+    """Compare one case at one combination."""
+    limit = tolerance(precision, device)
+    try:
+        values = _run(case, truth, device, precision, channels_last, convolve)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        nan = math.nan
+        return Finding(case, precision, channels_last, nan, nan, nan, limit, reason)
+    errors = [relative_error(value, right) for value, right in zip(values, truth.values)]
+    return Finding(case, precision, channels_last, errors[0], errors[1], errors[2], limit)
+
+
+class Cache:
+    """Findings that need not be made twice: in this process, and in a JSON file where one is given.
+
+    What was found holds for one torch, device, number of threads and set of switches; all are part of the name under
+    which it is kept. A file that cannot be read or written is as good as none.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._known: dict[str, dict[str, Any]] = _read(path) if path else {}
+        self._fresh = False
+        self._truths: dict[tuple[ConvCase, torch.device], ReferenceResult] = {}
+
+    def truth(self, case: ConvCase, device: torch.device) -> ReferenceResult:
+        """Inputs of a case and what is right for them; kept for the next combination."""
+        if (case, device) not in self._truths:
+            self._truths[case, device] = reference_result(case, device)
+        return self._truths[case, device]
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """What is known under a name, here or in the process."""
+        return _PROCESS.get(name) or self._known.get(name)
+
+    def put(self, name: str, finding: dict[str, Any]) -> None:
+        """Keep a finding, in the process and for the next `save`."""
+        _PROCESS[name] = self._known[name] = finding
+        self._fresh = True
+
+    def save(self) -> None:
+        """Write the file atomically, with what others have written meanwhile. Does nothing without news or a path."""
+        if self.path is None or not self._fresh:
+            return
+        with suppress(OSError):
+            write_atomic(self.path, json.dumps({**_read(self.path), **self._known}, sort_keys=True, indent=0))
+            self._fresh = False
+
+
+_PROCESS: dict[str, dict[str, Any]] = {}
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The file of a cache; nothing if it is missing or damaged."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _machine(device: torch.device) -> str:
+    """All besides the case that the result may depend on, in one text."""
+    parts = [f"torch {torch.__version__}", device_name(device), f"{torch.get_num_threads()} threads"]
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn
+        number = cudnn.version()  # type: ignore[no-untyped-call]
+        parts.append(f"cudnn {number}, tf32 {cudnn.allow_tf32}, deterministic {cudnn.deterministic}")
+    elif device.type == "cpu":
+        parts.append(f"{torch.backends.cpu.get_cpu_capability()}, onednn {torch.backends.mkldnn.enabled}")
+    return " | ".join(parts)
+
+
+def check(
+    cases: Iterable[ConvCase],
+    device: torch.device,
+    precision: Precision,
+    channels_last: bool,
+    cache: Cache | None = None,
+    convolve: Convolve = torch_convolve,
+) -> list[Finding]:
+    """Run each convolution forward and backward at a precision and a layout, and compare with float64.
+
+    Large ones are compared at the size given by `reduced_case`. The inputs come from a generator of their own: the
+    global random state is left alone.
+
+    Args:
+        cases: what to compare.
+        device, precision, channels_last: where and how it would be trained.
+        cache: known findings are taken from it and new ones put into it; the process's own by default.
+        convolve: what to compare, in place of torch's own kernels; its findings are never cached.
+    """
+    cache = cache if cache is not None else Cache()
+    own = convolve is torch_convolve
+    machine = _machine(device)
+    findings = []
+    for case in dict.fromkeys(reduced_case(case, device) for case in cases):
+        name = f"{machine} | {combination(precision, channels_last)} | {json.dumps(asdict(case), sort_keys=True)}"
+        known = cache.get(name) if own else None
+        if known is None or known.get("tolerance") != tolerance(precision, device):
+            found = _measure(case, cache.truth(case, device), device, precision, channels_last, convolve)
+            if own:
+                cache.put(name, _stored(found))
+        else:
+            found = Finding(case, precision, channels_last, **known)
+        findings.append(found)
+    if own:
+        cache.save()
+    return findings
+
+
+def _stored(finding: Finding) -> dict[str, Any]:
+    """The part of a finding that is not in its name."""
+    names = ("forward", "input_gradient", "weight_gradient", "tolerance", "error")
+    return {name: getattr(finding, name) for name in names}
+
+
+def _case(kernel: int, groups: int = 1, stride: int = 1, dilation: int = 1, transposed: bool = False) -> ConvCase:
+    """A case of the table: 64 channels on 36x36, "same" padding."""
+    padding = dilation * (kernel // 2)
+    return ConvCase(
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        padding=(padding, padding),
+        dilation=(dilation, dilation),
+        groups=groups,
+        in_channels=64,
+        out_channels=64,
+        size=(36, 36),
+        batch=2,
+        transposed=transposed,
+    )
+
+
+TABLE: tuple[ConvCase, ...] = (
+    _case(1),
+    _case(3),
+    _case(3, stride=2),
+    _case(3, dilation=2),
+    _case(3, dilation=12),
+    _case(3, groups=4),
+    _case(3, groups=4, dilation=2),
+    _case(3, groups=64),
+    _case(3, groups=64, stride=2),
+    _case(3, groups=64, dilation=2),
+    _case(3, groups=64, dilation=4),
+    _case(5, groups=64, dilation=2),
+    _case(3, stride=2, transposed=True),
+)
+"""Kinds of convolution that segmentation networks are made of."""
+
+
+def table(
+    device: torch.device,
+    precisions: Sequence[Precision] = ("fp32", "bf16", "fp16"),
+    layouts: Sequence[bool] = (False, True),
+    cases: Sequence[ConvCase] = TABLE,
+    cache: Path | None = None,
+) -> list[Finding]:
+    """Every kind of convolution at every precision and layout: what `harness doctor --numerics` prints.
+
+    Findings come case by case, precisions within, layouts (contiguous, channels_last) innermost.
+    """
+    store = Cache(cache)
+    return [
+        finding
+        for case in cases
+        for precision in precisions
+        for channels_last in layouts
+        for finding in check([case], device, precision, channels_last, store)
+    ]

@@ -1,0 +1,1 @@
+"""From a sweep to the graph of stages it needs."""

@@ -1,0 +1,355 @@
+"""The plan: from a sweep's words to the graph of stages it needs. Equal stages are one node, for all their cells."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.builders.datasets import open_dataset, parse_dataset
+from harness.builders.distiller import build_translator, needs_teacher, skip_reason, translator_specs
+from harness.builders.expression import resolve
+from harness.builders.models import model_sizes, model_source, model_unsupported_reason
+from harness.errors import HarnessError
+from harness.plugins.method_calls import display_name
+from harness.plugins.registries import DATASETS, FAMILIES, HEADS, METHODS
+from harness.plugins.registry import Entry
+from harness.specs.recipes import RecipeFile, load_recipe
+from harness.specs.spec import (
+    DatasetSpec,
+    MethodSpec,
+    ModelSpec,
+    Recipe,
+    StageSpec,
+    SweepSpec,
+    WeightsSpec,
+    digest,
+    parse_model,
+)
+from harness.workspace.files import file_digest
+from results.record import Cell
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage in the plan.
+
+    Attributes:
+        cells: how many cells of the matrix need it.
+    """
+
+    key: str
+    spec: StageSpec
+    name: str
+    cell: Cell | None
+    reproduce: str
+    cells: int = 1
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Keys of the stages that must be done first."""
+        return tuple(self.spec.parents.values())
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A cell that cannot be, and why."""
+
+    cell: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graph, parents before children."""
+
+    sweep: SweepSpec
+    nodes: dict[str, Node]
+    skips: tuple[Skip, ...]
+    cells: int
+    weights: dict[str, str] = field(default_factory=dict)
+    """sha256 -> file, of first weights."""
+
+    @property
+    def id(self) -> str:
+        """A short name of what was asked for."""
+        return digest(self.sweep)[:12]
+
+    @cached_property
+    def children(self) -> dict[str, tuple[str, ...]]:
+        """Key -> keys of the stages that wait for it."""
+        found: dict[str, list[str]] = {key: [] for key in self.nodes}
+        for node in self.nodes.values():
+            for parent in node.parents:
+                found[parent].append(node.key)
+        return {key: tuple(children) for key, children in found.items()}
+
+    def count(self) -> Counter[str]:
+        """Stages by kind."""
+        return Counter(node.spec.kind for node in self.nodes.values())
+
+
+@dataclass
+class _Builder:
+    """Gathers nodes; holds what all cells of a sweep share."""
+
+    sweep: SweepSpec
+    dataset: DatasetSpec
+    default_weights: str
+    recipe: RecipeFile
+    weights_dir: Path | None
+    nodes: dict[str, Node] = field(default_factory=dict)
+    needed: Counter[str] = field(default_factory=Counter)
+    weights: dict[str, str] = field(default_factory=dict)
+    shared: dict[tuple[str, str, str], dict[str, str] | str] = field(default_factory=dict)
+    _first: dict[tuple[str, str, str], WeightsSpec] = field(default_factory=dict)
+
+    def add(self, spec: StageSpec, name: str, cell: Cell | None, reproduce: str) -> str:
+        """Put a stage into the graph, once; its key."""
+        key = spec.key
+        if key not in self.nodes:
+            self.nodes[key] = Node(key, spec, name, cell, reproduce)
+        self.needed[key] += 1
+        return key
+
+    def completed(self, model: ModelSpec, asked: str) -> ModelSpec:
+        """The model with its first weights, and the plugins it comes from, named by content."""
+        wanted = self.default_weights if asked == "auto" else asked
+        place = (wanted, model.family, model.encoder)
+        if place not in self._first:
+            self._first[place] = self._find_weights(wanted, model)
+        return model.model_copy(update={"weights": self._first[place], "source": model_source(model)})
+
+    def _find_weights(self, wanted: str, model: ModelSpec) -> WeightsSpec:
+        if wanted == "random":
+            return WeightsSpec()
+        if wanted == "imagenet":
+            from backbones.weights import find_weights
+
+            file = find_weights(self.weights_dir, model.encoder) if self.weights_dir else None
+            return WeightsSpec(source="imagenet", sha256=self._remember(file) if file else "")
+        if not Path(wanted).is_file():
+            raise HarnessError(
+                f"--weights {wanted} is not a file", "give auto, random, imagenet, or a safetensors file"
+            )
+        return WeightsSpec(source="file", sha256=self._remember(Path(wanted)))
+
+    def _remember(self, file: Path) -> str:
+        found = file_digest(file)
+        self.weights[found] = str(file.resolve())
+        return found
+
+
+def make_plan(sweep: SweepSpec, data_root: Path | None = None, weights_dir: Path | None = None) -> Plan:
+    """The plan of a sweep.
+
+    Raises:
+        HarnessError: an unknown name, an impossible expression, a recipe or data set that does not fit.
+    """
+    spec = parse_dataset(sweep.dataset, data_root)
+    dataset = open_dataset(spec, data_root)
+    recipe_name = dataset.recipe if sweep.recipe == "auto" else sweep.recipe
+    builder = _Builder(sweep, spec, dataset.weights, load_recipe(recipe_name).changed(sweep.set), weights_dir)
+    skips: list[Skip] = []
+    cells = 0
+    for student, stride, method, teacher, seed in _cells(sweep):
+        model = parse_model(student, sweep.head, stride)
+        cells += 1
+        reason = _add_cell(builder, model, method, teacher, seed, len(dataset.classes))
+        if reason:
+            skips.append(Skip(f"{method.expression} {model.word}", reason))
+    nodes = {key: _counted(node, builder.needed[key]) for key, node in builder.nodes.items()}
+    return Plan(sweep, nodes, tuple(dict.fromkeys(skips)), cells, builder.weights)
+
+
+def _counted(node: Node, cells: int) -> Node:
+    return Node(node.key, node.spec, node.name, node.cell, node.reproduce, cells)
+
+
+def _cells(sweep: SweepSpec) -> Iterator[tuple[str, int | None, MethodSpec, ModelSpec, int]]:
+    """The matrix. A word that names its stride takes part once, whatever the strides."""
+    methods = [spec for expression in sweep.methods for spec in resolve(expression)]
+    teachers = list(
+        dict.fromkeys(
+            parse_model(word, sweep.teacher_head, stride)
+            for word, stride in itertools.product(sweep.teachers, sweep.teacher_strides)
+        )
+    )
+    students = dict.fromkeys(
+        (word, parse_model(word, sweep.head, stride).stride)
+        for word, stride in itertools.product(sweep.students, sweep.strides)
+    )
+    unique = {method_digest(method): method for method in methods}.values()
+    for (word, stride), method, teacher, seed in itertools.product(students, unique, teachers, sweep.seeds):
+        if not needs_teacher(method) and teacher != teachers[0]:
+            continue
+        yield word, stride, method, teacher, seed
+
+
+def method_digest(method: MethodSpec) -> str:
+    """What tells one method from another."""
+    return digest({"parts": [part.model_dump(mode="json") for part in method.parts]})
+
+
+def _add_cell(
+    builder: _Builder, student: ModelSpec, method: MethodSpec, teacher: ModelSpec, seed: int, classes: int
+) -> str | None:
+    """Add a cell's stages, or say why it cannot be."""
+    has_teacher = needs_teacher(method)
+    place = (method.expression, student.word, teacher.word)
+    if place in builder.shared:
+        # Another seed of a cell that was looked at already: it differs in its own stage alone.
+        parents = builder.shared[place]
+        if isinstance(parents, str):
+            return parents
+        builder.needed.update(parents.values())
+    else:
+        parents = builder.shared[place] = _shared_stages(
+            builder, student, method, teacher if has_teacher else None, classes
+        )
+        if isinstance(parents, str):
+            return parents
+    student = builder.completed(student, builder.sweep.weights)
+    spec = StageSpec(
+        kind="student",
+        dataset=builder.dataset,
+        model=student,
+        method=method,
+        recipe=builder.recipe.for_kind("student"),
+        seed=seed,
+        parents=parents,
+    )
+    cell = _cell(builder, student, method.expression, teacher.word if has_teacher else "", seed)
+    name = f"{method.expression} {student.word} seed {seed}"
+    builder.add(spec, name, cell, _reproduce(builder, cell, student, teacher if has_teacher else None, method))
+    return None
+
+
+def _shared_stages(
+    builder: _Builder, student: ModelSpec, method: MethodSpec, teacher: ModelSpec | None, classes: int
+) -> dict[str, str] | str:
+    """The stages that a cell shares with its other seeds, by role; or why it cannot be."""
+    for model in (student, teacher) if teacher else (student,):
+        if reason := model_unsupported_reason(model):
+            return reason
+    sizes = model_sizes(student, classes)
+    teacher_sizes = model_sizes(teacher, classes) if teacher else None
+    if reason := skip_reason(method, sizes, teacher_sizes):
+        return reason
+    if teacher is None:
+        return {}
+    parents = {"teacher": _add_teacher(builder, teacher)}
+    return parents | _add_translators(builder, method, teacher, sizes, teacher_sizes, parents["teacher"])
+
+
+def _add_teacher(builder: _Builder, teacher: ModelSpec) -> str:
+    sweep = builder.sweep
+    teacher = builder.completed(teacher, sweep.teacher_weights)
+    spec = StageSpec(
+        kind="teacher",
+        dataset=builder.dataset,
+        model=teacher,
+        recipe=builder.recipe.for_kind("teacher"),
+        seed=sweep.teacher_seed,
+    )
+    cell = _cell(builder, teacher, "teacher", "", sweep.teacher_seed)
+    return builder.add(spec, f"teacher {teacher.word}", cell, _reproduce(builder, None, None, teacher))
+
+
+def _add_translators(
+    builder: _Builder, method: MethodSpec, teacher: ModelSpec, sizes: Any, teacher_sizes: Any, teacher_key: str
+) -> dict[str, str]:
+    """Stages for what the methods must learn from the teacher first; role -> key."""
+    parents: dict[str, str] = {}
+    for name, translator in translator_specs(method, sizes, teacher_sizes).items():
+        prescribed = dict(build_translator(translator, teacher_sizes).recipe)
+        spec = StageSpec(
+            kind="translator",
+            dataset=builder.dataset,
+            model=teacher.model_copy(update={"weights": WeightsSpec()}),
+            translator=translator,
+            recipe=_translator_recipe(builder, name, prescribed),
+            seed=builder.sweep.teacher_seed,
+            parents={"teacher": teacher_key},
+        )
+        label = f"translator {name} of {teacher.word}"
+        parents[f"translator:{name}"] = builder.add(spec, label, None, _reproduce(builder, None, None, teacher))
+    return parents
+
+
+def _translator_recipe(builder: _Builder, method: str, prescribed: dict[str, Any]) -> Recipe:
+    """The recipe of a translator; what the method prescribes must be fields of recipes."""
+    try:
+        return builder.recipe.for_kind("translator", prescribed)
+    except HarnessError as error:
+        builder.recipe.for_kind("translator")  # is it the recipe's own fault?
+        what = f"the translator of method {display_name(METHODS.get(method))} prescribes {prescribed}: {error.message}"
+        raise HarnessError(what, f"fields of a recipe: {', '.join(Recipe.model_fields)}") from error
+
+
+def _cell(builder: _Builder, model: ModelSpec, method: str, teacher: str, seed: int) -> Cell:
+    weights = model.weights
+    return Cell(
+        dataset=builder.dataset.label,
+        student=model.label,
+        stride=model.stride,
+        method=method,
+        teacher=teacher,
+        recipe=builder.recipe.label(),
+        weights=weights.source if weights.source == "random" else f"{weights.source}:{weights.sha256[:8] or 'hub'}",
+        seed=seed,
+    )
+
+
+def _reproduce(
+    builder: _Builder,
+    cell: Cell | None,
+    student: ModelSpec | None,
+    teacher: ModelSpec | None,
+    method: MethodSpec | None = None,
+) -> str:
+    """The command that makes one row again."""
+    sweep = builder.sweep
+    words = ["harness", "sweep", "--methods", cell.method if cell else "kd"]
+    if student and cell:
+        words += ["--students", student.label, "--strides", str(student.stride), "--seeds", str(cell.seed)]
+    if teacher:
+        words += ["--teachers", teacher.label, "--teacher-strides", str(teacher.stride)]
+        words += ["--teacher-seed", str(sweep.teacher_seed)]
+    words += ["--dataset", sweep.dataset, "--recipe", sweep.recipe]
+    for path, value in sorted(sweep.set.items()):
+        words += ["--set", f"{path}={value}"]
+    for flag, value in (("--weights", sweep.weights), ("--teacher-weights", sweep.teacher_weights)):
+        words += [flag, value] if value != "auto" else []
+    for path in _plugins(builder, method, [model for model in (student, teacher) if model]):
+        words += ["--plugin", path]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _plugins(builder: _Builder, method: MethodSpec | None, models: Sequence[ModelSpec]) -> list[str]:
+    """Files of the plugins that a row needs."""
+    entries: list[Entry[Any]] = [
+        DATASETS.entry(builder.dataset.name),
+        *(METHODS.entry(part.name) for part in (method.parts if method else ())),
+        *(FAMILIES.entry(model.family) for model in models),
+        *(HEADS.entry(model.head) for model in models),
+    ]
+    return list(dict.fromkeys(entry.file for entry in entries if entry.file))
+
+
+def waves(plan: Plan, keys: Iterable[str]) -> list[list[str]]:
+    """The stages by depth: each wave needs only earlier ones."""
+    depth: dict[str, int] = {}
+    for key, node in plan.nodes.items():
+        depth[key] = 1 + max((depth[p] for p in node.parents), default=-1)
+    chosen = set(keys)
+    result: list[list[str]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
+    for key in plan.nodes:
+        if key in chosen:
+            result[depth[key]].append(key)
+    return [wave for wave in result if wave]

@@ -1,0 +1,18 @@
+"""The registries of the harness: one for each kind of thing that can be added."""
+
+from __future__ import annotations
+
+from backbones.base import BackboneFamily, Head
+from harness.data.base import Dataset
+from harness.plugins.registry import Registry
+from harness.plugins.validation import check_dataset, check_declaration, check_summary
+from methods.base import Method
+
+METHODS: Registry[Method] = Registry("method", Method, "methods", "harness.methods", check=check_declaration)
+FAMILIES: Registry[BackboneFamily] = Registry(
+    "backbone family", BackboneFamily, "backbones", "harness.backbones", check=check_summary
+)
+HEADS: Registry[Head] = Registry("head", Head, "backbones", "harness.heads", check=check_summary)
+DATASETS: Registry[Dataset] = Registry(
+    "data set", Dataset, "harness.data.sets", "harness.datasets", check=check_dataset
+)

@@ -1,0 +1,189 @@
+"""What plugins declare about themselves, checked when they are registered: a method's names that an expression can tell
+apart, a data set's classes, everybody's summary."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from harness.data.base import Dataset
+from harness.errors import HarnessError
+from harness.specs.recipes import load_recipe
+from methods.base import Method, Term
+
+READABLE = frozenset({"logits", "last", "features", "images", "labels"})
+"""What a method may declare in `reads`."""
+
+GROWTHS = ("linear", "linearithmic", "quadratic", "cubic")
+"""First words of what a method may declare as `cost`; what is called linear is checked by the conformance suite."""
+
+RESERVED = frozenset({"all", "teacher"})
+"""Names with a meaning of their own in expressions and tables."""
+
+
+def check_declaration(cls: type[Method]) -> None:
+    """See that a method's declarations make sense and that an expression can name everything in them.
+
+    Raises:
+        HarnessError: a reserved or colliding name, a field that is no term, a weight that is no number >= 0,
+            parameters without defaults.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", cls.name) or keyword.iskeyword(cls.name):
+        raise _bad(cls, "its name cannot be written in an expression", "use small letters, digits and underscores")
+    if cls.name in RESERVED:
+        raise _bad(cls, f"'{cls.name}' has a meaning of its own in expressions", "choose another name")
+    if not isinstance(cls.reads, frozenset | set):
+        raise _bad(cls, f"reads is {cls.reads!r}", 'declare reads = frozenset({"logits"})')
+    if not cls.reads <= READABLE:
+        unknown = ", ".join(sorted(cls.reads - READABLE))
+        raise _bad(cls, f"reads {unknown}, which no network gives", f"known: {', '.join(sorted(READABLE))}")
+    if not isinstance(getattr(cls, "summary", None), str) or not cls.summary.strip():
+        raise _bad(cls, "has no summary", 'declare summary = "one line that says what it compares"')
+    if not (isinstance(cls.Params, type) and issubclass(cls.Params, BaseModel)):
+        raise _bad(cls, "Params is no class of parameters", "subclass methods.base.Params inside the method")
+    if growth_of(cls.cost) not in GROWTHS:
+        what = f"cost is {cls.cost!r}, which does not begin with how it grows"
+        raise _bad(cls, what, f'begin with {", ".join(GROWTHS)}: "quadratic in pooled nodes"')
+    _check_terms(cls)
+    name_table(cls)
+    for name, info in cls.Params.model_fields.items():
+        if info.alias or info.validation_alias:
+            raise _bad(
+                cls, f"parameter {name} has an alias", "an expression names it by its field: leave the alias out"
+            )
+    if cls.Params.model_computed_fields:
+        names = ", ".join(cls.Params.model_computed_fields)
+        raise _bad(cls, f"parameter {names} is computed, which no expression can set", "make it a property")
+    try:
+        # Twice: pydantic takes defaults as they stand, valid or not.
+        defaults = cls.Params.model_validate(cls.Params().model_dump())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _bad(cls, f"parameter {where} has no valid default: {first['msg']}", "give each one") from error
+    checked_weights(cls, defaults)
+
+
+def name_table(cls: type[Method]) -> dict[str, tuple[str, str]]:
+    """Every name that may stand in the brackets after a method, with what it means: ("term", x) or ("param", x).
+
+    Raises:
+        HarnessError: two of them are equal.
+    """
+    table: dict[str, tuple[str, str]] = {}
+
+    def put(name: str, meaning: tuple[str, str]) -> None:
+        if not name.isidentifier():
+            raise _bad(cls, f"'{name}' cannot be written in an expression", "use letters, digits and underscores")
+        if table.get(name, meaning) != meaning:
+            what, other = table[name]
+            raise _bad(cls, f"'{name}' is the name of a {meaning[0]} and of the {what} {other}", "rename one")
+        table[name] = meaning
+
+    for name, term in cls.terms.items():
+        put(name, ("term", name))
+        if term.symbol:
+            put(term.symbol, ("term", name))
+    for name in cls.Params.model_fields:
+        put(name, ("param", name))
+    return table
+
+
+def _check_terms(cls: type[Method]) -> None:
+    if not isinstance(cls.terms, Mapping):
+        raise _bad(cls, "terms is no mapping", 'declare terms = {"name": Term(weight=1.0)}')
+    if not cls.terms and cls.needs_teacher:
+        raise _bad(cls, "declares no terms, so it would train what none trains", "declare terms = {...}, spelt so")
+    for name, term in cls.terms.items():
+        if not isinstance(term, Term):
+            raise _bad(cls, f"'{name}' in terms is no Term", 'declare terms = {"name": Term(weight=1.0)}')
+    _check_weights(cls, {name: term.weight for name, term in cls.terms.items()})
+
+
+def growth_of(cost: object) -> str:
+    """How a declared cost grows: its first word."""
+    words = re.findall(r"\w+", str(cost))
+    return words[0] if words else ""
+
+
+def checked_weights(cls: type[Method], params: Any) -> dict[str, float]:
+    """The weight of every term under these parameters.
+
+    Raises:
+        HarnessError: weights() raises, names other terms, or gives what is no number >= 0.
+    """
+    try:
+        weights = cls.weights(params)
+    except (Exception, SystemExit) as error:
+        raise _bad(cls, f"weights() raises {type(error).__name__}: {error}", "mend the method") from error
+    if not isinstance(weights, Mapping):
+        raise _bad(cls, f"weights() gives {type(weights).__name__}", "return {term: weight}")
+    if set(weights) != set(cls.terms):
+        raise _bad(cls, "weights() does not name exactly its terms", f"terms: {', '.join(cls.terms) or 'none'}")
+    _check_weights(cls, weights)
+    return dict(weights)
+
+
+def _check_weights(cls: type[Method], weights: Mapping[str, float]) -> None:
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise _bad(cls, f"the weight of term '{name}' is {weight!r}", "a weight is a finite number, zero or more")
+
+
+def _bad(cls: type[Method], what: str, hint: str) -> HarnessError:
+    return HarnessError(f"method {getattr(cls, 'name', cls.__name__)} ({cls.__module__}): {what}", hint)
+
+
+# Backbones, heads, data sets ------------------------------------------------------------------------------------------
+
+
+def check_summary(cls: type[Any]) -> None:
+    """See that a class says in a sentence what it is: lists show it.
+
+    Raises:
+        HarnessError: it declares no summary.
+    """
+    if not isinstance(getattr(cls, "summary", None), str):
+        raise HarnessError(f"{cls.name} declares no summary", 'declare summary = "..." in the class')
+
+
+def check_dataset(cls: type[Dataset]) -> None:
+    """See that a data set's declarations make sense.
+
+    Raises:
+        HarnessError: no classes or a class without a colour, first weights or a recipe that there are not, parameters
+            without valid defaults.
+    """
+    check_summary(cls)
+    classes, palette = getattr(cls, "classes", ()), getattr(cls, "palette", ())
+    if isinstance(classes, str) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+        raise _unfit(cls, f"its classes are {classes!r}", 'declare classes = ("sky", "road", ...)')
+    if len(palette) != len(classes) or not all(_is_colour(colour) for colour in palette):
+        raise _unfit(
+            cls, f"its palette has {len(palette)} colours for {len(classes)} classes", "three of 0..255 a class"
+        )
+    if cls.weights not in ("imagenet", "random"):
+        raise _unfit(cls, f"its weights are {cls.weights!r}", "imagenet or random")
+    try:
+        load_recipe(cls.recipe)
+    except HarnessError as error:
+        raise _unfit(cls, error.message, error.hint) from error
+    try:
+        cls.Params.model_validate(cls.Params().model_dump())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _unfit(cls, f"parameter {where} has no valid default: {first['msg']}", "give each one") from error
+
+
+def _is_colour(colour: Any) -> bool:
+    return isinstance(colour, tuple | list) and len(colour) == 3 and all(0 <= value <= 255 for value in colour)
+
+
+def _unfit(cls: type[Dataset], what: str, hint: str) -> HarnessError:
+    return HarnessError(f"data set {cls.name}: {what}", hint)

@@ -1,0 +1,115 @@
+"""Recipes: named YAML files that say how to train. A file has fields common to all stages, and changes by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from harness.errors import HarnessError, did_you_mean
+from harness.specs.spec import Kind, Recipe, digest
+from harness.specs.yaml_files import read_yaml
+
+FOLDER = Path(__file__).parent / "recipe_files"
+KINDS = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as written: common fields, and what differs by kind of stage."""
+
+    name: str
+    summary: str
+    common: dict[str, Any]
+    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def for_kind(self, kind: Kind, extra: Mapping[str, Any] | None = None) -> Recipe:
+        """The resolved recipe of a kind of stage; `extra` is what a translator prescribes, under the file's own words.
+
+        Raises:
+            HarnessError: a field is unknown or its value does not fit; the sentence names it.
+        """
+        merged = merge(merge(self.common, extra or {}), self.kinds.get(kind, {}))
+        if kind == "teacher":
+            merged.pop("teacher_norm", None)  # Nobody teaches a teacher: it is the same for either.
+        try:
+            return Recipe.model_validate(merged)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"] if part)
+            raise HarnessError(
+                f"recipe '{self.name}', {kind}: {where or repr(first['input'])}: {first['msg']}",
+                "see harness recipes NAME for the fields",
+            ) from error
+
+    def changed(self, changes: Mapping[str, Any]) -> RecipeFile:
+        """The recipe with changes by dotted path: "iterations", "optimizer.lr", "student.iterations"."""
+        common, kinds = dict(self.common), {k: dict(v) for k, v in self.kinds.items()}
+        for path, value in sorted(changes.items()):
+            head, _, rest = path.partition(".")
+            if head in KINDS:
+                kinds[head] = merge(kinds.get(head, {}), _nest(rest, value))
+            else:
+                common = merge(common, _nest(path, value))
+                kinds = {kind: _without(fields, path) for kind, fields in kinds.items()}
+        return RecipeFile(self.name, self.summary, common, kinds)
+
+    def label(self) -> str:
+        """Its name with a short digest of how students are trained: `quick-1a2b3c`."""
+        return f"{self.name}-{digest(self.for_kind('student').content)[:6]}"
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, mappings merged in depth."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def _nest(path: str, value: Any) -> dict[str, Any]:
+    head, _, rest = path.partition(".")
+    return {head: _nest(rest, value) if rest else value}
+
+
+def _without(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The fields less one dotted path: a change of the common part holds for every kind."""
+    head, _, rest = path.partition(".")
+    result = dict(fields)
+    if rest and isinstance(result.get(head), Mapping):
+        result[head] = _without(result[head], rest)
+    elif not rest:
+        result.pop(head, None)
+    return result
+
+
+def recipe_names() -> list[str]:
+    """Names of the built-in recipes."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str) -> RecipeFile:
+    """A built-in recipe by name, or any by the path of its YAML file.
+
+    Raises:
+        HarnessError: there is none of that name, or the file is not a recipe.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise HarnessError(f"there is no recipe '{name}'", did_you_mean(name, recipe_names()) + " Or give a YAML file.")
+    try:
+        data = read_yaml(path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise HarnessError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise HarnessError(f"{path} is not a recipe", "write fields as in harness recipes quick")
+    kinds = {kind: data.pop(kind) or {} for kind in KINDS if kind in data}
+    recipe = RecipeFile(path.stem, str(data.pop("summary", "")), data, kinds)
+    for kind in KINDS:
+        recipe.for_kind(kind)
+    return recipe

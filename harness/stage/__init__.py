@@ -1,0 +1,1 @@
+"""One stage, from its job to its record."""

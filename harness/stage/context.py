@@ -1,0 +1,38 @@
+"""What all the steps of a stage share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from harness.data.base import Dataset
+from harness.specs.spec import StageSpec
+from harness.training.distributed import Processes
+from harness.workspace.events import Events
+from harness.workspace.folders import AttemptFolder
+from harness.workspace.job import Job
+
+
+@dataclass
+class Context:
+    """What all the steps of a stage share."""
+
+    job: Job
+    attempt: AttemptFolder
+    dataset: Dataset
+    device: torch.device
+    processes: Processes
+    events: Events
+    should_stop: Callable[[], bool]
+
+    @property
+    def spec(self) -> StageSpec:
+        """The stage."""
+        return self.job.stage
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the data set."""
+        return len(self.dataset.classes)

@@ -1,0 +1,106 @@
+"""What a stage takes over from others: the teacher, its translators, first weights; refused where they changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from backbones.base import Network
+from harness.builders.distiller import build_translator
+from harness.builders.models import build_model, model_sizes, model_source
+from harness.errors import HarnessError
+from harness.plugins.registries import DATASETS, METHODS
+from harness.specs.spec import ModelSpec, StageSpec
+from harness.stage.context import Context
+from harness.training.checkpoint import load_weights
+from harness.training.objective import freeze
+from harness.training.randomness import derive_seed
+from harness.workspace.files import file_digest
+from harness.workspace.folders import Workspace
+from harness.workspace.job import Job
+from methods.base import Translator
+
+
+def refuse_changed_sources(job: Job) -> None:
+    """Data set, models and translator must come from the plugins and packages that the stage was planned with.
+
+    Methods see to it themselves, when they are instantiated.
+    """
+    spec = job.stage
+    found = {f"data set '{spec.dataset.name}'": (spec.dataset.source, DATASETS.entry(spec.dataset.name).source)}
+    models = [spec.model]
+    if "teacher" in spec.parents:
+        models.append(teacher_spec(job).model)
+    found |= {f"model {model.word}": (model.source, model_source(model)) for model in models}
+    if spec.translator is not None:
+        method = spec.translator.method
+        found[f"method '{method}'"] = (spec.translator.source, METHODS.entry(method).source)
+    for what, (planned, current) in found.items():
+        if planned != current:
+            raise HarnessError(
+                f"the plugin or package of {what} changed since the stage was planned "
+                f"(sha256 {planned[:12] or 'none'} then, {current[:12] or 'none'} now)",
+                "plan the sweep again",
+            )
+
+
+def teacher_spec(job: Job) -> StageSpec:
+    parent = Workspace(Path(job.workspace)).stage(job.stage.parents["teacher"])
+    return StageSpec.model_validate(parent.record().spec)
+
+
+def load_teacher(context: Context) -> Network:
+    """The trained teacher, frozen, its weights checked against its record."""
+    parent = Workspace(Path(context.job.workspace)).stage(context.spec.parents["teacher"])
+    _check_artefact(parent)
+    spec = StageSpec.model_validate(parent.record().spec)
+    model = spec.model.model_copy(update={"weights": type(spec.model.weights)()})
+    teacher = build_model(model, context.classes, None)
+    load_weights(parent.weights_file, teacher)
+    freeze(teacher)
+    return teacher
+
+
+def _check_artefact(parent: Any) -> None:
+    """The parent is finished, and its weights are those its record speaks of."""
+    expected = parent.record().artefacts.get("weights.safetensors")
+    if not parent.weights_file.is_file() or file_digest(parent.weights_file) != expected:
+        raise HarnessError(
+            f"parent stage {parent.key}: its weights are missing or not those of its record",
+            f"delete {parent.path} and run the sweep again",
+        )
+
+
+def untrained_translator(spec: StageSpec, classes: int) -> Translator:
+    assert spec.translator is not None
+    return build_translator(
+        spec.translator, model_sizes(spec.model, classes), derive_seed(spec.seed, "translator weights")
+    )
+
+
+def load_translators(context: Context, teacher: Network | None) -> dict[str, Translator]:
+    """The trained translators that the stage's methods ask for, by method."""
+    found: dict[str, Translator] = {}
+    for role, key in context.spec.parents.items():
+        kind, _, method = role.partition(":")
+        if kind != "translator":
+            continue
+        parent = Workspace(Path(context.job.workspace)).stage(key)
+        _check_artefact(parent)
+        translator = untrained_translator(StageSpec.model_validate(parent.record().spec), context.classes)
+        load_weights(parent.weights_file, translator)
+        freeze(translator)
+        found[method] = translator.to(context.device)
+    return found
+
+
+def first_weights(job: Job, model: ModelSpec) -> Path | None:
+    if not model.weights.sha256:
+        return None
+    file = Path(job.weights.get(model.weights.sha256, ""))
+    if not file.is_file() or file_digest(file) != model.weights.sha256:
+        raise HarnessError(
+            f"the first weights of {model.word} (sha256 {model.weights.sha256[:12]}) are not at {file}",
+            "run the sweep again with --weights or --weights-dir",
+        )
+    return file

@@ -1,0 +1,132 @@
+"""The end of a stage: weights, evaluation, costs, and the record that says it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+
+from backbones.base import Network
+from harness.cost import measure_cost
+from harness.evaluation.evaluate import Evaluation, evaluate, save_confusion
+from harness.evaluation.samples import save_samples
+from harness.numerics.choose import Decision
+from harness.specs.spec import Precision
+from harness.stage.context import Context
+from harness.system.devices import environment_record
+from harness.training.checkpoint import save_weights
+from harness.training.loop import Progress
+from harness.workspace.files import file_digest, now, write_atomic
+from harness.workspace.folders import Workspace
+from results.record import Best, Cell, Cost, Metrics, Record, Training
+from results.statistics import iou, miou, pixel_accuracy
+
+
+def evaluate_split(context: Context, network: Network, decision: Decision, split: str) -> Evaluation:
+    def report(done: int, total: int) -> None:
+        if context.events.due():
+            context.events.write("evaluating", split=split, done=done, total=total)
+
+    return evaluate(
+        network,
+        context.dataset.split(split),
+        classes=context.classes,
+        mean=network.backbone.mean,
+        std=network.backbone.std,
+        eval_size=context.spec.recipe.eval_size,
+        device=context.device,
+        precision=decision.precision,
+        channels_last=decision.channels_last,
+        progress=report,
+    )
+
+
+def conclude(context: Context, trained: nn.Module, progress: Progress, training: Training, started: str) -> Record:
+    """Write weights, evaluate, measure, and write the record last: with it, the stage is done."""
+    job, folder = context.job, context.job.folder
+    save_weights(folder.weights_file, trained)
+    metrics, cost = None, None
+    if isinstance(trained, Network):
+        metrics = _metrics(context, trained, training, progress)
+        cost = _cost(context, trained, training)
+    parents = {role: Workspace(Path(job.workspace)).stage(key) for role, key in context.spec.parents.items()}
+    context.attempt.end("done")
+    record = Record(
+        key=folder.key,
+        kind=context.spec.kind,
+        name=job.name,
+        cell=Cell.model_validate(job.cell) if job.cell else None,
+        spec=context.spec.model_dump(mode="json"),
+        parents=context.spec.parents,
+        parent_weights={role: file_digest(parent.weights_file) for role, parent in parents.items()},
+        metrics=metrics,
+        training=training,
+        cost=cost,
+        environment=environment_record(context.device, job.launcher, job.extra.get("job_id", "")),
+        attempts=[attempt.summary() for attempt in folder.attempts()],
+        artefacts=_artefacts(folder.path),
+        reproduce=job.reproduce,
+        started=started,
+        finished=now(),
+    )
+    write_atomic(folder.record_file, record.model_dump_json(indent=1))
+    folder.checkpoint_file.unlink(missing_ok=True)
+    return record
+
+
+def _metrics(context: Context, network: Network, training: Training, progress: Progress) -> Metrics:
+    split = context.dataset.splits[-1]
+    decision = Decision(cast(Precision, training.precision), training.channels_last, "", ())
+    found = evaluate_split(context, network, decision, split)
+    save_confusion(context.job.folder.path / "confusion.npz", found)
+    samples, eval_size = context.job.folder.path / "samples", context.spec.recipe.eval_size
+    save_samples(samples, network, context.dataset, split, context.device, eval_size=eval_size)
+    total = found.confusion.sum(0)
+    values = iou(total)
+    return Metrics(
+        split=split,
+        images=len(found.names),
+        miou=miou(total),
+        pixel_accuracy=pixel_accuracy(total),
+        per_class_iou={
+            name: None if value != value else float(value) for name, value in zip(context.dataset.classes, values)
+        },
+        best=Best.model_validate(progress.best) if progress.best else None,
+    )
+
+
+def _cost(context: Context, network: Network, training: Training) -> Cost:
+    size = context.spec.recipe.eval_size or context.dataset.eval_size
+    return measure_cost(
+        network,
+        size,
+        device=context.device,
+        precision=cast(Precision, training.precision),
+        channels_last=training.channels_last,
+    )
+
+
+def training_record(context: Context, progress: Progress, decision: Decision, weights: dict[str, float]) -> Training:
+    terms = progress.terms(weights)
+    recipe = context.spec.recipe
+    total = lambda part: sum(log.weight * getattr(log, part) for log in terms.values())  # noqa: E731
+    return Training(
+        iterations=progress.iteration,
+        samples_seen=progress.samples_seen * context.processes.size,
+        seconds=progress.seconds,
+        step_ms=progress.median_step_ms(),
+        loss_first=total("first"),
+        loss_last=total("last"),
+        terms=terms,
+        precision_asked=recipe.precision,
+        precision=decision.precision,
+        channels_last=decision.channels_last,
+        numerics=decision.note,
+        workers_beside=context.job.workers_beside,
+    )
+
+
+def _artefacts(folder: Path) -> dict[str, str]:
+    names = ["weights.safetensors", "confusion.npz", *(f"samples/{p.name}" for p in (folder / "samples").glob("*"))]
+    return {name: file_digest(folder / name) for name in sorted(names) if (folder / name).is_file()}

@@ -1,0 +1,1 @@
+"""The folder in which everything happens: its files, jobs, events and states."""

@@ -1,0 +1,205 @@
+"""The workspace on disk: one folder a stage, everything written to a temporary name and then renamed.
+
+    WORKSPACE/stages/<key>/     spec.json  job.json  record.json  weights.safetensors  checkpoint.pt
+                                confusion.npz  samples/  attempts/N/{attempt.json, events.jsonl, log, outcome.json}
+    WORKSPACE/sweeps/<id>.json  what was asked for, and the plan that came of it
+
+No locks: correctness rests on atomic renames alone, so that shared file systems and two attempts at one stage are safe.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import HarnessError
+from harness.workspace.files import now, read_json, write_json
+from results.record import SCHEMA_VERSION, Attempt, Record, read_record
+
+HEARTBEAT_S = 5.0
+"""Seconds between two signs of life of an attempt."""
+STALE_S = 60.0
+"""An attempt without a sign of life for so long is taken for dead."""
+
+
+@dataclass(frozen=True)
+class AttemptFolder:
+    """One try at a stage."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """Counts from 1."""
+        return int(self.path.name)
+
+    @property
+    def events(self) -> Path:
+        """What happened, one JSON object a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the process printed."""
+        return self.path / "log"
+
+    def begin(self, **facts: Any) -> None:
+        """Say that the attempt has begun, where, and as which process."""
+        self.beat()
+        host, pid = socket.gethostname(), os.getpid()
+        write_json(self.path / "attempt.json", {"started": now(), "host": host, "pid": pid, **facts})
+
+    def beat(self) -> None:
+        """A sign of life."""
+        (self.path / "heartbeat").touch()
+
+    def silence_s(self) -> float:
+        """Seconds since the last sign of life."""
+        try:
+            return time.time() - (self.path / "heartbeat").stat().st_mtime
+        except OSError:
+            return float("inf")
+
+    def end(self, outcome: str, reason: str = "") -> None:
+        """Say how the attempt ended."""
+        write_json(self.path / "outcome.json", {"ended": now(), "outcome": outcome, "reason": reason})
+
+    def started(self) -> dict[str, Any]:
+        """What `begin` wrote."""
+        return read_json(self.path / "attempt.json") or {}
+
+    def outcome(self) -> dict[str, Any] | None:
+        """What `end` wrote, or None when it did not come to that."""
+        return read_json(self.path / "outcome.json")
+
+    def alive(self) -> bool:
+        """It has not ended and has shown a sign of life lately."""
+        return self.outcome() is None and self.silence_s() < STALE_S
+
+    def summary(self) -> Attempt:
+        """The attempt as a record tells it."""
+        begun, end = self.started(), self.outcome() or {}
+        return Attempt(
+            number=self.number,
+            started=begun.get("started", ""),
+            ended=end.get("ended", ""),
+            outcome=end.get("outcome", "unknown"),
+            reason=end.get("reason", ""),
+            resumed_at=begun.get("resumed_at", 0),
+        )
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """All that belongs to one stage."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        """The stage's key."""
+        return self.path.name
+
+    @property
+    def job_file(self) -> Path:
+        """What a worker is given."""
+        return self.path / "job.json"
+
+    @property
+    def record_file(self) -> Path:
+        """There, and valid, if and only if the stage is done."""
+        return self.path / "record.json"
+
+    @property
+    def weights_file(self) -> Path:
+        """What was learned, as safetensors."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """Where to go on after an interruption."""
+        return self.path / "checkpoint.pt"
+
+    def done(self) -> bool:
+        """The record is there, whole, and of this stage. Quick: no full validation."""
+        found = read_json(self.record_file)
+        return (
+            isinstance(found, dict) and found.get("key") == self.key and found.get("schema_version") == SCHEMA_VERSION
+        )
+
+    def record(self) -> Record:
+        """The record.
+
+        Raises:
+            HarnessError: it is missing or not valid.
+        """
+        try:
+            return read_record(self.record_file)
+        except OSError as error:
+            raise HarnessError(f"stage {self.key} has no record", "it has not finished: see harness status") from error
+        except ValidationError as error:
+            raise HarnessError(f"{self.record_file} is not a valid record: {error.errors()[0]['msg']}") from error
+
+    def attempts(self) -> list[AttemptFolder]:
+        """All tries, oldest first."""
+        folder = self.path / "attempts"
+        if not folder.is_dir():
+            return []
+        numbers = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+        return [AttemptFolder(folder / str(n)) for n in numbers]
+
+    def last_attempt(self) -> AttemptFolder | None:
+        """The latest try."""
+        attempts = self.attempts()
+        return attempts[-1] if attempts else None
+
+    def new_attempt(self) -> AttemptFolder:
+        """A folder for the next try; safe when two processes ask at once."""
+        number = len(self.attempts()) + 1
+        while True:
+            path = self.path / "attempts" / str(number)
+            try:
+                path.mkdir(parents=True)
+                return AttemptFolder(path)
+            except FileExistsError:
+                number += 1
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder in which everything happens."""
+
+    root: Path
+
+    def stage(self, key: str) -> StageFolder:
+        """The folder of a stage, there or not.
+
+        Raises:
+            HarnessError: the key is not one.
+        """
+        if not (key.isalnum() and key.isascii()):
+            raise HarnessError(f"'{key}' is not a stage key")
+        return StageFolder(self.root / "stages" / key)
+
+    def stages(self) -> Iterator[StageFolder]:
+        """All stages that have a folder, sorted by key."""
+        folder = self.root / "stages"
+        if folder.is_dir():
+            yield from (StageFolder(p) for p in sorted(folder.iterdir()) if p.is_dir() and p.name.isalnum())
+
+    @property
+    def sweeps(self) -> Path:
+        """The folder of plans."""
+        return self.root / "sweeps"
+
+    @property
+    def database(self) -> Path:
+        """Where the database is unless another is named."""
+        return self.root / "results.db"

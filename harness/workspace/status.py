@@ -1,0 +1,160 @@
+"""The state of every stage, read from the workspace alone: records first, then attempts. A pure read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.workspace.events import last_events
+from harness.workspace.files import read_json, write_json
+from harness.workspace.folders import STALE_S, StageFolder, Workspace
+
+
+class State(StrEnum):
+    """Of a stage."""
+
+    DONE = "done"
+    RUNNING = "running"
+    QUEUED = "queued"
+    WAITING = "waiting"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    LOST = "lost"
+    BLOCKED = "blocked"
+    UNKNOWN = "unknown"
+
+
+FINAL = frozenset({State.DONE, State.FAILED, State.BLOCKED})
+"""States that change by no one's doing but a user's."""
+
+
+_OPEN = frozenset({State.WAITING, State.INTERRUPTED, State.LOST, State.FAILED})
+"""What a stage's own files may say while a scheduler knows better: it may have been sent again."""
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """What is known of a stage now.
+
+    Attributes:
+        reason: why it failed, was interrupted or is blocked.
+        progress: the latest progress event: iteration, iterations, loss, eta_s.
+    """
+
+    key: str
+    name: str
+    kind: str
+    state: State
+    reason: str = ""
+    attempts: int = 0
+    progress: Mapping[str, Any] | None = None
+    job: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage as a saved plan lists it."""
+
+    key: str
+    name: str
+    kind: str
+    parents: tuple[str, ...]
+
+
+def save_sweep(workspace: Workspace, plan: Any, command: str) -> None:
+    """Remember what was asked for and the plan that came of it, for `status` and `retry`."""
+    write_json(
+        workspace.sweeps / f"{plan.id}.json",
+        {
+            "id": plan.id,
+            "command": command,
+            "sweep": plan.sweep.model_dump(mode="json"),
+            "stages": [
+                {"key": n.key, "name": n.name, "kind": n.spec.kind, "parents": list(n.parents)}
+                for n in plan.nodes.values()
+            ],
+            "skips": [{"cell": s.cell, "reason": s.reason} for s in plan.skips],
+        },
+    )
+
+
+def read_sweeps(workspace: Workspace, sweep: str | None = None) -> list[PlannedStage]:
+    """The stages of all saved plans, or of one, each once, parents before children.
+
+    Raises:
+        HarnessError: no such sweep, or nothing was ever planned here.
+    """
+    files = sorted(workspace.sweeps.glob(f"{sweep or ''}*.json")) if workspace.sweeps.is_dir() else []
+    if not files:
+        what = f"no sweep '{sweep}' in {workspace.root}" if sweep else f"nothing was planned in {workspace.root} yet"
+        raise HarnessError(what, "start one with harness sweep, or name another --workspace")
+    found: dict[str, PlannedStage] = {}
+    for file in files:
+        for stage in (read_json(file) or {}).get("stages", []):
+            found[stage["key"]] = PlannedStage(stage["key"], stage["name"], stage["kind"], tuple(stage["parents"]))
+    return list(found.values())
+
+
+def stage_state(folder: StageFolder) -> tuple[State, str, int]:
+    """A stage's state by its own files, its parents not considered: (state, reason, number of attempts)."""
+    if folder.done():
+        return State.DONE, "", 0
+    attempts = folder.attempts()
+    if not attempts:
+        return State.WAITING, "", 0
+    last = attempts[-1]
+    outcome = last.outcome()
+    if outcome is None:
+        silence = last.silence_s()
+        if silence < STALE_S:
+            return State.RUNNING, "", len(attempts)
+        return State.LOST, f"no sign of life for {silence:.0f} s on {last.started().get('host', '?')}", len(attempts)
+    reason = str(outcome.get("reason", ""))
+    if outcome["outcome"] == "done":
+        return State.LOST, "it ended without a record", len(attempts)
+    if outcome["outcome"] == "failed":
+        return State.FAILED, reason, len(attempts)
+    return State.INTERRUPTED, reason, len(attempts)
+
+
+def stage_states(
+    workspace: Workspace,
+    stages: Iterable[PlannedStage],
+    scheduler: Callable[[PlannedStage, StageStatus], StageStatus] | None = None,
+) -> list[StageStatus]:
+    """The state of every stage, parents before children.
+
+    Args:
+        scheduler: what a launcher knows besides; asked of stages that are neither done nor showing signs of life.
+    """
+    found: dict[str, StageStatus] = {}
+    for stage in stages:
+        folder = workspace.stage(stage.key)
+        state, reason, attempts = stage_state(folder)
+        status = StageStatus(stage.key, stage.name, stage.kind, state, reason, attempts)
+        if state in _OPEN:
+            if scheduler:
+                status = scheduler(stage, status)
+            culprit = next((found[p] for p in stage.parents if found[p].state in (State.FAILED, State.BLOCKED)), None)
+            if culprit and status.state is not State.FAILED:
+                # A blocked parent's reason names the stage that failed already.
+                why = culprit.reason if culprit.state is State.BLOCKED else f"{culprit.name} failed: {culprit.reason}"
+                status = _with(status, state=State.BLOCKED, reason=why)
+        elif state is State.RUNNING and (attempt := folder.last_attempt()):
+            events = last_events(attempt.events)
+            status = _with(status, progress=events.get("progress"))
+        found[stage.key] = status
+    return list(found.values())
+
+
+def _with(status: StageStatus, **changes: Any) -> StageStatus:
+    return StageStatus(**{**status.__dict__, **changes})
+
+
+def count_states(statuses: Iterable[StageStatus]) -> Counter[str]:
+    """How many stages are in each state."""
+    return Counter(str(status.state) for status in statuses)

@@ -1,0 +1,71 @@
+"""Adapters from the student's channels to the teacher's."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Adapter(nn.Module):
+    """A learned map between feature spaces, used while training and then dropped.
+
+    Every learned map of a method or translator that merely carries features from one space to another is one of these
+    (or extends it), so that `identity_adapters` finds it.
+    """
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, h, w) -> (B, C_out, h', w')."""
+        result: Tensor = self.layers(x)
+        return result
+
+
+class IdentityAdapter(Adapter):
+    """What `identity_adapters` puts in an adapter's place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same tensor."""
+        return x
+
+
+def adapter(
+    inputs: int, outputs: int, kernel: int = 1, *, bias: bool = False, norm: bool = False, relu: bool = False
+) -> Adapter:
+    """A convolution of stride 1 that keeps the grid, then batch norm and ReLU if asked.
+
+    Args:
+        inputs, outputs: channels.
+        kernel: odd size of the convolution.
+        bias: give the convolution a bias.
+        norm: batch norm after it.
+        relu: ReLU at the end.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)]
+    if norm:
+        layers.append(nn.BatchNorm2d(outputs))
+    if relu:
+        layers.append(nn.ReLU())
+    return Adapter(*layers)
+
+
+def identity_adapters(module: nn.Module) -> int:
+    """Replace every `Adapter` inside `module` by the identity; how many there were.
+
+    This is how a loss is compared with another implementation, or with its formula, on given arrays. Student and
+    teacher then need equal channels. A method's translator is no submodule of it: call this on the translator too.
+    """
+    count = 0
+    for name, child in list(module.named_children()):
+        if isinstance(child, Adapter):
+            setattr(module, name, IdentityAdapter())
+            count += 1
+        else:
+            count += identity_adapters(child)
+    return count
+
+
+def has_adapters(module: nn.Module) -> bool:
+    """Whether `module` holds any `Adapter`."""
+    return any(isinstance(child, Adapter) for child in module.modules())

@@ -1,0 +1,155 @@
+"""The discriminator of adversarial terms: it tells the teacher's score maps from the student's, given the image.
+
+    hinge    L_D = E[max(0, 1 − D(T))] + E[max(0, 1 + D(S))],   expectations over images and patches
+    wgan-gp  L_D = −E[D(T)] + E[D(S)] + λ_gp E[(‖∇D(x̂)‖₂ − 1)²],   x̂ on the line between T and S
+    student  L_S = −E[D(S)]   under both
+
+A method with an adversarial term builds an `Discriminator` in `setup` when the term is active, returns it from
+`get_discriminator()`, its `student_loss` as the term, and its `own_loss` from `discriminator_loss()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from methods.base import Params
+from methods.parts.grids import regrid
+from methods.parts.precision import full_precision, precise, safe_sqrt
+
+AdversarialLoss = Literal["hinge", "wgan-gp"]
+
+DISCRIMINATOR_RECIPE: Mapping[str, Any] = {"name": "adam", "lr": 4e-4, "betas": (0.9, 0.99)}
+"""Optimiser of the discriminator. The weight of 0.1 that references put on its loss is left out: Adam undoes it."""
+
+
+class DiscriminatorFields(Params):
+    """Fields of a method with an adversarial term."""
+
+    adv_loss: AdversarialLoss = Field("hinge", description="loss of the discriminator")
+    adv_image: bool = Field(True, description="show the discriminator the image besides the scores")
+    adv_width: int = Field(64, ge=1, description="channels of the discriminator's first layer")
+    adv_size: int = Field(64, ge=1, description="scores larger than this, on either side, are averaged down to it")
+    adv_penalty: float = Field(10.0, ge=0, description="weight λ_gp of the gradient penalty of wgan-gp")
+
+    def build_discriminator(self, classes: int) -> Discriminator:
+        """The untrained discriminator for that many classes."""
+        return Discriminator(
+            classes,
+            loss=self.adv_loss,
+            image=self.adv_image,
+            width=self.adv_width,
+            size=self.adv_size,
+            penalty=self.adv_penalty,
+        )
+
+
+class SelfAttention(nn.Module):
+    """Every position looks at all others; added with a factor that starts at zero. (B, C, h, w) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(channels // 8, 1)
+        self.query = spectral_norm(nn.Conv2d(channels, inner, 1))
+        self.key = spectral_norm(nn.Conv2d(channels, inner, 1))
+        self.value = spectral_norm(nn.Conv2d(channels, channels, 1))
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x + gain · softmax(QᵀK) V."""
+        query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))
+        attention = (query.mT @ key).softmax(dim=-1)
+        result: Tensor = x + self.gain * (value @ attention.mT).reshape(x.shape)
+        return result
+
+
+class Discriminator(nn.Module):
+    """Four strided convolutions under spectral norm, self-attention, one score a patch.
+
+    It works at the scores' own resolution, up to `size`, so that its cost follows the grid that it judges.
+
+    Args:
+        classes: channels of the score maps.
+        loss: "hinge" or "wgan-gp".
+        image: append the image, brought to the scores' grid, to its input.
+        width: channels of the first layer; each further layer has twice as many.
+        size: larger maps are averaged down to this.
+        penalty: λ_gp of "wgan-gp".
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        loss: AdversarialLoss = "hinge",
+        image: bool = True,
+        width: int = 64,
+        size: int = 64,
+        penalty: float = 10.0,
+    ) -> None:
+        super().__init__()
+        self.loss, self.image, self.size, self.penalty = loss, image, size, penalty
+        layers: list[nn.Module] = []
+        wide = classes + 3 * image
+        for index in range(4):
+            layers += [spectral_norm(nn.Conv2d(wide, width << index, 3, 2, padding=1)), nn.LeakyReLU(0.1)]
+            wide = width << index
+            if index == 2:
+                layers.append(SelfAttention(wide))
+        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(wide, 1, 1)))
+
+    def forward(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Scores (B, patches), high for what looks like a teacher: logits (B, K, h, w), images (B, 3, H, W)."""
+        with full_precision(logits):
+            scores: Tensor = self.layers(self._inputs(precise(logits), images))
+            return scores.flatten(1)
+
+    def student_loss(self, student: Tensor, images: Tensor) -> Tensor:
+        """−E[D(S)]. Gradients flow into the student and not into the discriminator."""
+        with _frozen(self):
+            return -self.forward(student, images).mean()
+
+    def own_loss(self, student: Tensor, teacher: Tensor, images: Tensor) -> Tensor:
+        """L_D for logits of student and teacher on one grid; no gradient reaches either."""
+        student, teacher = student.detach(), teacher.detach()
+        real, fake = self.forward(teacher, images), self.forward(student, images)
+        if self.loss == "hinge":
+            return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        return fake.mean() - real.mean() + self.penalty * self._gradient_penalty(student, teacher, images)
+
+    def _inputs(self, logits: Tensor, images: Tensor) -> Tensor:
+        height, width = logits.shape[-2:]
+        if max(height, width) > self.size:
+            grid = logits.new_empty(0, 1, min(height, self.size), min(width, self.size))
+            logits = regrid(logits, grid)
+        if not self.image:
+            return logits
+        return torch.cat((logits, regrid(images.to(logits.dtype), logits)), dim=1)
+
+    def _gradient_penalty(self, student: Tensor, teacher: Tensor, images: Tensor) -> Tensor:
+        with torch.enable_grad(), full_precision(student):
+            student, teacher = precise(student), precise(teacher)
+            mix = torch.rand(student.shape[0], 1, 1, 1, device=student.device, dtype=student.dtype)
+            between = (mix * teacher + (1 - mix) * student).requires_grad_()
+            (gradient,) = torch.autograd.grad(self(between, images).mean(dim=1).sum(), between, create_graph=True)
+            return (safe_sqrt(gradient.flatten(1).square().sum(dim=1)) - 1).square().mean()
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Keep what is computed inside from giving gradients to the module's parameters."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -1,0 +1,92 @@
+"""Parts that several methods share: learned adapters, grids, full precision, and the one per-pixel KL term.
+
+Two rules hold in every method that is built from these parts.
+
+*Grids.* Student and teacher maps of different strides are brought to one grid by `regrid`: bilinear where the target
+is finer, area averages where it is coarser. Which of the two grids is used is a parameter, `align`; the teacher's is
+the default, so that nothing the teacher says is lost. `teacher-corners` and `student-corners` are the same grids with
+bilinear resizing that aligns the corners, both ways: what most published code does.
+
+*Precision.* Losses are computed in float32 at least, also under autocast; float64 stays float64.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.base import Maps, Sizes
+
+Grid = Literal["teacher", "student", "teacher-corners", "student-corners"]
+"""The grid on which student and teacher are compared, and how the other map is resized to it."""
+Source = Literal["last", "deep"]
+"""Which map a feature method reads: what the classifier reads, or the backbone's deepest map."""
+
+
+# --- precision -------------------------------------------------------------------------------------------------------
+
+
+# --- grids -----------------------------------------------------------------------------------------------------------
+
+
+def regrid(x: Tensor, like: Tensor) -> Tensor:
+    """Bring (B, C, h, w) to the grid of `like`: area averages where that is coarser, bilinear where it is finer.
+
+    Bilinear does not align corners. The same tensor comes back when the grids are equal.
+    """
+    (h, w), (height, width) = x.shape[-2:], like.shape[-2:]
+    if (h, w) == (height, width):
+        return x
+    if height > h or width > w:
+        return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+    if h % height == 0 and w % width == 0:
+        # Same numbers as below; but its backward pass is deterministic on a GPU.
+        return F.avg_pool2d(x, (h // height, w // width))
+    return F.adaptive_avg_pool2d(x, (height, width))
+
+
+def align(student: Tensor, teacher: Tensor, grid: Grid = "teacher") -> tuple[Tensor, Tensor]:
+    """(student, teacher) on one grid, the teacher's or the student's, by `regrid` or with aligned corners."""
+    whose, _, corners = grid.partition("-")
+    resized = _with_corners if corners else regrid
+    if whose == "teacher":
+        return resized(student, teacher), teacher
+    return student, resized(teacher, student)
+
+
+def _with_corners(x: Tensor, like: Tensor) -> Tensor:
+    """Bring (B, C, h, w) to the grid of `like`, bilinearly, with corners aligned."""
+    if x.shape[-2:] == like.shape[-2:]:
+        return x
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def pick(maps: Maps, source: Source) -> Tensor:
+    """The feature map a method reads: `last`, or the deepest of the backbone's."""
+    return maps.last if source == "last" else maps.features[-1]
+
+
+def channels(sizes: Sizes, source: Source) -> int:
+    """Channels of the map that `pick` gives."""
+    return sizes.last if source == "last" else sizes.features[-1]
+
+
+# --- adapters --------------------------------------------------------------------------------------------------------
+
+
+def check_same_shape(student: Tensor, teacher: Tensor) -> None:
+    """Refuse maps that cannot be subtracted.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"student map {tuple(student.shape)} and teacher map {tuple(teacher.shape)} cannot be compared: "
+            "their shapes (B, C, h, w) must be equal"
+        )
+
+
+# --- per-pixel distillation of logits --------------------------------------------------------------------------------

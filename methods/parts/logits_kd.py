@@ -1,0 +1,77 @@
+"""Distillation of logits, position by position."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.base import IGNORE, Params, Step, Term, resize_labels
+from methods.parts.grids import Grid, align, check_same_shape
+from methods.parts.precision import full_precision, precise
+
+Reduction = Literal["pixels", "elements", "batch"]
+
+
+def pixel_kl(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    tau: float = 1.0,
+    reduction: Reduction = "pixels",
+    labels: Tensor | None = None,
+) -> Tensor:
+    """τ² · KL(softmax(T/τ) ‖ softmax(S/τ)) over classes, at every pixel (Hinton et al., 2015).
+
+    Args:
+        student, teacher: logits (B, K, h, w) on one grid.
+        tau: temperature τ.
+        reduction: divide the sum by the number of pixels ("pixels": B·h·w), of elements ("elements": B·K·h·w), or of
+            images ("batch": B).
+        labels: (B, H, W); pixels labelled `IGNORE` (after nearest resizing) are left out of the sum and of the count.
+            None to keep all.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_same_shape(student, teacher)
+    with full_precision(student):
+        target = F.log_softmax(precise(teacher) / tau, dim=1)
+        log_student = F.log_softmax(precise(student) / tau, dim=1)
+        kl = (target.exp() * (target - log_student)).sum(dim=1)
+        batch, classes, height, width = student.shape
+        count = torch.full((), batch * height * width, dtype=kl.dtype, device=kl.device)
+        if labels is not None:
+            valid = resize_labels(labels, student) != IGNORE
+            kl = kl * valid
+            count = valid.sum().to(kl.dtype)
+        divisor = {"pixels": count, "elements": count * classes, "batch": torch.full_like(count, batch)}[reduction]
+        return kl.sum() / divisor.clamp_min(1) * tau**2
+
+
+KD_TERM = Term(weight=1.0, summary="KL of the teacher's and the student's class distributions at every pixel")
+"""The term `kd` that CIRKD's recipes add to every method. Take it off by `-kd`."""
+
+
+class KDFields(Params):
+    """Fields of a method that adds the term `kd`. Computed by `kd_term`."""
+
+    kd_tau: float = Field(1.0, gt=0, description="temperature of the kd term")
+    kd_align: Grid = Field("teacher", description="grid on which the kd term compares logits")
+    kd_mask_ignored: bool = Field(False, description="leave ignored pixels out of the kd term")
+    kd_reduction: Reduction = Field("pixels", description="what the kd term's sum is divided by the number of")
+
+
+def kd_term(step: Step, params: KDFields) -> Tensor:
+    """The term `kd`: `pixel_kl` of a step's logits, under the method's fields."""
+    student, teacher = align(step.student.logits, step.teacher_maps.logits, params.kd_align)
+    return pixel_kl(
+        student,
+        teacher,
+        tau=params.kd_tau,
+        reduction=params.kd_reduction,
+        labels=step.labels if params.kd_mask_ignored else None,
+    )

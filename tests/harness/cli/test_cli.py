@@ -1,0 +1,198 @@
+"""The command line: wrong words get one clear sentence and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import run
+
+WRONG = [
+    (["sweep", "--methods", "kaa"], "did you mean"),
+    (["sweep", "--methods", "KA"], "did you mean ka?"),
+    (["sweep", "--methods", "all-kd"], "'all' stands for every method, by itself"),
+    (["sweep", "--methods", "ka[beta=lots]"], "beta"),
+    (["sweep", "--methods", "kd[tau=true]"], "true is no number"),
+    (["sweep", "--methods", "kd[tau='4']"], "single quotes are not known"),
+    (["sweep", "--methods", "kd[tau=inf]"], "tau"),
+    (["sweep", "--methods", "kd[tau=1e999]"], "tau"),
+    (["new-method", "torch"], "would hide the Python module 'torch'"),
+    (["sweep", "--methods", "ka-nothing"], "nothing"),
+    (["sweep", "--strides", "8,x"], "'x' is not a whole number"),
+    (["sweep", "--strides", ""], "strides"),
+    (["sweep", "--students", "mobilenet"], "is not a model"),
+    (["sweep", "--students", "timn:mobilenetv2_100"], "timm"),
+    (["sweep", "--dataset", "shape"], "shapes"),
+    (["sweep", "--dataset", "shapes[size=-3]"], "size"),
+    (["sweep", "--recipe", "quik"], "quick"),
+    (["sweep", "--set", "iterations"], "name=value"),
+    (["sweep", "--set", "iterations=many"], "iterations"),
+    (["sweep", "--set", "speed=3"], "speed"),
+    (["sweep", "--set", "iterations=true"], "true is no number"),
+    (["sweep", "--seeds", "0,-1"], "seeds.1: Input should be greater than or equal to 0"),
+    (["sweep", "--teacher-seed", "-1"], "teacher_seed: Input should be greater than or equal to 0"),
+    (["sweep", "--weights", "nowhere.safetensors"], "is not a file"),
+    (["sweep", "--launcher", "slrum"], "slurm"),
+    (["sweep", "--plugin", "nowhere.py"], "is not a file"),
+    (["sweep", "--file", "nowhere.yaml"], "nowhere.yaml: no such file"),
+    (["sweep", "--workers", "-1"], "workers"),
+    (["sweep", "--nonsense"], "nonsense"),
+    (["swep"], "swep"),
+    (["recipes", "quik"], "quick"),
+    (["status", "--workspace", "nowhere"], "nothing was planned"),
+    (["show", "zzz", "--workspace", "nowhere"], ""),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+def test_wrong_words(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    extra = ["--dry-run"] if arguments[0] == "sweep" else []
+    assert run([*arguments, *extra]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err + captured.out
+    assert "Traceback" not in captured.err + captured.out
+
+
+def test_flags_and_file_give_the_same_sweep(tmp_path: Path) -> None:
+    from harness.cli.parse_sweep import sweep_spec
+
+    file = tmp_path / "sweep.yaml"
+    file.write_text("methods: [none, 'ka[beta=1|10]']\nstrides: [8, 16]\nseeds: 0,1\nset: {student.iterations: 5}\n")
+    flags = {"methods": "none,ka[beta=1|10]", "strides": "8,16", "seeds": "0,1", "set": ["student.iterations=5"]}
+    assert sweep_spec({}, file) == sweep_spec(flags, None)
+    assert sweep_spec({"strides": "32"}, file).strides == (32,)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("methods: {ka: {beta: 10}}", "methods: {'ka': {'beta': 10}} does not belong here"),
+        ("methods: [ka[beta=1]]", "in quotes:  methods: [none, 'ka[beta=1|10]']"),
+        ("methods: [[none]]", "methods: ['none'] does not belong here"),
+        ("methods: 5", "methods: 5 does not belong here"),
+        ("methods:", "methods has no value"),
+        ("teachers: {a: b}", "teachers: {'a': 'b'} does not belong here"),
+        ("students: [5]", "students: 5 does not belong here"),
+        ("strides: true", "strides: True does not belong here"),
+        ("strides: [8, x]", "strides: 'x' is not a whole number"),
+        ("strides: [8.5]", "strides: 8.5 does not belong here"),
+        ("teacher_seed: true", "teacher_seed: 'True' is not a whole number"),
+        ("head: 5", "head: 5 is no word"),
+        ("set: [5]", "set: [5] is no change"),
+        ("set: {student: 5}", "recipe 'quick', student: 5: Extra inputs"),
+        ("set: ['student.iterations={']", "--set student.iterations={: '{' is no value"),
+        ("method: [ka]", "did you mean methods?"),
+        ("seeds: 0\nmethods: none\nseeds: 1", "line 3: 'seeds' stands there twice"),
+        ("set: {iterations: 6, iterations: 7}", "line 1: 'iterations' stands there twice"),
+        ("set: {student: {iterations: 5}, student.iterations: 6}", "'student.iterations' is set twice"),
+        ("set: {iterations: yes}", "true is no number"),
+        ("- ka", "is not a sweep"),
+    ],
+)
+def test_a_file_that_is_no_sweep_says_what_and_where(
+    text: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(text + "\n")
+    assert run(["sweep", "--file", str(file), "--dry-run", "--workspace", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "fault of the harness" not in captured.err and captured.out == ""
+
+
+def test_changes_in_a_file_may_be_nested(tmp_path: Path) -> None:
+    from harness.cli.parse_sweep import sweep_spec
+
+    file = tmp_path / "sweep.yaml"
+    file.write_text("set: {student: {iterations: 5, optimizer: {lr: 0.5}}, crop: [32, 32]}\n")
+    flags = ["student.iterations=5", "student.optimizer.lr=0.5", "crop=[32,32]"]
+    assert sweep_spec({}, file) == sweep_spec({"set": flags}, None)
+    nested = ["student={iterations: 5, optimizer: {lr: 0.5}}", "crop=[32,32]"]
+    assert sweep_spec({"set": nested}, None) == sweep_spec({"set": flags}, None)
+
+
+def test_an_ablation_hands_all_settings_to_the_launcher(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr("harness.cli.ablate.execute", lambda spec, options, *_, **__: seen.update(options.settings))
+    flags = ["--partition", "gpu", "--time", "1:00:00", "--runs-per-job", "3", "-o", "mem=8G", "--snapshot"]
+    assert run(["ablate", "kd", "--launcher", "slurm", "-w", str(tmp_path), *flags]) == 0
+    wanted = {"partition": "gpu", "time": "1:00:00", "runs_per_job": 3, "mem": "8G", "snapshot": True}
+    assert seen == wanted
+
+
+def test_an_impossible_cell_is_skipped_with_its_reason(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["sweep", "-m", "none", "-s", "4,32", "--students", "timm:resnet18", "-w", str(tmp_path), "--dry-run"]
+    assert run(words) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "skip none timm:resnet18/linear@4" in output and "2 cells need 1 student" in output
+
+
+@pytest.mark.parametrize("columns", [72, 80, 200])
+def test_the_plan_fits_the_terminal_with_all_its_columns(
+    columns: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run(["sweep", "-m", "kd", "-w", str(tmp_path), "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert max(len(line) for line in output.splitlines()) <= columns
+    assert output.count("to do") == 2 and "iterations" in output and "for cells" in output
+
+
+def test_camvid_without_a_folder_says_what_to_give(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    assert run(["sweep", "--dataset", "camvid", "--dry-run"]) == 2
+    assert "--data-root" in capsys.readouterr().err
+
+
+def _plain(text: str) -> str:
+    """Output without the line breaks and padding of a table."""
+    return " ".join(text.split())
+
+
+GRID = ["-m", "none,ka[beta=1|10]", "-s", "32", "--students", "timm:resnet18", "--teacher", "timm:resnet18@32"]
+
+
+def test_a_plan_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["sweep", *GRID, "-w", str(tmp_path), "--dry-run"]) == 0
+    shown = _plain(capsys.readouterr().out)
+    assert "ka[beta=1] timm:resnet18" in shown and "ka[beta=10] timm:resnet18" in shown
+
+
+def test_status_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from harness.cli.parse_sweep import sweep_spec
+    from harness.planning.plan import make_plan
+    from harness.workspace.folders import Workspace
+    from harness.workspace.status import save_sweep
+
+    words = {"methods": "ka[beta=1|10]", "strides": "32", "students": "timm:resnet18", "teachers": "timm:resnet18@32"}
+    save_sweep(Workspace(tmp_path), make_plan(sweep_spec(words, None)), "harness sweep")
+    assert run(["status", "--all", "-w", str(tmp_path)]) == 0
+    shown = _plain(capsys.readouterr().out)
+    assert "ka[beta=1]" in shown and "ka[beta=10]" in shown
+
+
+def test_progress_prints_names_and_reasons_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.cli.parse_sweep import sweep_spec
+    from harness.launch.progress import Display
+    from harness.planning.plan import make_plan
+
+    words = {"methods": "ka[beta=10]", "strides": "32", "students": "timm:resnet18", "teachers": "timm:resnet18@32"}
+    plan = make_plan(sweep_spec(words, None))
+    key = next(key for key, node in plan.nodes.items() if node.spec.kind == "student")
+    with Display(plan, [key]) as display:
+        display.update({key: {"progress": {"iteration": 1, "iterations": 9, "loss": 1.0, "eta_s": 2.0}}})
+        display.failed(key, "no map of that name: last[/]")
+        display.note("see [red]this[/red]")
+    shown = _plain(capsys.readouterr().err)
+    assert "| ka[beta=10] timm:resnet18" in shown
+    assert "failed ka[beta=10]" in shown and "no map of that name: last[/]" in shown
+    assert "see [red]this[/red]" in shown

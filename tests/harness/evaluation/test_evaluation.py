@@ -1,0 +1,276 @@
+"""Confusion matrices against brute force, at the labels' own resolution, and what is written of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from harness.data.base import IGNORE, Sample, Split
+from harness.data.sets.shapes import Shapes, ShapesParams
+from harness.errors import HarnessError
+from harness.evaluation.confusion import confusion, predict
+from harness.evaluation.evaluate import Evaluation, evaluate, load_confusion, save_confusion
+from harness.evaluation.samples import GAP, colourise, save_samples
+from results.statistics import miou
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+CLASSES = 4
+
+
+class Drawn(Split):
+    """Samples of given sizes, labels at random with a fifth of void, images of any size of their own."""
+
+    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
+        self.sizes = sizes
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [f"s{i}" for i in range(len(self.sizes))]
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        rng = np.random.default_rng(index)
+        label = rng.integers(0, CLASSES, self.sizes[index], np.uint8)
+        label[rng.random(label.shape) < 0.2] = IGNORE
+        return Sample(self.names[index], rng.integers(0, 256, (*label.shape, 3), np.uint8), label)
+
+
+class Coarse(nn.Module):
+    """A small network at output stride 4 with the parts of it that evaluation must leave as they were."""
+
+    def __init__(self, classes: int = CLASSES) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, classes, 3, stride=4, padding=1)
+        self.norm = nn.BatchNorm2d(classes)
+        self.frozen = nn.BatchNorm2d(classes).eval()
+        self.drop = nn.Dropout(0.9)
+        self.backbone = SimpleNamespace(mean=MEAN, std=STD)
+
+    def forward(self, images: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.drop(self.frozen(self.norm(self.conv(images)))))
+
+
+def brute_force(prediction: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+    matrix = np.zeros((classes, classes), np.int64)
+    for p, t in zip(prediction.ravel().tolist(), label.ravel().tolist()):
+        if t != IGNORE:
+            matrix[t, p] += 1
+    return matrix
+
+
+def up(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(K, h, w) to (K, H, W): bilinear, half-pixel centres, borders repeated; written out."""
+    for axis, target in ((1, size[0]), (2, size[1])):
+        n = logits.shape[axis]
+        at = np.clip((np.arange(target) + 0.5) * n / target - 0.5, 0, n - 1)
+        low = np.floor(at).astype(int)
+        high = np.minimum(low + 1, n - 1)
+        t = (at - low).reshape((-1, 1) if axis == 1 else (1, -1))
+        logits = np.take(logits, low, axis) * (1 - t) + np.take(logits, high, axis) * t
+    return logits
+
+
+@given(
+    batch=st.integers(1, 4),
+    classes=st.integers(2, 7),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 10_000),
+    void=st.sampled_from([0.0, 0.3, 1.0]),
+)
+@settings(deadline=None, max_examples=30)
+def test_confusion_is_what_counting_gives(
+    batch: int, classes: int, size: tuple[int, int], seed: int, void: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, classes, (batch, *size))
+    label[rng.random(label.shape) < void] = IGNORE
+    prediction = rng.integers(0, classes, label.shape)
+    found = confusion(torch.from_numpy(prediction), torch.from_numpy(label), classes)
+    assert found.dtype == torch.int64 and found.shape == (batch, classes, classes)
+    for i in range(batch):
+        assert np.array_equal(found[i].numpy(), brute_force(prediction[i], label[i], classes))
+    assert int(found.sum()) == int((label != IGNORE).sum())
+
+
+def test_rows_are_labels_and_columns_predictions() -> None:
+    found = confusion(torch.tensor([[[1, 1, 2]]]), torch.tensor([[[0, 0, IGNORE]]]), 3)
+    assert found[0].tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_void_counts_nowhere_whatever_is_predicted_there() -> None:
+    label = torch.randint(0, 3, (2, 8, 8))
+    label[:, :4] = IGNORE
+    a, b = torch.randint(0, 3, (2, 8, 8)), torch.randint(0, 3, (2, 8, 8))
+    b[:, 4:] = a[:, 4:]
+    assert torch.equal(confusion(a, label, 3), confusion(b, label, 3))
+
+
+@pytest.mark.parametrize("value", [3, 254, -1])
+def test_labels_out_of_range_are_refused(value: int) -> None:
+    label = torch.zeros(1, 4, 4, dtype=torch.int64)
+    label[0, 2, 1] = value
+    with pytest.raises(HarnessError, match=rf"out of range: \[{value}\]"):
+        confusion(torch.zeros(1, 4, 4, dtype=torch.int64), label, 3)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (16, 20), (23, 9), (4, 5)])
+def test_logits_are_upsampled_before_the_argmax(size: tuple[int, int]) -> None:
+    logits = torch.randn(2, 5, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = predict(logits, size).numpy()
+    for image in range(2):
+        assert (found[image] == up(logits[image].numpy(), size).argmax(0)).mean() > 0.995
+    assert found.shape == (2, *size)
+
+
+def test_half_precision_logits_are_compared_in_full() -> None:
+    logits = torch.randn(1, 5, 6, 6, generator=torch.Generator().manual_seed(2)).bfloat16()
+    assert torch.equal(predict(logits, (24, 24)), predict(logits.float(), (24, 24)))
+
+
+def expected(network: Coarse, split: Split, eval_size: tuple[int, int] | None) -> np.ndarray:
+    """Image by image, from the definition."""
+    from torchvision.transforms.v2 import functional as transform
+
+    matrices = []
+    for sample in split:
+        image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
+        if eval_size:
+            image = transform.resize(image, list(eval_size), antialias=True)
+        image = (image.float() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+        with torch.no_grad():
+            logits = network.eval()(image[None]).logits
+        prediction = nn.functional.interpolate(logits, sample.label.shape, mode="bilinear").argmax(1)[0]
+        matrices.append(brute_force(prediction.numpy(), sample.label, CLASSES))
+    return np.stack(matrices)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("eval_size", [None, (20, 28)])
+def test_evaluation_is_the_same_however_images_are_batched(batch_size: int, eval_size: tuple[int, int] | None) -> None:
+    split = Drawn([(16, 24)] * 4 + [(33, 17)] * 2 + [(16, 24)])
+    network = Coarse()
+    found = evaluate(network, split, CLASSES, MEAN, STD, eval_size, batch_size=batch_size)
+    assert found.confusion.dtype == np.uint32 and found.names == tuple(split.names)
+    reference = expected(network, split, eval_size)
+    assert np.array_equal(found.confusion.sum((1, 2)), reference.sum((1, 2)))
+    # A batched convolution may differ from a single one in the last bit, and an argmax turn on it.
+    assert np.abs(found.confusion.astype(int) - reference).sum() <= 4
+
+
+def test_loader_processes_change_nothing() -> None:
+    split, network = Drawn([(16, 24)] * 5), Coarse()
+    here = evaluate(network, split, CLASSES, MEAN, STD, batch_size=2)
+    there = evaluate(network, split, CLASSES, MEAN, STD, batch_size=2, workers=2)
+    assert np.array_equal(here.confusion, there.confusion) and here.names == there.names
+
+
+def test_layout_and_precision_change_next_to_nothing() -> None:
+    split, network = Drawn([(32, 32)] * 3), Coarse()
+    plain = evaluate(network, split, CLASSES, MEAN, STD)
+    last = evaluate(network, split, CLASSES, MEAN, STD, channels_last=True)
+    half = evaluate(network, split, CLASSES, MEAN, STD, precision="bf16")
+    total = int(plain.confusion.sum())
+    assert np.abs(plain.confusion.astype(int) - last.confusion).sum() < 0.01 * total
+    changed = np.abs(plain.confusion.astype(int) - half.confusion).sum()
+    assert 0 < changed < 0.1 * total
+
+
+def test_the_network_comes_back_as_it_was() -> None:
+    network = Coarse()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    network.frozen.eval()
+    evaluate(network, Drawn([(16, 16)]), CLASSES, MEAN, STD)
+    assert network.training and network.norm.training and network.drop.training and not network.frozen.training
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert network(torch.zeros(2, 3, 16, 16)).logits.requires_grad
+
+
+def test_progress_is_told() -> None:
+    seen: list[tuple[int, int]] = []
+    evaluate(Coarse(), Drawn([(8, 8)] * 5), CLASSES, MEAN, STD, batch_size=2, progress=lambda *at: seen.append(at))
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_what_cannot_be_evaluated_is_said() -> None:
+    with pytest.raises(HarnessError, match="empty"):
+        evaluate(Coarse(), Drawn([]), CLASSES, MEAN, STD)
+    with pytest.raises(HarnessError, match=r"s0, s1: label values out of range: \[2, 3\]"):
+        evaluate(Coarse(2), Drawn([(8, 8)] * 2), 2, MEAN, STD)
+
+
+def test_a_network_that_knows_the_label_scores_one() -> None:
+    """The image's red channel is the label: mIoU is 1 at full resolution, less when the logits are coarse."""
+
+    class Told(Drawn):
+        def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+            sample = super().__getitem__(index)
+            image = np.where(sample.label == IGNORE, 0, sample.label)[..., None].repeat(3, 2).astype(np.uint8)
+            return Sample(sample.name, image, sample.label)
+
+    class Reader(nn.Module):
+        def __init__(self, stride: int) -> None:
+            super().__init__()
+            self.stride = stride
+
+        def forward(self, images: Tensor) -> SimpleNamespace:
+            grey = (images[:, :1] * 255)[..., :: self.stride, :: self.stride]
+            return SimpleNamespace(logits=-((grey - torch.arange(CLASSES).view(1, -1, 1, 1)) ** 2))
+
+    split = Told([(24, 32)] * 3)
+    scores = [
+        miou(evaluate(Reader(stride), split, CLASSES, (0.0,) * 3, (1.0,) * 3).confusion.sum(0)) for stride in (1, 4)
+    ]
+    assert scores[0] == 1.0 and scores[1] < 0.5
+
+
+def test_matrices_are_read_back(tmp_path: Path) -> None:
+    matrices = np.random.default_rng(0).integers(0, 2**32, (5, 3, 3), np.uint32)
+    evaluation = Evaluation(matrices, ("a", "b", "ç", "d", "e"))
+    path = tmp_path / "folder" / "confusion.npz"
+    save_confusion(path, evaluation)
+    found = load_confusion(path)
+    assert np.array_equal(found.confusion, matrices) and found.names == evaluation.names
+    assert found.confusion.dtype == np.uint32
+    assert [p.name for p in path.parent.iterdir()] == ["confusion.npz"]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 100])
+def test_damaged_matrices_are_named(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "confusion.npz"
+    save_confusion(path, Evaluation(np.ones((2, 3, 3), np.uint32), ("a", "b")))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(HarnessError, match=r"confusion.npz is not a file of confusion matrices"):
+        load_confusion(path)
+    with pytest.raises(HarnessError, match=r"other.npz"):
+        load_confusion(tmp_path / "other.npz")
+
+
+def test_samples_show_image_label_and_prediction(tmp_path: Path) -> None:
+    dataset = Shapes(ShapesParams(size=40, test=5))
+    network = Coarse(len(dataset.classes)).train()
+    files = save_samples(tmp_path / "samples", network, dataset, "test")  # type: ignore[arg-type]
+    assert [file.name for file in files] == ["test-00000.png", "test-00001.png", "test-00003.png"]
+    assert network.training
+    picture, sample = np.array(Image.open(files[1])), dataset.split("test")[1]
+    assert picture.shape == (40, 3 * 40 + 2 * GAP, 3)
+    assert np.array_equal(picture[:, :40], sample.image)
+    label = picture[:, 40 + GAP : 80 + GAP]
+    assert np.array_equal(label, colourise(sample.label, dataset.palette))
+    assert (label[sample.label == IGNORE] == 0).all()
+    shown = {tuple(colour) for colour in picture[:, 80 + 2 * GAP :].reshape(-1, 3).tolist()}
+    assert shown <= set(dataset.palette)
+
+
+def test_no_more_samples_than_there_are(tmp_path: Path) -> None:
+    dataset = Shapes(ShapesParams(size=32, test=2))
+    assert len(save_samples(tmp_path, Coarse(8), dataset, "test")) == 2  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+"""Recipes: common fields, changes by kind, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.specs.recipes import KINDS, load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_built_in_recipe_resolves_for_every_kind(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.summary
+    for kind in KINDS:
+        assert recipe.for_kind(kind).iterations > 0
+
+
+def test_a_kind_overrides_the_common_part_in_depth(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("optimizer: {lr: 0.1, momentum: 0.5}\niterations: 10\nteacher: {optimizer: {lr: 0.2}}\n")
+    recipe = load_recipe(str(file))
+    assert recipe.for_kind("teacher").optimizer.lr == 0.2
+    assert recipe.for_kind("teacher").optimizer.momentum == 0.5
+    assert recipe.for_kind("student").optimizer.lr == 0.1
+
+
+def test_what_a_translator_prescribes_stands_between(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("iterations: 10\ntranslator: {iterations: 5}\n")
+    found = load_recipe(str(file)).for_kind("translator", {"optimizer": {"lr": 0.3}, "iterations": 99})
+    assert (found.optimizer.lr, found.iterations) == (0.3, 5)
+
+
+def test_changes_by_path_hold_for_one_kind_or_for_all(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("iterations: 10\nteacher: {iterations: 20, optimizer: {lr: 0.5}}\n")
+    recipe = load_recipe(str(file))
+    everywhere = recipe.changed({"iterations": 3})
+    assert [everywhere.for_kind(k).iterations for k in KINDS] == [3, 3, 3]
+    assert everywhere.for_kind("teacher").optimizer.lr == 0.5
+    one = recipe.changed({"student.optimizer.lr": 0.7})
+    assert one.for_kind("student").optimizer.lr == 0.7
+    assert one.for_kind("teacher").optimizer.lr == 0.5
+    assert recipe.label() != one.label()
+    assert recipe.label() != everywhere.label()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("iterations: 0", "greater than 0"),
+        ("optimiser: {}", "optimiser"),
+        ("optimizer: {name: lion}", "sgd"),
+        ("- 1", "not a recipe"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_told_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(HarnessError, match=said):
+        load_recipe(str(file))
+
+
+def test_an_unknown_recipe_gets_a_hint() -> None:
+    with pytest.raises(HarnessError) as error:
+        load_recipe("quik")
+    assert "quick" in error.value.hint

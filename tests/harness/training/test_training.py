@@ -1,0 +1,207 @@
+"""The training loop and what it minimises."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.builders.models import build_model
+from harness.data.loading import Batch
+from harness.errors import StageFailed
+from harness.specs.recipes import load_recipe
+from harness.specs.spec import Recipe, parse_model
+from harness.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from harness.training.loop import Control, Losses, Trainer, make_optimizer
+from harness.training.objective import TeacherNorm, cross_entropy, freeze, frozen_maps, renormalise
+from harness.training.randomness import seed_all
+from harness.workspace.events import Events, last_events
+from harness.workspace.folders import Workspace
+from methods.base import IGNORE
+from tests.end_to_end.tiny import job_of, make_plan, only_student, tiny_sweep
+
+
+def test_cross_entropy_is_the_mean_over_pixels_that_count() -> None:
+    logits = torch.randn(2, 5, 8, 8, dtype=torch.float64)
+    labels = torch.randint(0, 5, (2, 8, 8))
+    labels[0, :3] = IGNORE
+    expected = torch.stack([
+        -logits[b, :, y, x].float().log_softmax(0)[labels[b, y, x]]
+        for b in range(2) for y in range(8) for x in range(8) if labels[b, y, x] != IGNORE
+    ]).mean()  # fmt: skip
+    assert cross_entropy(logits, labels) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_batch_without_a_pixel_that_counts_moves_nothing() -> None:
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = cross_entropy(logits, torch.full((1, 8, 8), IGNORE))
+    loss.backward()
+    assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
+
+
+def test_a_teacher_sees_images_in_its_own_normalisation() -> None:
+    student = build_model(parse_model("timm:test_efficientnet/linear@16"), 3)
+    teacher = build_model(parse_model("timm:test_resnet/linear@16"), 3)
+    teacher.backbone.mean, teacher.backbone.std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    pixels = torch.rand(2, 3, 8, 8)
+    as_row = lambda v: torch.tensor(v)[:, None, None]  # noqa: E731
+    seen = renormalise((pixels - as_row(student.backbone.mean)) / as_row(student.backbone.std), student, teacher)
+    wanted = (pixels - as_row(teacher.backbone.mean)) / as_row(teacher.backbone.std)
+    torch.testing.assert_close(seen, wanted)
+
+
+def test_maps_of_a_frozen_network_take_part_in_a_backward_pass() -> None:
+    network = build_model(parse_model("timm:test_resnet/linear@16"), 3).eval().requires_grad_(False)
+    maps = frozen_maps(network, torch.randn(1, 3, 32, 32))
+    weight = torch.ones(1, requires_grad=True)
+    (maps.last * weight).sum().backward()
+    assert weight.grad is not None and not any(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("norm", ["running", "batch"])
+def test_a_teacher_may_use_the_statistics_of_the_batch_and_is_not_changed_by_it(norm: TeacherNorm) -> None:
+    network = build_model(parse_model("timm:test_resnet/linear@16"), 3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images = torch.randn(4, 3, 32, 32) * 2
+    expected = {"running": network.eval(), "batch": copy.deepcopy(network).train()}[norm](images).logits
+    found = frozen_maps(freeze(network, norm), images).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_a_field_added_later_leaves_the_keys_of_old_recipes_alone() -> None:
+    assert "teacher_norm" not in Recipe().content
+    assert Recipe(teacher_norm="batch").content["teacher_norm"] == "batch"
+    file = load_recipe("quick").changed({"teacher_norm": "batch"})
+    assert file.for_kind("student").teacher_norm == "batch" and file.for_kind("teacher").teacher_norm == "running"
+
+
+class Line(nn.Module):
+    """y = w x, fitted to y = 3 x; turns to NaN at an iteration of choice."""
+
+    def __init__(self, nan_at: int = -1) -> None:
+        super().__init__()
+        self.network = nn.Linear(1, 1, bias=False)
+        self.nan_at = nan_at
+
+    def forward(self, images: Tensor, labels: Tensor, iteration: int, iterations: int) -> Losses:
+        x = images.mean((1, 2, 3))[:, None]
+        loss = ((self.network(x) - 3 * x) ** 2).mean()
+        loss = loss * float("nan") if iteration == self.nan_at else loss
+        return Losses(loss, {"fit": loss})
+
+
+def batches(count: int, start: int = 0) -> list[Batch]:
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(4, 3, 2, 2, generator=generator) for _ in range(count)]
+    labels = torch.zeros(4, 2, 2, dtype=torch.int64)
+    return [Batch(i, labels, ("",) * 4, torch.arange(4)) for i in images[start:]]
+
+
+def trainer(objective: nn.Module, tmp_path: Path, **recipe: object) -> Trainer:
+    values = {"iterations": 40, "optimizer": {"lr": 0.3, "momentum": 0.5}, **recipe}
+    control = Control(Events(tmp_path / "events.jsonl", every_s=0))
+    return Trainer(objective, Recipe.model_validate(values), torch.device("cpu"), "fp32", False, control)
+
+
+@pytest.mark.parametrize("optimizer", [{"lr": 0.3}, {"name": "adamw", "lr": 0.3}, {"lr": 0.1, "nesterov": True}])
+@pytest.mark.parametrize("schedule", ["poly", "cosine", "onecycle", "constant"])
+def test_every_optimiser_and_schedule_fits_a_line(tmp_path: Path, optimizer: dict[str, object], schedule: str) -> None:
+    seed_all(0, "test")
+    line = Line()
+    run = trainer(line, tmp_path, iterations=80, optimizer=optimizer, schedule={"name": schedule})
+    progress = run.run(batches(80))
+    assert line.network.weight.item() == pytest.approx(3, abs=0.15)
+    assert (progress.iteration, progress.samples_seen) == (80, 320)
+    terms = progress.terms({"fit": 2.0})["fit"]
+    assert terms.first > 10 * terms.last and terms.weight == 2.0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_iteration(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"nan at iteration 7 .*fit nan"):
+        trainer(Line(nan_at=7), tmp_path).run(batches(40))
+
+
+def test_events_tell_how_far_it_is(tmp_path: Path) -> None:
+    trainer(Line(), tmp_path).run(batches(40))
+    progress = last_events(tmp_path / "events.jsonl")["progress"]
+    assert progress["iteration"] == progress["iterations"] == 40 and progress["eta_s"] == 0
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"event": "progress", "iter')
+    assert last_events(tmp_path / "events.jsonl")["progress"] == progress
+
+
+def test_clipping_bounds_the_step(tmp_path: Path) -> None:
+    line = Line()
+    before = line.network.weight.item()
+    options = {"iterations": 1, "clip_grad": 1e-3, "optimizer": {"lr": 1.0, "momentum": 0.0, "weight_decay": 0}}
+    trainer(line, tmp_path, **options).run(batches(1))
+    assert 0 < abs(line.network.weight.item() - before) <= 1e-3 * 1.001
+
+
+def test_heads_and_adapters_have_their_own_learning_rate() -> None:
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = build_model(parse_model("timm:test_efficientnet/linear@16"), 3)
+            self.distiller = nn.Conv2d(3, 3, 1)
+            self.distiller.discriminators = lambda: []  # type: ignore[assignment, union-attr]
+
+    objective = Whole()
+    optimizer = make_optimizer(objective, Recipe.model_validate({"optimizer": {"lr": 0.1, "head_lr": 10}}))
+    scales = {group["scale"]: len(group["params"]) for group in optimizer.param_groups}
+    assert scales == {1.0: len(list(objective.network.backbone.parameters())), 10.0: 4}
+
+
+def test_weights_survive_a_round_trip_and_refuse_another_network(tmp_path: Path) -> None:
+    network = build_model(parse_model("timm:test_efficientnet/linear@16"), 3)
+    save_weights(tmp_path / "w.safetensors", network)
+    other = build_model(parse_model("timm:test_efficientnet/linear@16"), 3)
+    load_weights(tmp_path / "w.safetensors", other)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
+    from harness.errors import HarnessError
+
+    with pytest.raises(HarnessError, match="does not fit"):
+        load_weights(tmp_path / "w.safetensors", build_model(parse_model("timm:test_resnet/linear@16"), 3))
+
+
+def test_a_checkpoint_never_unpickles_code(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c.pt", {"x": torch.ones(2), "n": 3})
+    assert load_checkpoint(tmp_path / "c.pt")["n"] == 3  # type: ignore[index]
+    torch.save({"x": Path("/")}, tmp_path / "evil.pt")
+    assert load_checkpoint(tmp_path / "evil.pt") is None
+    assert load_checkpoint(tmp_path / "nothing.pt") is None
+
+
+def test_two_processes_train_one_run(tmp_path: Path) -> None:
+    plan = make_plan(tiny_sweep(methods=("none",)))
+    node = only_student(plan)
+    job = job_of(plan, node, tmp_path)
+    file = job.write()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        environment = {
+            **os.environ, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        }  # fmt: skip
+        command = [sys.executable, "-m", "harness.worker", str(file)]
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    told = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    folder = Workspace(tmp_path).stage(node.key)
+    record = folder.record()
+    assert record.training.samples_seen == 8 * 4 and len(record.attempts) == 1
+    assert json.loads(folder.job_file.read_text())["name"] == record.name
