@@ -69,3 +69,17 @@ def test_an_unknown_recipe_gets_a_hint() -> None:
     with pytest.raises(HarnessError) as error:
         load_recipe("quik")
     assert "quick" in error.value.hint
+
+
+def test_camvid_teaches_teacher_and_student_alike_at_full_scale_and_clips_nothing() -> None:
+    recipe = load_recipe("camvid")
+    student, teacher = recipe.for_kind("student"), recipe.for_kind("teacher")
+    assert student == teacher
+    assert (student.crop, student.batch_size, student.augment.scale) == ((288, 288), 8, (0.6, 1.7))
+    assert (student.optimizer.name, student.optimizer.lr, student.schedule.name) == ("adamw", 1e-3, "poly")
+    assert student.eval_size is None and student.clip_grad is None
+
+
+def test_camvid_tiny_is_the_recipe_that_the_published_rows_were_trained_with() -> None:
+    """Its label is that of the board of results/published/camvid, from when it was named `camvid`."""
+    assert load_recipe("camvid-tiny").label() == "camvid-tiny-a9f758"
