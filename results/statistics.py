@@ -27,7 +27,7 @@ RESAMPLES = 10_000
 """Bootstrap resamples."""
 
 Floats: TypeAlias = NDArray[np.float64]
-Basis = Literal["seeds", "images", "none"]
+Basis = Literal["seeds", "images", "both", "none"]
 Verdict = Literal["better", "worse", "no clear difference", "one seed: images only", ""]
 
 # ------------------------------------------------------------------------------------------------- accuracy
@@ -125,6 +125,8 @@ class Estimate:
             return f"t over {self.n} seeds"
         if self.basis == "images":
             return f"bootstrap over {self.n} images: not training noise"
+        if self.basis == "both":
+            return f"bootstrap over {self.n} seeds and all images"
         return "no interval"
 
 
@@ -301,7 +303,7 @@ def compare(ours: SeedScores, theirs: SeedScores) -> Difference:
 
 
 @lru_cache(maxsize=4)
-def _draws(images: int, resamples: int, seed: int) -> NDArray[np.uint16]:
+def image_draws(images: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.uint16]:
     """(resamples, images): how often each image occurs in each resample. The same for all networks: paired."""
     generator = np.random.default_rng(seed)
     draws = np.empty((resamples, images), dtype=np.uint16)
@@ -318,7 +320,7 @@ def _resampled(class_counts: NDArray[np.int64], resamples: int = RESAMPLES, seed
     """(resamples,): mIoU of a network on resampled images. A class missing from a resample is left out of it."""
     images, _, classes = class_counts.shape
     flat = class_counts.reshape(images, 3 * classes).astype(np.float64)
-    draws = _draws(images, resamples, seed)
+    draws = image_draws(images, resamples, seed)
     rows = max(1, 4_000_000 // images)  # a few dozen MB at a time
     totals = np.concatenate([draws[i : i + rows].astype(np.float64) @ flat for i in range(0, resamples, rows)])
     return mean_iou(totals.reshape(resamples, 3, classes))

@@ -139,7 +139,7 @@ def test_pairing_removes_the_noise_that_both_share() -> None:
 
 def test_bootstrap_is_the_plain_loop() -> None:
     class_counts = s.class_counts(confusion(0.8, 7, 3))
-    draws = s._draws(7, 200, 5)
+    draws = s.image_draws(7, 200, 5)
     assert draws.shape == (200, 7) and (draws.sum(1) == 7).all()
     expected = [
         s.mean_iou(sum(n * class_counts for n, class_counts in zip(row, class_counts, strict=True))) for row in draws
