@@ -11,40 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from harness.data.base import IGNORE, Problem, Sample, Split
+from harness.data.decode import LabelPicture, decode_image, decode_label, is_picture, size_difference
 from harness.errors import HarnessError
-
-SUFFIXES = (".png", ".jpg", ".jpeg")
-MODES = ("L", "P")
-"""Modes of label pictures: a number for each pixel."""
 
 
 def _pictures(folder: Path) -> list[Path]:
     """Pictures of a folder by name; hidden files and others are passed over."""
     if not folder.is_dir():
         return []
-    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    return sorted(found, key=lambda p: p.name)
-
-
-def _open(path: Path) -> Image.Image:
-    """The whole picture, decoded.
-
-    Raises:
-        HarnessError: it is missing, truncated or no picture.
-    """
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except FileNotFoundError as error:
-        raise HarnessError(f"{path}: is missing", "run harness data check") from error
-    except UnidentifiedImageError as error:
-        raise HarnessError(f"{path}: is not a picture", "run harness data check") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise HarnessError(f"{path}: cannot be decoded, {error}", "run harness data check") from error
-    return picture
+    return sorted(filter(is_picture, folder.iterdir()), key=lambda p: p.name)
 
 
 @dataclass(frozen=True)
@@ -64,35 +41,37 @@ class Labelling:
         """(256,), int16: what each value is read as, -1 for those that must not occur."""
         table = np.full(256, -1, np.int16)
         table[: self.classes] = np.arange(self.classes)
-        table[list(self.ignored)] = IGNORE
+        table[[value for value in self.ignored if value <= IGNORE]] = IGNORE
         return table
 
     def read(self, path: Path) -> np.ndarray:
-        """(H, W), uint8.
+        """(H, W), uint8: `path` decoded and read.
 
         Raises:
-            HarnessError: the file cannot be read, has a wrong mode, or holds a value out of range.
+            HarnessError: the file cannot be read, holds colours, is lossy, or holds a value out of range.
         """
-        picture = _open(path)
-        if picture.mode not in MODES:
-            modes = " or ".join(MODES)
-            raise HarnessError(f"{path}: label picture has mode {picture.mode}, not {modes}", "run harness data check")
-        read = self.table[np.asarray(picture)]
+        return self.of(decode_label(path))
+
+    def of(self, label: LabelPicture) -> np.ndarray:
+        """(H, W), uint8: a decoded label picture, read. Raises as `read` does."""
+        if label.lossy:
+            what = f"{label.path}: label picture is a {label.lossy}, which changes class numbers along every border"
+            raise HarnessError(what, "save labels as PNG, from where they were made")
+        numbers = label.numbers()
+        read = self.table[numbers] if numbers.dtype == np.uint8 else self._wide(numbers)
         if (read < 0).any():
-            bad = sorted({int(v) for v in np.asarray(picture)[read < 0]})
+            bad = sorted({int(v) for v in numbers[read < 0]})
             shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
             expected = f"0 to {self.classes - 1}, or {' or '.join(map(str, sorted(self.ignored)))} for void"
-            raise HarnessError(f"{path}: label values out of range: {shown} (expected {expected})")
-        return read.astype(np.uint8)
+            raise HarnessError(f"{label.path}: label values out of range: {shown} (expected {expected})")
+        return np.asarray(read.astype(np.uint8))
 
-
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3), uint8, RGB.
-
-    Raises:
-        HarnessError: the file cannot be read.
-    """
-    return np.array(_open(path).convert("RGB"))
+    def _wide(self, numbers: np.ndarray) -> np.ndarray:
+        """(H, W), int16: numbers of more than 8 bits by the table."""
+        inside = (numbers >= 0) & (numbers <= IGNORE)
+        read = np.where(inside, self.table[np.where(inside, numbers, 0)], np.int16(-1))
+        read[np.isin(numbers, sorted(self.ignored))] = IGNORE
+        return np.asarray(read)
 
 
 class FolderSplit(Split):
@@ -115,9 +94,9 @@ class FolderSplit(Split):
             HarnessError: a file cannot be read, or image and label differ in size.
         """
         image_file, label_file = self.pairs[index]
-        image, label = read_image(image_file), self.labelling.read(label_file)
-        if image.shape[:2] != label.shape:
-            raise HarnessError(f"{label_file}: {_size(label)} pixels, but {image_file.name} has {_size(image)}")
+        image, label = decode_image(image_file), self.labelling.read(label_file)
+        if difference := size_difference(image_file, image, label):
+            raise HarnessError(f"{label_file}: {difference}", "run harness data check")
         return Sample(self._names[index], image, label)
 
     def unpaired(self) -> list[Problem]:
@@ -147,19 +126,14 @@ class FolderSplit(Split):
         """What is wrong with one pair, both files decoded."""
         problems, sizes = [], []
         image_file, label_file = self.pairs[index]
-        for file, read in ((image_file, read_image), (label_file, self.labelling.read)):
+        for file, read in ((image_file, decode_image), (label_file, self.labelling.read)):
             try:
                 sizes.append(read(file))
             except HarnessError as error:
                 problems.append(Problem(str(file), error.message.removeprefix(f"{file}: ")))
-        if len(sizes) == 2 and sizes[0].shape[:2] != sizes[1].shape[:2]:
-            what = f"{_size(sizes[1])} pixels, but {image_file.name} has {_size(sizes[0])}"
-            problems.append(Problem(str(label_file), what))
+        if len(sizes) == 2 and (difference := size_difference(image_file, *sizes)):
+            problems.append(Problem(str(label_file), difference))
         return problems
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"
 
 
 def check_splits(splits: Mapping[str, FolderSplit], full: bool, progress: Any = None) -> list[Problem]:
