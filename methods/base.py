@@ -170,6 +170,8 @@ class Method(nn.Module, ABC):
     needs_teacher: ClassVar[bool] = True
     permutable: ClassVar[bool] = True
     """The terms do not change when the images of a batch are permuted."""
+    exact_gradients: ClassVar[bool] = True
+    """The gradients are the terms' derivatives: nothing that depends on the student is detached."""
     cost: ClassVar[str] = "linear"
     """How time and memory grow with the number of positions: "linear", or what else ("quadratic in pooled nodes").
 

@@ -71,6 +71,7 @@ def describe(entry: Entry[Method]) -> dict[str, Any]:
         "fault": fault,
         "discriminator": cls.get_discriminator is not _base().get_discriminator,
         "permutable": cls.permutable,
+        "exact_gradients": cls.exact_gradients,
         "cost": cls.cost,
         "params": _params(cls, defaults.model_dump(mode="json")),
     }

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from methods import base
 from methods.base import Method, Step, Term, resize
+from methods.parts.precision import precise
 
 
 class {cls}(Method):
@@ -48,8 +49,8 @@ class {cls}(Method):
         """The active terms: unweighted scalars. Maps are (B, C, h, w), and strides may differ."""
         if "distance" not in self.active:
             return {{}}
-        student = resize(step.student.logits, step.teacher_maps.logits)
-        difference = (step.teacher_maps.logits / self.params.tau).softmax(1) - (student / self.params.tau).softmax(1)
+        student, teacher = precise(step.student.logits), precise(step.teacher_maps.logits)
+        difference = (teacher / self.params.tau).softmax(1) - (resize(student, teacher) / self.params.tau).softmax(1)
         return {{"distance": difference.square().sum(dim=1).mean()}}
 '''
 

@@ -1,10 +1,10 @@
-"""Made-up networks: sizes that networks of various output strides have, and random maps of those sizes."""
+"""Networks that do not exist: sizes that networks of various output strides have, and random maps of those sizes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,15 +63,22 @@ class RandomMaps:
         """All of them, in a fixed order."""
         return [self.logits, self.last, *self.features]
 
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> RandomMaps:
+        """Maps from tensors in the order that `tensors` gives."""
+        return cls(tensors[0], tensors[1], tuple(tensors[2:]))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> RandomMaps:
+        """Every map changed; the results are leaves, which ask for gradients where the old ones did."""
+        return self.of([change(t.detach()).requires_grad_(t.requires_grad) for t in self.tensors()])
+
     def to(self, dtype: torch.dtype) -> RandomMaps:
-        """The same values in another type, gradients asked for as before."""
-        made = [t.detach().to(dtype).requires_grad_(t.requires_grad) for t in self.tensors()]
-        return RandomMaps(made[0], made[1], tuple(made[2:]))
+        """The same values in another type."""
+        return self.each(lambda t: t.to(dtype))
 
     def at(self, order: Tensor) -> RandomMaps:
         """The images of the batch in another order."""
-        made = [t.detach()[order].requires_grad_(t.requires_grad) for t in self.tensors()]
-        return RandomMaps(made[0], made[1], tuple(made[2:]))
+        return self.each(lambda t: t[order])
 
 
 def random_maps(of: Sizes, batch: int, size: tuple[int, int], generator: torch.Generator, grad: bool) -> RandomMaps:
@@ -111,8 +118,15 @@ def random_step(
     return Step(student, teacher, images, made_labels(labels, case.batch, case.size, generator), iteration, 10)
 
 
+def step_to(step: Step, dtype: torch.dtype) -> Step:
+    """A random step with maps and images in another type; labels stay as they are."""
+    assert isinstance(step.student, RandomMaps)
+    teacher = step.teacher.to(dtype) if isinstance(step.teacher, RandomMaps) else None
+    return replace(step, student=step.student.to(dtype), teacher=teacher, images=step.images.to(dtype))
+
+
 def step_tensors(step: Step) -> dict[str, Tensor]:
-    """Every tensor of a made-up step, by a name that an error can show."""
+    """Every tensor of a random step, by a name that an error can show."""
     found = {"images": step.images, "labels": step.labels}
     for who, maps in (("student", step.student), ("teacher", step.teacher)):
         if isinstance(maps, RandomMaps):

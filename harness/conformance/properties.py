@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from harness.builders.distiller import Distiller, build_translator, skip_reason, translator_specs
 from harness.builders.expression import canonical_expression, resolve, validated
-from harness.conformance.cases import LABELS, Case, RandomMaps, random_maps, step_tensors
+from harness.conformance.cases import LABELS, Case, RandomMaps, random_maps, step_tensors, step_to
 from harness.conformance.cost import linear_cost
 from harness.conformance.method_under_test import (
     MethodUnderTest,
@@ -81,13 +82,18 @@ def _finite(subject: MethodUnderTest) -> None:
         for number, kind in enumerate(LABELS):
             iteration = ITERATIONS[(number + index) % len(ITERATIONS)]
             step = subject.step(case, number, kind, torch.float32, iteration)
-            _expect_finite(built, step, f"{case.label}; labels: {kind}; iteration {iteration} of {step.iterations}")
+            expect_finite(built, step, f"{case.label}; labels: {kind}; iteration {iteration} of {step.iterations}")
     case = subject.cases[0]
     only = replace(subject.step(case, dtype=torch.float32), iterations=1)
-    _expect_finite(subject.build(subject.full, case, torch.float32), only, "iteration 0 of 1")
+    expect_finite(subject.build(subject.full, case, torch.float32), only, "iteration 0 of 1")
 
 
-def _expect_finite(built: Distiller, step: Step, where: str) -> None:
+def expect_finite(built: Distiller, step: Step, where: str) -> None:
+    """See that terms and gradients are finite.
+
+    Raises:
+        PropertyViolated: one is not; the sentence names it and ends with `where`.
+    """
     built.zero_grad()
     try:
         values = values_of(built, step)
@@ -125,7 +131,7 @@ def _extremes(subject: MethodUnderTest) -> None:
                 for mine, theirs in zip(step.student.tensors(), step.teacher.tensors(), strict=False):
                     if mine.shape == theirs.shape:
                         mine.copy_(theirs)
-        _expect_finite(built, step, f"{what} maps")
+        expect_finite(built, step, f"{what} maps")
 
 
 def _choices(subject: MethodUnderTest) -> None:
@@ -144,7 +150,7 @@ def _choices(subject: MethodUnderTest) -> None:
             built = subject.build(spec, case, torch.float32)
         except HarnessError as error:
             raise PropertyViolated(f"{where}: {error}") from error
-        _expect_finite(built, subject.step(case, dtype=torch.float32), where)
+        expect_finite(built, subject.step(case, dtype=torch.float32), where)
         for _, discriminator in built.discriminators():
             loss = built.discriminator_loss(discriminator, subject.step(case, dtype=torch.float32))
             if not bool(torch.isfinite(loss)):
@@ -292,6 +298,40 @@ def _expect_parameter_gradients(built: Distiller, where: str) -> None:
             raise PropertyViolated(f"a gradient reaches the frozen translator ({where}): call it under torch.no_grad()")
 
 
+DISTANCE, DERIVATIVE = 1e-6, 1e-4
+"""How far maps are moved for finite differences, and how closely the derivatives must agree."""
+
+
+def _derivatives(subject: MethodUnderTest) -> None:
+    """The gradient of every term with respect to all of the student's maps is that of finite differences."""
+    some_terms(subject)
+    if not subject.cls.exact_gradients:
+        raise NotApplicable("not claimed")
+    case = min(subject.cases, key=lambda c: c.batch * c.size[0] * c.size[1])
+    built, step = subject.build(subject.full, case).eval(), subject.step(case)
+    assert isinstance(step.student, RandomMaps)
+    maps = step.student.tensors()
+    generator = torch.Generator().manual_seed(6)
+    direction = [torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in maps]
+
+    def moved(distance: float) -> dict[str, Tensor]:
+        with torch.no_grad():
+            student = RandomMaps.of([t + distance * d for t, d in zip(maps, direction)])
+            return values_of(built, replace(step, student=student))
+
+    ahead, behind = moved(DISTANCE), moved(-DISTANCE)
+    for name, value in values_of(built, step).items():
+        gradients = torch.autograd.grad(value, maps, allow_unused=True, retain_graph=True)
+        found = sum(float((g * d).sum()) for g, d in zip(gradients, direction) if g is not None)
+        expected = float(ahead[name] - behind[name]) / (2 * DISTANCE)
+        rounding = 1e-14 * abs(float(value.detach())) / DISTANCE
+        if not math.isclose(found, expected, rel_tol=DERIVATIVE, abs_tol=rounding):
+            raise PropertyViolated(
+                f"term '{name}' has the derivative {expected:.6g} along a random direction, its gradient says "
+                f"{found:.6g} ({case.label}): set `exact_gradients = False` where something is detached on purpose"
+            )
+
+
 def _zero(subject: MethodUnderTest) -> None:
     """With all terms taken off it is `none`; and building it leaves the global random state alone."""
     name = subject.cls.name
@@ -384,6 +424,24 @@ def _precision(subject: MethodUnderTest) -> None:
                 HALF,
                 f"term '{name}' under bf16 autocast ({case.label})",
             )
+
+
+def _half(subject: MethodUnderTest) -> None:
+    """bfloat16 maps, which a network under autocast gives, lose nothing that they have not lost already."""
+    some_terms(subject)
+    for case in subject.cases[:2]:
+        step = step_to(subject.step(case), torch.bfloat16)
+        exact = values_of(subject.build(subject.full, case), step_to(step, torch.float64))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = values_of(subject.build(subject.full, case, torch.float32), step)
+        for name, value in half.items():
+            if value.dtype in (torch.bfloat16, torch.float16):
+                raise PropertyViolated(
+                    f"term '{name}' of bf16 maps is computed in {value.dtype} ({case.label}): cast them up first, "
+                    "with methods.parts.precision.precise"
+                )
+            expected = float(exact[name].detach())
+            expect_close(float(value.detach()), expected, HALF, f"term '{name}' of bf16 maps ({case.label})")
 
 
 def _subsets(subject: MethodUnderTest) -> None:
@@ -514,11 +572,13 @@ PROPERTIES: tuple[Property, ...] = (
         "gradients reach the student and all adapters only; the teacher is unchanged",
         _gradients,
     ),
+    Property("derivatives", "gradients are those of finite differences, where claimed", _derivatives),
     Property("zero", "all terms off is none; building it draws no random numbers of others", _zero),
     Property("deterministic", "the same under the same seed, bit for bit", _deterministic),
     Property("permutable", "the same whatever the order of the images, where claimed", _permutable),
     Property("state", "saved and resumed after 1, 3 or 6 steps, it goes on exactly", resumable),
     Property("precision", "float32 and bf16 autocast are close to float64", _precision),
+    Property("half", "bf16 maps give terms in float32, close to float64's on the same maps", _half),
     Property("subsets", "each term is the same whatever others are active; inactive ones are not built", _subsets),
     Property("discriminator", "its discriminator learns from its own loss only", _discriminator),
     Property("translator", "what it learns from a teacher first is declared, finite and healthy", _translator),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -11,44 +13,19 @@ from torch.nn import functional as F
 from harness.builders.expression import resolve
 from harness.conformance.terms import compute_terms
 from methods.afdcd import AfDCD, Enhanced, centre_mask, channel_groups, max_pool, omni_contrast, patches
-from tests.methods import oracles_b as oracle
-from tests.methods.world_b import (
-    World,
-    array,
-    build,
-    check_declared,
-    check_derivative,
-    check_edges,
-    check_gradients,
-    check_precision,
-    check_seeded,
-    golden,
-    values,
-    wave,
-    world,
-)
-
-
-def make(given: World) -> AfDCD:
-    return build(AfDCD, given)  # type: ignore[return-value]
-
-
-def make_softly(given: World) -> AfDCD:
-    """A temperature at which the contrast is not all of one logit."""
-    return build(AfDCD, given, tau=2.0)  # type: ignore[return-value]
+from tests.methods import formulae
+from tests.methods.golden import ARRAYS, FILES
+from tests.methods.pairs import array, build, networks, values
 
 
 def test_golden_value() -> None:
     """The published number is the sum over the batch; the term is divided by its two images."""
-    arrays = {
-        "student_features": wave(lambda k: np.sin(0.011 * k), 2, 16, 32, 64),
-        "teacher_features": wave(lambda k: np.cos(0.007 * k), 2, 16, 32, 64),
-    }
+    arrays = FILES["wide"]
     terms = compute_terms("afdcd", {"mask_ratio": 0}, arrays, identity_adapters=True)
     assert 2 * terms["omni"] == pytest.approx(375.3689134, rel=1e-6)
     error = (arrays["student_features"] - arrays["teacher_features"]) ** 2
     assert terms["rec"] == pytest.approx(error.sum() / 2, rel=1e-12)
-    assert compute_terms("afdcd", {}, golden(), identity_adapters=True)["kd"] == pytest.approx(1.386444682, rel=1e-6)
+    assert compute_terms("afdcd", {}, ARRAYS, identity_adapters=True)["kd"] == pytest.approx(1.386444682, rel=1e-6)
 
 
 @pytest.mark.parametrize(("groups", "patch", "pool", "size"), [(4, 2, 1, (4, 6)), (2, 2, 2, (9, 8)), (8, 3, 1, (7, 3))])
@@ -57,8 +34,15 @@ def test_contrast_agrees_with_the_formula(groups: int, patch: int, pool: int, si
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(2, 8, *size, dtype=torch.float64, generator=generator) for _ in range(2))
     found = omni_contrast(student, teacher, tau=0.5, groups=groups, patch=patch, pool=pool)
-    expected = oracle.omni(array(student), array(teacher), 0.5, groups, patch, pool)
+    expected = formulae.omni(array(student), array(teacher), 0.5, groups, patch, pool)
     assert float(found) == pytest.approx(expected, rel=1e-9)
+
+
+def test_gradient_of_the_contrast_agrees_with_finite_differences() -> None:
+    """At a temperature at which the contrast is not all of one logit."""
+    student, teacher = (torch.randn(2, 8, 4, 6, dtype=torch.float64) for _ in range(2))
+    contrast = partial(omni_contrast, teacher=teacher, tau=2.0, groups=4, patch=2, pool=1)
+    assert torch.autograd.gradcheck(contrast, student.requires_grad_(), fast_mode=True)
 
 
 def test_patches_keep_positions_and_groups_together() -> None:
@@ -97,7 +81,7 @@ def test_centre_mask() -> None:
     mask = centre_mask(torch.zeros(2, 3, 9, 6))
     assert mask.shape == (1, 1, 9, 6)
     assert float(mask.sum()) == 9 * 6 - 3 * 2 and float(mask[..., 3:6, 2:4].sum()) == 0
-    given = world()
+    given = networks()
     method = build(AfDCD, given, "rec", mask="centre")
     assert torch.equal(values(method, given, 1)["rec"], values(method, given, 2)["rec"])
 
@@ -109,12 +93,12 @@ def test_enhanced_projector() -> None:
     weight = {name: array(p) for name, p in projector.named_parameters()}
 
     def conv(name: str, y: np.ndarray) -> np.ndarray:
-        return oracle.convolve(y, weight[f"layers.{name}.weight"], weight[f"layers.{name}.bias"])
+        return formulae.convolve(y, weight[f"layers.{name}.weight"], weight[f"layers.{name}.bias"])
 
     first = conv("0.0", array(x)).clip(0)
     expected = (conv("2", first) + conv("3", conv("1.0", first).clip(0))) / 2
     np.testing.assert_allclose(array(projector(x)), expected, rtol=1e-10)
-    method = build(AfDCD, world(), projector="enhanced")
+    method = build(AfDCD, networks(), projector="enhanced")
     assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in method.modules()) == 4
 
 
@@ -129,15 +113,6 @@ def test_variants() -> None:
 
 
 def test_nothing_is_built_for_what_is_off() -> None:
-    given = world()
+    given = networks()
     assert not list(build(AfDCD, given, "kd").parameters())
     assert set(values(build(AfDCD, given, "omni"), given)) == {"omni"}
-
-
-def test_what_every_method_must_do() -> None:
-    check_declared(make(world()), world())
-    check_gradients(make_softly, expect_parameters=True)
-    check_derivative(make_softly)
-    check_edges(make)
-    check_precision(make, {"omni": 0.1})
-    check_seeded(make)

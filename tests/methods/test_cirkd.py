@@ -17,32 +17,18 @@ from methods.base import IGNORE
 from methods.cirkd import CIRKD, Memory, Seeds, class_means, class_pixels, pixel_relations, relation_kl, unit_positions
 from methods.parts.adapters import identity_adapters
 from methods.parts.grids import regrid
-from tests.methods import oracles_b as oracle
-from tests.methods.world_b import (
-    CLASSES,
-    World,
-    array,
-    build,
-    check_declared,
-    check_derivative,
-    check_edges,
-    check_gradients,
-    check_permutable,
-    check_precision,
-    check_seeded,
-    golden,
-    values,
-    world,
-)
+from tests.methods import formulae
+from tests.methods.golden import ARRAYS
+from tests.methods.pairs import CLASSES, Pair, array, build, networks, values
 
 SMALL = {"pixel_memory": 40, "region_memory": 10, "pixel_keys": 60, "region_keys": 20, "pixels_per_image": 4}
 
 
-def make(given: World) -> CIRKD:
+def make(given: Pair) -> CIRKD:
     return build(CIRKD, given, **SMALL)  # type: ignore[return-value]
 
 
-def make_batch(given: World) -> CIRKD:
+def make_batch(given: Pair) -> CIRKD:
     return build(CIRKD, given, "batch", "kd")  # type: ignore[return-value]
 
 
@@ -51,7 +37,7 @@ def make_batch(given: World) -> CIRKD:
 
 def test_golden_value() -> None:
     """The mini-batch term compares similarities only: no adapter enters."""
-    terms = compute_terms("cirkd", {"pixel_memory": 50, "region_memory": 50}, golden())
+    terms = compute_terms("cirkd", {"pixel_memory": 50, "region_memory": 50}, ARRAYS)
     assert terms["batch"] == pytest.approx(7.291099052, rel=1e-6)
     assert terms["kd"] == pytest.approx(1.386444682, rel=1e-6)
 
@@ -62,12 +48,12 @@ def test_batch_term_agrees_with_the_formula() -> None:
     student = torch.randn(3, 4, 2, 3, dtype=torch.float64, generator=generator)
     teacher = torch.randn(3, 6, 2, 3, dtype=torch.float64, generator=generator)
     found = pixel_relations(unit_positions(student), unit_positions(teacher), 0.1)
-    assert float(found) == pytest.approx(oracle.batch_relations(array(student), array(teacher), 0.1), rel=1e-9)
+    assert float(found) == pytest.approx(formulae.batch_relations(array(student), array(teacher), 0.1), rel=1e-9)
 
 
 def test_memory_terms_agree_with_the_formula() -> None:
     """Keys are those that the same seed draws from a memory that is not added to; the ignored pixels do not count."""
-    given = world(1, same=True)
+    given = networks(1, same=True)
     method = make(given).eval()
     identity_adapters(method)
     torch.manual_seed(1)
@@ -78,10 +64,10 @@ def test_memory_terms_agree_with_the_formula() -> None:
     }
     found = values(method, given)
     student, teacher = array(given.step.student.last), array(given.step.teacher_maps.last)
-    labelled = oracle.nearest(given.step.labels.numpy(), 4, 6) != IGNORE
+    labelled = formulae.nearest(given.step.labels.numpy(), 4, 6) != IGNORE
     assert 0 < labelled.sum() < labelled.size
     for name in keys:
-        expected = oracle.memory_relation(student, teacher, array(keys[name]), labelled, 0.1)
+        expected = formulae.memory_relation(student, teacher, array(keys[name]), labelled, 0.1)
         assert float(found[name]) == pytest.approx(expected, rel=1e-9)
 
 
@@ -124,7 +110,7 @@ def test_anchors_are_a_sample_of_the_rows() -> None:
     whole = pixel_relations(s, t)
     halves = [pixel_relations(s, t, anchors=torch.arange(12)[part]) for part in (slice(0, 6), slice(6, 12))]
     assert float(sum(halves) / 2) == pytest.approx(float(whole), rel=1e-12)
-    given = world()
+    given = networks()
     everything = values(build(CIRKD, given, "batch"), given)["batch"]
     assert torch.equal(everything, values(build(CIRKD, given, "batch", anchors=24), given)["batch"])
     assert not torch.equal(everything, values(build(CIRKD, given, "batch", anchors=5), given)["batch"])
@@ -133,7 +119,7 @@ def test_anchors_are_a_sample_of_the_rows() -> None:
 
 def test_pooling_makes_fewer_positions() -> None:
     assert unit_positions(torch.randn(2, 3, 5, 7), 2).shape == (2, 12, 3)
-    given = world()
+    given = networks()
     assert torch.isfinite(values(build(CIRKD, given, "batch", pool=2), given)["batch"])
 
 
@@ -219,13 +205,13 @@ def test_class_means() -> None:
 
 def test_training_remembers_and_evaluation_does_not() -> None:
     """What is new in the memories is the teacher's, of unit length, under its own class; ignored pixels are not in."""
-    given = world(2)
+    given = networks(2)
     method = make(given)
     before = method.pixels.vectors.clone()
     values(method.eval(), given)
     assert torch.equal(method.pixels.vectors, before)
     values(method.train(), given)
-    label = oracle.nearest(given.step.labels.numpy(), 4, 6)
+    label = formulae.nearest(given.step.labels.numpy(), 4, 6)
     positions = unit_positions(given.step.teacher_maps.last)
     for k in range(CLASSES):
         new = (method.pixels.vectors[k] != before[k]).any(-1)
@@ -240,7 +226,7 @@ def test_training_remembers_and_evaluation_does_not() -> None:
 
 def test_state_survives_save_and_resume_exactly() -> None:
     """Three iterations in a row, and two iterations, a checkpoint, and a third in a fresh method: the same bits."""
-    steps = [world(seed) for seed in (3, 4, 5)]
+    steps = [networks(seed) for seed in (3, 4, 5)]
 
     def iterate(method: CIRKD, number: int) -> Tensor:
         torch.manual_seed(100 + number)
@@ -264,7 +250,7 @@ def _push_in_process(rank: int, folder: str) -> None:
     """One of two processes: each sees one image of the batch."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    method = make(world(6))
+    method = make(networks(6))
     label = torch.arange(24).reshape(1, 24) % CLASSES
     member = nn.functional.one_hot(label, CLASSES).bool()
     torch.manual_seed(rank)
@@ -293,7 +279,7 @@ def test_variants_and_defaults() -> None:
 
 
 def test_nothing_is_built_for_what_is_off() -> None:
-    given = world()
+    given = networks()
     assert not make_batch(given).state_dict()
     only_region = build(CIRKD, given, "region", **SMALL)
     assert not [name for name in only_region.state_dict() if name.startswith("pixels")]
@@ -302,7 +288,7 @@ def test_nothing_is_built_for_what_is_off() -> None:
 
 def test_terms_do_not_depend_on_each_other() -> None:
     """What a term draws at random is the same whatever other terms are active: an ablation changes nothing else."""
-    given = world(8)
+    given = networks(8)
     together = build(CIRKD, given, anchors=9, **SMALL)
     expected = [values(together, given, seed) for seed in (1, 2)]
     for name in ("batch", "pixel", "region"):
@@ -312,7 +298,7 @@ def test_terms_do_not_depend_on_each_other() -> None:
 
 
 def test_no_label_at_all_gives_zero_and_remembers_nothing() -> None:
-    given = world().with_labels(torch.full((2, 32, 48), IGNORE))
+    given = networks().with_labels(torch.full((2, 32, 48), IGNORE))
     method = make(given)
     before = copy.deepcopy(method.pixels.state_dict())
     found = values(method, given)
@@ -321,17 +307,7 @@ def test_no_label_at_all_gives_zero_and_remembers_nothing() -> None:
 
 
 def test_student_is_brought_to_the_teachers_grid() -> None:
-    given = world()
+    given = networks()
     found = values(build(CIRKD, given, "batch"), given)["batch"]
     student = unit_positions(regrid(given.step.student.last, given.step.teacher_maps.last))
     assert torch.equal(found, pixel_relations(student, unit_positions(given.step.teacher_maps.last)))
-
-
-def test_what_every_method_must_do() -> None:
-    check_declared(make(world()), world())
-    check_gradients(make, expect_parameters=True)
-    check_derivative(make)
-    check_edges(make)
-    check_precision(make)
-    check_permutable(make_batch)
-    check_seeded(make)

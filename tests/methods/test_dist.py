@@ -8,38 +8,22 @@ import torch
 from harness.conformance.terms import compute_terms
 from methods.base import IGNORE
 from methods.dist import DIST, pearson
-from tests.methods import oracles_b as oracle
-from tests.methods.world_b import (
-    World,
-    array,
-    build,
-    check_declared,
-    check_derivative,
-    check_edges,
-    check_gradients,
-    check_permutable,
-    check_precision,
-    golden,
-    values,
-    world,
-)
-
-
-def make(given: World) -> DIST:
-    return build(DIST, given)  # type: ignore[return-value]
+from tests.methods import formulae
+from tests.methods.golden import ARRAYS
+from tests.methods.pairs import array, build, networks, values
 
 
 def test_golden_value() -> None:
     """The reference adds both terms with weight 1."""
-    terms = compute_terms("dist", {}, golden(), identity_adapters=True)
+    terms = compute_terms("dist", {}, ARRAYS, identity_adapters=True)
     assert terms["inter"] + terms["intra"] == pytest.approx(1.995794557, rel=1e-6)
 
 
 @pytest.mark.parametrize("tau", [1.0, 4.0])
 def test_agrees_with_the_formula(tau: float) -> None:
-    given = world(1, same=True)
+    given = networks(1, same=True)
     found = values(build(DIST, given, tau=tau), given)
-    inter, intra = oracle.dist(array(given.step.student.logits), array(given.step.teacher_maps.logits), tau)
+    inter, intra = formulae.dist(array(given.step.student.logits), array(given.step.teacher_maps.logits), tau)
     assert float(found["inter"]) == pytest.approx(inter, rel=1e-7)
     assert float(found["intra"]) == pytest.approx(intra, rel=1e-7)
 
@@ -57,7 +41,7 @@ def test_equal_and_opposite_predictions() -> None:
 
 def test_masking_leaves_ignored_pixels_out() -> None:
     """What stands in ignored pixels changes nothing when they are masked, and something when they are not."""
-    given = world(2, same=True)
+    given = networks(2, same=True)
     labels = torch.zeros(2, 32, 48, dtype=torch.int64)
     labels[:, :, 24:] = IGNORE
     given = given.with_labels(labels)
@@ -69,7 +53,7 @@ def test_masking_leaves_ignored_pixels_out() -> None:
 
 
 def test_masking_everything_gives_zero() -> None:
-    given = world().with_labels(torch.full((2, 32, 48), IGNORE)).tracked()
+    given = networks().with_labels(torch.full((2, 32, 48), IGNORE)).tracked()
     found = values(build(DIST, given, mask_ignored=True), given)
     assert all(torch.equal(value, torch.zeros_like(value)) for value in found.values())
     (found["inter"] + found["intra"]).backward()
@@ -77,16 +61,7 @@ def test_masking_everything_gives_zero() -> None:
 
 
 def test_only_active_terms_are_computed() -> None:
-    given = world()
+    given = networks()
     assert set(values(build(DIST, given, "intra"), given)) == {"intra"}
     method = DIST(DIST.Params(), frozenset(), given.student, given.teacher)
     assert values(method, given) == {}
-
-
-def test_what_every_method_must_do() -> None:
-    check_declared(make(world()), world())
-    check_gradients(make, expect_parameters=False)
-    check_derivative(make)
-    check_edges(make)
-    check_precision(make)
-    check_permutable(make)

@@ -7,37 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.conformance.cases import RandomMaps
 from harness.conformance.terms import compute_terms
 from methods.dsd import DSD, attention, class_similarity, pixel_similarity
-from tests.methods import oracles_b as oracle
-from tests.methods.world_b import (
-    Given,
-    World,
-    array,
-    build,
-    check_declared,
-    check_derivative,
-    check_edges,
-    check_gradients,
-    check_permutable,
-    check_precision,
-    golden,
-    values,
-    world,
-)
-
-
-def make(given: World) -> DSD:
-    return build(DSD, given)  # type: ignore[return-value]
+from tests.methods import formulae
+from tests.methods.golden import FILES
+from tests.methods.pairs import array, build, networks, values
 
 
 def test_golden_values() -> None:
     """Layers F, F² and the logits L, all on one grid."""
-    arrays = golden()
-    for role in ("student", "teacher"):
-        features = arrays.pop(f"{role}_features")
-        arrays |= {f"{role}_features_0": features, f"{role}_features_1": features**2}
-    terms = compute_terms("dsd", {}, arrays)
+    terms = compute_terms("dsd", {}, FILES["layers"])
     assert terms["psd"] == pytest.approx(0.01471096751, rel=1e-6)
     assert terms["csd"] == pytest.approx(6.239867974e-06, rel=1e-6)
 
@@ -46,7 +26,7 @@ def test_psd_agrees_with_the_formula() -> None:
     draw = torch.Generator().manual_seed(0)
     student = [torch.randn(2, c, 3, 5, dtype=torch.float64, generator=draw) for c in (2, 3, 4, 5)]
     teacher = [torch.randn(2, c, 3, 5, dtype=torch.float64, generator=draw) for c in (6, 3, 7, 5)]
-    expected = oracle.psd([array(x) for x in student], [array(x) for x in teacher])
+    expected = formulae.psd([array(x) for x in student], [array(x) for x in teacher])
     assert float(pixel_similarity(student, teacher, student[0])) == pytest.approx(expected, rel=1e-10)
 
 
@@ -54,15 +34,15 @@ def test_psd_agrees_with_the_formula() -> None:
 def test_csd_agrees_with_the_formula(tau: float, pool: int) -> None:
     """Also where windows at the border are smaller."""
     student, teacher = (torch.randn(2, 4, 5, 7, dtype=torch.float64) for _ in range(2))
-    expected = oracle.csd(array(student), array(teacher), tau, pool)
+    expected = formulae.csd(array(student), array(teacher), tau, pool)
     assert float(class_similarity(student, teacher, tau, pool)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_layers_are_matched_from_the_deep_end() -> None:
     """The student has three maps, the teacher four: `taps=9` reads three of each, the shallowest teacher map never."""
-    given = world()
+    given = networks()
     teacher = given.step.teacher
-    assert isinstance(teacher, Given)
+    assert isinstance(teacher, RandomMaps)
 
     def psd(taps: int, changed: int | None = None) -> float:
         maps = [x * (1 + torch.rand_like(x)) if i == changed else x for i, x in enumerate(teacher.features)]
@@ -99,12 +79,3 @@ def test_what_cannot_be_compared_is_refused() -> None:
         pixel_similarity([x, x], [x, x, x], x)
     with pytest.raises(ValueError, match="shapes"):
         class_similarity(x, torch.zeros(1, 3, 4, 4))
-
-
-def test_what_every_method_must_do() -> None:
-    check_declared(make(world()), world())
-    check_gradients(make, expect_parameters=False)
-    check_derivative(make)
-    check_edges(make)
-    check_precision(make)
-    check_permutable(make)

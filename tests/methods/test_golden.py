@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.methods.golden import ARRAYS
-from tests.methods.world import terms_of
+from tests.methods.pairs import terms_of
 
 GOLDEN: list[tuple[str, str, dict[str, Any], str, float, float]] = [
     # reference, method, parameters, term, factor, value

@@ -9,37 +9,15 @@ from harness.builders.expression import resolve
 from harness.conformance.terms import compute_terms
 from methods.base import IGNORE
 from methods.ifvd import IFVD, variation, variation_distance
-from tests.methods import oracles_b as oracle
-from tests.methods.world_b import (
-    CLASSES,
-    World,
-    array,
-    build,
-    check_declared,
-    check_derivative,
-    check_edges,
-    check_gradients,
-    check_permutable,
-    check_precision,
-    check_seeded,
-    golden,
-    values,
-    world,
-)
-
-
-def make(given: World) -> IFVD:
-    return build(IFVD, given, adv_width=4)  # type: ignore[return-value]
-
-
-def make_plain(given: World) -> IFVD:
-    return build(IFVD, given, "ifv", "kd")  # type: ignore[return-value]
+from tests.methods import formulae
+from tests.methods.golden import ARRAYS
+from tests.methods.pairs import CLASSES, array, build, networks, values
 
 
 def test_golden_values() -> None:
     """Both repositories have the same ifv; CIRKD divides kd by pixels, the authors by elements."""
-    cirkd = compute_terms("ifvd", {}, golden())
-    original = compute_terms("ifvd", {"variant": "original"}, golden())
+    cirkd = compute_terms("ifvd", {}, ARRAYS)
+    original = compute_terms("ifvd", {"variant": "original"}, ARRAYS)
     assert cirkd["ifv"] == pytest.approx(0.1529469956, rel=1e-6)
     assert original["ifv"] == pytest.approx(0.1529469956, rel=1e-6)
     assert cirkd["kd"] == pytest.approx(1.386444682, rel=1e-6)
@@ -62,7 +40,7 @@ def test_agrees_with_the_formula() -> None:
     teacher = torch.randn(2, 6, 5, 7, dtype=torch.float64, generator=generator)
     labels = torch.randint(-1, 4, (2, 11, 16), generator=generator)
     labels[labels < 0] = IGNORE
-    expected = oracle.ifv(array(student), array(teacher), labels.numpy(), 4)
+    expected = formulae.ifv(array(student), array(teacher), labels.numpy(), 4)
     assert float(variation_distance(student, teacher, labels, 4)) == pytest.approx(expected, rel=1e-10)
 
 
@@ -102,10 +80,10 @@ def test_grids_that_differ_are_refused() -> None:
 
 def test_discriminator_only_where_its_term_is_active() -> None:
     """It learns from its own loss, which gives nothing to the student."""
-    plain = make_plain(world())
+    plain = build(IFVD, networks(), "ifv", "kd")
     assert plain.get_discriminator() is None and not list(plain.parameters())
-    given = world().tracked()
-    method = make(given)
+    given = networks().tracked()
+    method = build(IFVD, given)
     discriminator = method.get_discriminator()
     assert discriminator is not None
     method.discriminator_loss(given.step).backward()
@@ -116,19 +94,9 @@ def test_discriminator_only_where_its_term_is_active() -> None:
 
 def test_stride_of_the_student_may_differ() -> None:
     """Student maps are brought to the teacher's grid, or the other way round."""
-    given = world()
+    given = networks()
     teacher_grid = values(build(IFVD, given, "ifv"), given)["ifv"]
     student_grid = values(build(IFVD, given, "ifv", align="student"), given)["ifv"]
     assert given.step.student.last.shape[-2:] != given.step.teacher_maps.last.shape[-2:]
     assert not torch.equal(teacher_grid, student_grid)
     assert given.student.classes == CLASSES
-
-
-def test_what_every_method_must_do() -> None:
-    check_declared(make(world()), world())
-    check_gradients(make, expect_parameters=False)
-    check_derivative(make_plain)
-    check_edges(make)
-    check_precision(make_plain)
-    check_permutable(make_plain)
-    check_seeded(make)

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from harness.conformance.cases import RandomMaps
 from methods.base import Sizes
 from methods.ka import KATranslator, KnowledgeAdaptation, encoder_strides
 from methods.parts.grids import regrid
-from tests.methods.world import FakeMaps, build, maps, sizes, step, wanting
+from tests.methods.pairs import build, maps, pair, sizes, tracked
 
 KA = KnowledgeAdaptation
 
@@ -74,13 +75,13 @@ def test_translator_terms_are_the_formula() -> None:
     torch.testing.assert_close(found["sparsity"], latent.abs().sum(1).mean())
 
 
-def teacher_of(seed: int, scale: float) -> FakeMaps:
+def teacher_of(seed: int, scale: float) -> RandomMaps:
     """Smooth maps of few factors, rectified like a head's: what an auto-encoder can learn."""
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(24, 6, generator=torch.Generator().manual_seed(0)) * scale
     factors = F.interpolate(torch.randn(8, 6, 3, 3, generator=generator), size=(8, 8), mode="bilinear")
     last = F.relu(torch.einsum("ck,bkhw->bchw", mixing, factors))
-    return FakeMaps(last, last, (last,))
+    return RandomMaps(last, last, (last,))
 
 
 def trained(scale: float, iterations: int = 40) -> KATranslator:
@@ -142,9 +143,10 @@ def test_part_of_the_channels_may_be_dead() -> None:
 
 
 def test_gradients_reach_student_and_adapters_only() -> None:
-    student, teacher = wanting(maps(1)), wanting(maps(2, channels=7))
-    method = build("ka", student, teacher)
-    sum(method(step(student, teacher)).values()).backward()
+    student, teacher = tracked(maps(1)), tracked(maps(2, channels=7))
+    given = pair(student, teacher)
+    method = build("ka", given)
+    sum(method(given.step).values()).backward()
     assert student.last.grad is not None and student.logits.grad is None
     assert teacher.last.grad is None and all(p.grad is None for p in method.translator.parameters())
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters())
@@ -155,15 +157,15 @@ def names(method: nn.Module) -> set[str]:
 
 
 def test_c_a_may_be_its_own_shared_or_none() -> None:
-    student, teacher = maps(1), maps(2, channels=7)
-    assert names(build("ka", student, teacher)) == {"adapter", "affinity_adapter"}
-    assert names(build("ka", student, teacher, affinity_adapter="shared")) == {"adapter"}
-    assert names(build("ka", student, teacher, affinity_adapter="none")) == {"adapter"}
+    given = pair(maps(1), maps(2, channels=7))
+    assert names(build("ka", given)) == {"adapter", "affinity_adapter"}
+    assert names(build("ka", given, affinity_adapter="shared")) == {"adapter"}
+    assert names(build("ka", given, affinity_adapter="none")) == {"adapter"}
     for choice in ("own", "shared", "none"):
-        only = build("ka", student, teacher, active={"affinity"}, affinity_adapter=choice)
+        only = build("ka", given, "affinity", affinity_adapter=choice)
         assert names(only) == {"own": {"affinity_adapter"}, "shared": {"adapter"}, "none": set()}[choice]
-        assert set(only(step(student, teacher))) == {"affinity"}
-    assert names(build("ka", student, teacher, active={"adapt"})) == {"adapter"}
+        assert set(only(given.step)) == {"affinity"}
+    assert names(build("ka", given, "adapt")) == {"adapter"}
 
 
 def test_it_says_that_it_needs_its_translator() -> None:

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from harness.conformance.terms import compute_terms
 from methods.maskd import MasKD, ReceptiveTokens, mask_overlap, masked_distance, receptive_masks
-from tests.methods import oracles_b as oracle
-from tests.methods.world_b import (
-    CLASSES,
-    World,
-    array,
-    build,
-    check_declared,
-    check_derivative,
-    check_edges,
-    check_gradients,
-    check_permutable,
-    check_precision,
-    golden,
-    values,
-    wave,
-    world,
-)
+from tests.methods import formulae
+from tests.methods.golden import FILES
+from tests.methods.pairs import CLASSES, array, build, networks, values
 
 
 def tokens(scale: float = 0.5) -> ReceptiveTokens:
@@ -36,41 +21,36 @@ def tokens(scale: float = 0.5) -> ReceptiveTokens:
     return learned
 
 
-def make(given: World) -> MasKD:
-    return build(MasKD, given, translator=tokens())  # type: ignore[return-value]
-
-
 def test_golden_values() -> None:
     """Eight tokens sin(0.3 k + 0.1) on 19 classes."""
-    arrays = golden() | {"tokens": wave(lambda k: np.sin(0.3 * k + 0.1), 8, 19)}
-    terms = compute_terms("maskd", {}, arrays)
+    terms = compute_terms("maskd", {}, FILES["tokens"])
     assert terms["mask"] == pytest.approx(1.028389688, rel=1e-6)
     assert terms["translator.dice"] == pytest.approx(0.971632294, rel=1e-6)
 
 
 def test_agrees_with_the_formula() -> None:
-    given = world(1, same=True)
+    given = networks(1, same=True)
     learned = tokens()
     student, teacher = array(given.step.student.logits), array(given.step.teacher_maps.logits)
     found = values(build(MasKD, given, translator=learned), given)["mask"]
-    assert float(found) == pytest.approx(oracle.maskd(student, teacher, array(learned.tokens)), rel=1e-10)
+    assert float(found) == pytest.approx(formulae.maskd(student, teacher, array(learned.tokens)), rel=1e-10)
 
 
 @pytest.mark.parametrize("tau", [1.0, 2.0])
 def test_token_terms_agree_with_the_formula(tau: float) -> None:
-    given = world(2)
+    given = networks(2)
     learned = tokens()
     learned.task_tau = tau
     terms = learned(given.step.teacher_maps)
     teacher, values_ = array(given.step.teacher_maps.logits), array(learned.tokens)
     assert set(terms) == set(ReceptiveTokens.terms)
-    assert float(terms["dice"]) == pytest.approx(oracle.dice(values_, teacher), rel=1e-10)
-    assert float(terms["task"]) == pytest.approx(oracle.token_task(values_, teacher, tau), rel=1e-9)
+    assert float(terms["dice"]) == pytest.approx(formulae.dice(values_, teacher), rel=1e-10)
+    assert float(terms["task"]) == pytest.approx(formulae.token_task(values_, teacher, tau), rel=1e-9)
 
 
 def test_masks_that_add_up_to_one_lose_nothing() -> None:
     """σ(x) + σ(−x) = 1: opposite tokens make a partition, and the task term is zero; equal ones overlap fully."""
-    given = world(3)
+    given = networks(3)
     learned = tokens()
     row = learned.tokens[:1]
     learned.tokens.data = torch.cat((row, -row))
@@ -82,7 +62,7 @@ def test_masks_that_add_up_to_one_lose_nothing() -> None:
 
 def test_tokens_can_be_learned() -> None:
     """By the prescribed optimiser: what the masks let through comes to say what the teacher says, overlap falls."""
-    given = world(4, batch=4)
+    given = networks(4, batch=4)
     torch.manual_seed(0)
     learned = ReceptiveTokens(CLASSES, 4).double()
     recipe = dict(ReceptiveTokens.recipe["optimizer"])
@@ -102,7 +82,7 @@ def test_tokens_can_be_learned() -> None:
 
 
 def test_dead_and_diverged_tokens_are_refused() -> None:
-    given = world(5)
+    given = networks(5)
     teacher = replace(given.step.teacher_maps, logits=given.step.teacher_maps.logits.abs() + 1)  # type: ignore[type-var]
     learned = tokens()
     learned.tokens.data.fill_(-50.0)
@@ -126,7 +106,7 @@ def test_a_mask_weighs_what_it_covers() -> None:
 
 def test_masks_belong_to_the_teacher() -> None:
     """Masks are drawn on the teacher's own grid and follow the comparison to the student's."""
-    given = world()
+    given = networks()
     finer, coarser = (
         float(values(build(MasKD, given, translator=tokens(), align=g), given)["mask"]) for g in ("teacher", "student")
     )
@@ -136,7 +116,7 @@ def test_masks_belong_to_the_teacher() -> None:
 
 def test_translator_key() -> None:
     """What the stage depends on; nothing is learned for a term of weight zero."""
-    given = world()
+    given = networks()
     params = MasKD.Params(tokens=6)
     key = MasKD.translator_key(params, frozenset({"mask"}), given.student, given.teacher)
     assert key == {"tokens": 6, "task_tau": 1.0}
@@ -144,13 +124,4 @@ def test_translator_key() -> None:
     learned = MasKD.build_translator(key, given.teacher)
     assert isinstance(learned, ReceptiveTokens) and learned.tokens.shape == (6, CLASSES)
     with pytest.raises(ValueError, match="receptive tokens"):
-        build(MasKD, given)
-
-
-def test_what_every_method_must_do() -> None:
-    check_declared(make(world()), world())
-    check_gradients(make, expect_parameters=False)
-    check_derivative(make)
-    check_edges(make)
-    check_precision(make)
-    check_permutable(make)
+        MasKD(params, frozenset({"mask"}), given.student, given.teacher)

@@ -12,33 +12,17 @@ from harness.builders.expression import resolve
 from harness.conformance.terms import compute_terms
 from methods.mgd import MGD, random_mask, squared_error
 from methods.parts.adapters import identity_adapters
-from tests.methods import oracles_b as oracle
-from tests.methods.world_b import (
-    World,
-    array,
-    build,
-    check_declared,
-    check_derivative,
-    check_edges,
-    check_gradients,
-    check_precision,
-    check_seeded,
-    golden,
-    values,
-    world,
-)
+from tests.methods import formulae
+from tests.methods.golden import ARRAYS
+from tests.methods.pairs import Pair, array, build, networks, values
 
 ALPHA = 2e-5
 """The reference's weight, which its published value contains."""
 
 
-def make(given: World) -> MGD:
-    return build(MGD, given)  # type: ignore[return-value]
-
-
 def test_golden_values() -> None:
     """Without mask and with the identity for a generator; the cwd term is CWD's own golden value."""
-    terms = compute_terms("mgd", {"mask_ratio": 0}, golden(), identity_adapters=True)
+    terms = compute_terms("mgd", {"mask_ratio": 0}, ARRAYS, identity_adapters=True)
     assert ALPHA * terms["generate"] == pytest.approx(0.02038436545, rel=1e-6)
     assert terms["cwd"] == pytest.approx(1.930799548, rel=1e-6)
     assert resolve("mgd")[0].parts[0].weights == {"generate": ALPHA, "cwd": 3.0}
@@ -47,25 +31,25 @@ def test_golden_values() -> None:
 @pytest.mark.parametrize("same", [True, False])
 def test_agrees_with_the_formula(same: bool) -> None:
     """Alignment, generator and error, with and without channels that differ, on one grid."""
-    given = world(1, same=True) if same else _wider()
+    given = networks(1, same=True) if same else _wider()
     method = build(MGD, given, mask_ratio=0)
     weights = {name: array(x) for name, x in method.named_parameters()}
     assert ("adapter.layers.0.weight" in weights) != same
     x = array(given.step.student.features[-1])
     if not same:
-        x = oracle.convolve(x, weights["adapter.layers.0.weight"], weights["adapter.layers.0.bias"])
-    x = oracle.convolve(x, weights["generator.layers.0.weight"], weights["generator.layers.0.bias"])
-    x = oracle.convolve(x.clip(0), weights["generator.layers.2.weight"], weights["generator.layers.2.bias"])
+        x = formulae.convolve(x, weights["adapter.layers.0.weight"], weights["adapter.layers.0.bias"])
+    x = formulae.convolve(x, weights["generator.layers.0.weight"], weights["generator.layers.0.bias"])
+    x = formulae.convolve(x.clip(0), weights["generator.layers.2.weight"], weights["generator.layers.2.bias"])
     found = values(method, given)
-    expected = oracle.summed_square(x, array(given.step.teacher_maps.features[-1]))
+    expected = formulae.summed_square(x, array(given.step.teacher_maps.features[-1]))
     assert float(found["generate"].detach()) == pytest.approx(expected, rel=1e-10)
-    expected = oracle.cwd(array(given.step.student.logits), array(given.step.teacher_maps.logits), 4.0)
+    expected = formulae.channel_divergence(array(given.step.student.logits), array(given.step.teacher_maps.logits), 4.0)
     assert float(found["cwd"]) == pytest.approx(expected, rel=1e-9)
 
 
-def _wider() -> World:
+def _wider() -> Pair:
     """A student whose deepest map has fewer channels than the teacher's, on the same grid."""
-    given = world(2, same=True)
+    given = networks(2, same=True)
     narrow = replace(given.step.student, features=(*given.step.student.features[:-1], torch.randn(2, 6, 4, 6).double()))  # type: ignore[type-var]
     sizes = replace(given.student, features=(*given.student.features[:-1], 6))
     return replace(given, step=replace(given.step, student=narrow), student=sizes)
@@ -86,13 +70,13 @@ def test_mask() -> None:
 
 def test_a_masked_position_is_not_seen() -> None:
     """With everything masked the student's features say nothing."""
-    given = world(3).tracked()
+    given = networks(3).tracked()
     values(build(MGD, given, "generate", mask_ratio=1), given)["generate"].backward()
     assert all(torch.equal(g, torch.zeros_like(g)) for g in given.student_gradients())
 
 
 def test_reduction_and_source() -> None:
-    given = world(4)
+    given = networks(4)
     per_image = float(values(build(MGD, given, "generate"), given)["generate"].detach())
     per_element = float(values(build(MGD, given, "generate", divide_by="element"), given)["generate"].detach())
     assert per_image == pytest.approx(per_element * given.step.teacher_maps.features[-1][0].numel(), rel=1e-12)
@@ -103,21 +87,12 @@ def test_reduction_and_source() -> None:
 
 
 def test_nothing_is_built_for_what_is_off() -> None:
-    given = world()
+    given = networks()
     assert not list(build(MGD, given, "cwd").parameters())
     assert set(values(build(MGD, given, "cwd"), given)) == {"cwd"}
 
 
 def test_every_learned_map_can_be_replaced() -> None:
-    given = world()
+    given = networks()
     method = build(MGD, given)
     assert identity_adapters(method) == 2 and not list(method.parameters())
-
-
-def test_what_every_method_must_do() -> None:
-    check_declared(make(world()), world())
-    check_gradients(make, expect_parameters=True)
-    check_derivative(make)
-    check_edges(make)
-    check_precision(make)
-    check_seeded(make)

@@ -37,6 +37,7 @@ import torch
 from torch import nn
 from methods.base import IGNORE, Method, Term, resize, resize_labels
 from methods import base
+from methods.parts.precision import precise
 
 class Form(str, Enum):
     FINE = "fine"
@@ -53,7 +54,7 @@ class Bad(Method):
 
     def distance(self, step):
         student, teacher = resize(step.student.logits, step.teacher_maps.logits), step.teacher_maps.logits
-        return (student - teacher).square().mean()
+        return precise(student - teacher).square().mean()
 
     def forward(self, step):
         return {"main": self.distance(step)} if "main" in self.active else {}
@@ -94,6 +95,11 @@ FAULTS = {
     def setup(self):
         self.unused = nn.Conv2d(3, 3, 1)
 """,
+    "derivatives": """
+    def forward(self, step):
+        distance = self.distance(step)
+        return {"main": distance * distance.detach()}
+""",
     "zero": """
     def setup(self):
         torch.default_generator.manual_seed(torch.seed())
@@ -121,6 +127,10 @@ FAULTS = {
     def forward(self, step):
         student = resize(step.student.logits, step.teacher_maps.logits)
         return {"main": (student.mean() + 1e4) - 1e4 + 0 * self.distance(step)}
+""",
+    "half": """
+    def forward(self, step):
+        return {"main": self.distance(step).to(step.student.logits.dtype)}
 """,
     "subsets": """
     terms = {"main": Term(1.0), "second": Term(1.0)}
@@ -539,7 +549,7 @@ def test_a_method_whose_code_raises_spoils_no_list(tmp_path: Path) -> None:
         faults = {item["name"]: item["fault"] for item in listed if item["fault"]}
         assert set(faults) == {"bad"} and f"{file}, line " in faults["bad"] and "no idea" in faults["bad"]
         for words in (["methods"], ["methods", "bad"]):
-            assert "no idea" in runner.invoke(app, words, env={"COLUMNS": "200"}).stdout
+            assert "no idea" in runner.invoke(app, words, env={"COLUMNS": "400"}).stdout
     finally:
         METHODS._entries.pop("bad", None)
 

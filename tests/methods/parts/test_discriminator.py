@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.parts.discriminator import Discriminator
-from tests.methods.world import build, maps, step, wanting
+from tests.methods.pairs import build, maps, pair, tracked
 
 
 def discriminator(loss: str, **changes: object) -> Discriminator:
@@ -20,7 +20,7 @@ def discriminator(loss: str, **changes: object) -> Discriminator:
 def inputs(seed: int = 0, grid: tuple[int, int] = (6, 8)) -> tuple[Tensor, Tensor, Tensor]:
     """Student's logits, teacher's logits, images."""
     student, teacher = maps(seed, grid=grid), maps(seed + 1, grid=grid)
-    return student.logits, teacher.logits, step(student, teacher).images
+    return student.logits, teacher.logits, pair(student, teacher).step.images
 
 
 def test_hinge_is_its_formula() -> None:
@@ -114,15 +114,15 @@ def test_it_works_in_full_precision_under_autocast() -> None:
 
 @pytest.mark.parametrize(("name", "term"), [("skd", "holistic"), ("cwd", "adversarial")])
 def test_methods_have_a_judge_only_while_its_term_is_active(name: str, term: str) -> None:
-    student, teacher = wanting(maps(1, grid=(3, 4))), maps(2, channels=7)
-    method = build(name, student, teacher, active={term}, stride=16)
+    student = tracked(maps(1, grid=(3, 4)))
+    given = pair(student, maps(2, channels=7), stride=16)
+    method = build(name, given, term)
     judge = method.get_discriminator()
     assert isinstance(judge, nn.Module) and method.discriminator_recipe["name"] == "adam"
-    at = step(student, teacher, 16)
-    value = method(at)[term]
+    value = method(given.step)[term]
     value.backward()
     assert student.logits.grad is not None and all(p.grad is None for p in judge.parameters())
-    loss = method.discriminator_loss(replace(at, student=maps(1, grid=(3, 4))))
+    loss = method.discriminator_loss(replace(given.step, student=maps(1, grid=(3, 4))))
     loss.backward()
     assert all(p.grad is not None for p in judge.parameters())
-    assert build(name, student, teacher, active={"kd"}).get_discriminator() is None
+    assert build(name, given, "kd").get_discriminator() is None

@@ -1,6 +1,6 @@
-"""The formulae of ifvd, dsd, cirkd, mgd, dist, maskd and afdcd, evaluated with NumPy in plain loops.
+"""The formulae of the methods once more, in plain NumPy and mostly in loops, as slow and as literal as can be.
 
-Nothing here calls the code under test. Arrays are float64.
+Nothing here calls the code under test. Maps are (n, c, h, w) float64.
 """
 
 from __future__ import annotations
@@ -35,10 +35,126 @@ def nearest(labels: Labels, height: int, width: int) -> Labels:
     return labels[:, rows][:, :, columns]
 
 
-def pixel_kd(student: Array, teacher: Array) -> float:
-    """Mean over pixels of KL of class distributions."""
-    p, q = softmax(teacher, 1), softmax(student, 1)
-    return float(np.mean(np.sum(p * np.log(p / q), axis=1)))
+def pixels(x: Array) -> list[tuple[int, int, int]]:
+    n, _, h, w = x.shape
+    return [(b, i, j) for b in range(n) for i in range(h) for j in range(w)]
+
+
+# --- kd, pixel_kd, fitnet, at, skd, cwd, ka ---------------------------------------------------------------------------
+
+
+def kd(s: Array, t: Array, tau: float, valid: Array | None = None) -> float:
+    """τ² KL(softmax(T/τ) ‖ softmax(S/τ)), mean over the pixels that count."""
+    total, count = 0.0, 0
+    for b, i, j in pixels(s):
+        if valid is not None and not valid[b, i, j]:
+            continue
+        p, q = softmax(t[b, :, i, j] / tau, 0), softmax(s[b, :, i, j] / tau, 0)
+        total += kl(p, q)
+        count += 1
+    return tau**2 * total / max(count, 1)
+
+
+def pixel_cross_entropy(s: Array, t: Array) -> float:
+    """−Σ softmax(T) log softmax(S) / (h·w), over all images."""
+    total = 0.0
+    for b, i, j in pixels(s):
+        total -= float(np.sum(softmax(t[b, :, i, j], 0) * np.log(softmax(s[b, :, i, j], 0))))
+    return total / (s.shape[2] * s.shape[3])
+
+
+def hint(s: Array, t: Array) -> float:
+    return float(sum((a - b) ** 2 for a, b in zip(s.ravel(), t.ravel(), strict=True)) / s.size)
+
+
+def attention(s: Array, t: Array) -> float:
+    """Mean over images and positions of the squared difference of unit attention maps."""
+    total = 0.0
+    for b in range(len(s)):
+        a_s, a_t = ((x[b] ** 2).mean(axis=0).ravel() for x in (s, t))
+        total += float(np.sum((a_s / np.linalg.norm(a_s) - a_t / np.linalg.norm(a_t)) ** 2))
+    return total / (len(s) * s.shape[2] * s.shape[3])
+
+
+def max_pool(x: Array, window: tuple[int, int]) -> Array:
+    """Windows side by side; those at the edges may be smaller."""
+    n, c, h, w = x.shape
+    kh, kw = window
+    rows, columns = range(0, h, kh), range(0, w, kw)
+    out = np.empty((n, c, len(rows), len(columns)))
+    for a, i in enumerate(rows):
+        for b, j in enumerate(columns):
+            out[:, :, a, b] = x[:, :, i : i + kh, j : j + kw].max(axis=(2, 3))
+    return out
+
+
+def whole_windows(x: Array, side: int) -> Array:
+    """The part that whole windows cover."""
+    return x[:, :, : x.shape[2] // side * side, : x.shape[3] // side * side]
+
+
+def cosines(x: Array) -> Array:
+    """(c, h, w) -> (m, m): cosine of the feature vectors of every pair of positions."""
+    v = x.reshape(len(x), -1).T
+    m = len(v)
+    a = np.empty((m, m))
+    for i in range(m):
+        for j in range(m):
+            a[i, j] = cosine(v[i], v[j])
+    return a
+
+
+def pairwise(s: Array, t: Array) -> float:
+    """Mean over images and pairs of the squared difference of cosines."""
+    return float(np.mean([np.mean((cosines(s[b]) - cosines(t[b])) ** 2) for b in range(len(s))]))
+
+
+def affinity_rows(s: Array, t: Array) -> float:
+    """Σ_i ‖row_i(A_s − A_t)‖₂, mean over images."""
+    return float(np.mean([sum(np.linalg.norm(row) for row in cosines(s[b]) - cosines(t[b])) for b in range(len(s))]))
+
+
+def norm(v: Array, p: float) -> float:
+    return float(np.sum(np.abs(v) ** p) ** (1 / p))
+
+
+def adaptation(s: Array, t: Array, p: float, q: float) -> float:
+    """Mean over images and positions of ‖ s/‖s‖_q − t/‖t‖_q ‖_p."""
+    found = []
+    for b, i, j in pixels(s):
+        u, v = s[b, :, i, j], t[b, :, i, j]
+        found.append(norm(u / norm(u, q) - v / norm(v, q), p))
+    return float(np.mean(found))
+
+
+def map_adaptation(s: Array, t: Array, p: float, q: float) -> float:
+    """One norm over the whole map; p = 1 is a mean over elements."""
+    found = []
+    for u, v in zip(s, t, strict=True):
+        d = u.ravel() / norm(u.ravel(), q) - v.ravel() / norm(v.ravel(), q)
+        found.append(float(np.mean(np.abs(d))) if p == 1 else norm(d, p))
+    return float(np.mean(found))
+
+
+def channel_affinity(s: Array, t: Array) -> float:
+    """Σ_c ‖ s_c s_cᵀ − t_c t_cᵀ ‖_F / (h·w), mean over images, s_c of unit length."""
+    total = 0.0
+    for b in range(len(s)):
+        for c in range(s.shape[1]):
+            u, v = s[b, c].ravel(), t[b, c].ravel()
+            u, v = u / np.linalg.norm(u), v / np.linalg.norm(v)
+            total += float(np.linalg.norm(np.outer(u, u) - np.outer(v, v)))
+    return total / (len(s) * s.shape[2] * s.shape[3])
+
+
+def channel_divergence(s: Array, t: Array, tau: float) -> float:
+    """τ² KL(φ(T) ‖ φ(S)) of every channel over positions, mean over images and channels."""
+    found = []
+    for b in range(len(s)):
+        for c in range(s.shape[1]):
+            p, q = softmax(t[b, c].ravel() / tau, 0), softmax(s[b, c].ravel() / tau, 0)
+            found.append(kl(p, q))
+    return tau**2 * float(np.mean(found))
 
 
 # --- ifvd ------------------------------------------------------------------------------------------------------------
@@ -156,17 +272,9 @@ def summed_square(generated: Array, teacher: Array) -> float:
     return float(np.sum((generated - teacher) ** 2) / teacher.shape[0])
 
 
-def cwd(student: Array, teacher: Array, tau: float) -> float:
-    """τ² × mean over images and channels of KL over positions."""
-    batch, width = student.shape[:2]
-    s, t = student.reshape(batch, width, -1) / tau, teacher.reshape(batch, width, -1) / tau
-    values = [kl(softmax(t[b, c], 0), softmax(s[b, c], 0)) for b in range(batch) for c in range(width)]
-    return float(np.mean(values)) * tau**2
-
-
 def omni(student: Array, teacher: Array, tau: float, groups: int, patch: int, pool: int) -> float:
     """Contrast inside patches, summed over the batch and divided by the pooled positions."""
-    s, t = _max_pool(student, pool), _max_pool(teacher, pool)
+    s, t = (max_pool(whole_windows(x, pool), (pool, pool)) for x in (student, teacher))
     batch, width, height, breadth = s.shape
     size, total, counted = width // groups, 0.0, (height // patch * patch) * (breadth // patch * patch)
     for b in range(batch):
@@ -186,15 +294,6 @@ def omni(student: Array, teacher: Array, tau: float, groups: int, patch: int, po
                         top_score = max(scores)
                         total += top_score + np.log(np.sum(np.exp(np.array(scores) - top_score))) - scores[0]
     return total / counted
-
-
-def _max_pool(x: Array, side: int) -> Array:
-    height, width = x.shape[2] // side, x.shape[3] // side
-    result = np.zeros((*x.shape[:2], height, width))
-    for i in range(height):
-        for j in range(width):
-            result[:, :, i, j] = x[:, :, i * side : (i + 1) * side, j * side : (j + 1) * side].max(axis=(2, 3))
-    return result
 
 
 # --- dist ------------------------------------------------------------------------------------------------------------
@@ -247,4 +346,4 @@ def token_task(tokens: Array, logits: Array, tau: float) -> float:
     masked = np.zeros_like(logits)
     for n in range(tokens.shape[0]):
         masked += logits * masks(tokens, logits)[:, n : n + 1]
-    return pixel_kd(masked / tau, logits / tau) * tau**2
+    return kd(masked, logits, tau)
