@@ -206,7 +206,7 @@ class KnowledgeAdaptation(Method):
 
     What the paper leaves open is a parameter; docs/knowledge-adaptation.md has the evidence for p = 2, q = 1: with it
     the weight of 50 makes the term a few times the cross-entropy, with q = 2 tens of times. The affinity never makes an
-    m×m matrix (`methods.pairwise`).
+    m×m matrix (`methods.parts.pairwise`).
     """
 
     name = "ka"

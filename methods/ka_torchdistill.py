@@ -72,7 +72,7 @@ def channel_affinity(student: Tensor, latent: Tensor) -> Tensor:
     """1/(h·w) · Σ_c ‖ s_c s_cᵀ − t_c t_cᵀ ‖_F, mean over images; s_c, t_c are unit-length maps of one channel each.
 
     Positions are compared within a channel, not by the cosine of their feature vectors as in the paper. The outer
-    products are never made: `methods.pairwise` with one channel at a time.
+    products are never made: `methods.parts.pairwise` with one channel at a time.
 
     Raises:
         ValueError: the shapes differ.

@@ -33,7 +33,7 @@ def pool_nodes(x: Tensor, pool: float) -> Tensor:
 def pairwise_similarity(student: Tensor, teacher: Tensor, pool: float) -> Tensor:
     """Mean over images and pairs of nodes of (A_S − A_T)²: (B, C, h, w), (B, C', h, w) -> scalar.
 
-    A holds the cosines of all pairs of nodes. Exact, and linear in the number of nodes (`methods.pairwise`).
+    A holds the cosines of all pairs of nodes. Exact, and linear in the number of nodes (`methods.parts.pairwise`).
     """
     with full_precision(student):
         columns = unit_columns(*(pool_nodes(precise(x), pool) for x in (student, teacher)))

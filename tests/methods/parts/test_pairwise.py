@@ -85,6 +85,42 @@ def test_float32_is_accurate_when_the_student_is_the_teacher_rotated(
         assert (mine - theirs).norm() <= 1e-4 * theirs.norm()
 
 
+class Precisions(TorchDispatchMode):
+    """Remembers in which precisions floating-point tensors were made, forward and backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.seen |= {x.dtype for x in tree_leaves(result) if isinstance(x, Tensor) and x.is_floating_point()}
+        return result
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("apart", [None, 1.0, 1e-1, 1e-2, 1e-3])
+@pytest.mark.parametrize("grid", [(6, 8), (20, 21)], ids=["few positions", "many positions"])
+def test_single_precision_suffices_where_nothing_cancels(form: str, apart: float | None, grid: tuple[int, int]) -> None:
+    student, teacher = (x.float() for x in random_maps(32, grid, apart))
+    with Precisions() as made:
+        found = value_and_gradients(affinity, student, teacher, form)
+    expected = value_and_gradients(naive, student.double(), teacher.double(), form)
+    assert made.seen == {torch.float32}
+    for mine, theirs, tolerance in zip(found, expected, (3e-7, 2e-6, 2e-6), strict=True):
+        assert (mine - theirs).norm() <= tolerance * theirs.norm()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("grid", [(6, 8), (20, 21)], ids=["few positions", "many positions"])
+def test_double_precision_is_used_where_single_would_cancel(form: str, grid: tuple[int, int]) -> None:
+    student, teacher = random_maps(32, grid, 1e-2)
+    rotated = student[:, torch.randperm(32, generator=torch.Generator().manual_seed(1))].float()
+    with Precisions() as made:
+        affinity(rotated, teacher.float(), form)
+    assert torch.float64 in made.seen
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_equal_maps_give_zero_and_finite_gradients(form: str) -> None:
     _, teacher = random_maps(8, (9, 11))
