@@ -131,6 +131,18 @@ def test_logits_are_upsampled_before_the_argmax(size: tuple[int, int]) -> None:
     assert found.shape == (2, *size)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_of_equal_logits_the_first_class_is_predicted(layout: torch.memory_format) -> None:
+    """What argmax gives, bit for bit: `predict` does not call it, because it is slow."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(0, 3, (2, 19, 41, 37), generator=generator).float()  # nearly every pixel has equal maxima
+    logits[0, 3, 5, 5] = logits[0, 9, 5, 5] = torch.nan
+    logits[1, :, 7, 7] = torch.inf
+    predicted = predict(logits.contiguous(memory_format=layout), (41, 37))
+    assert torch.equal(predicted, logits.argmax(1))
+    assert np.array_equal(predicted.numpy(), logits.numpy().argmax(1))  # NumPy documents the first
+
+
 def test_half_precision_logits_are_compared_in_full() -> None:
     logits = torch.randn(1, 5, 6, 6, generator=torch.Generator().manual_seed(2)).bfloat16()
     assert torch.equal(predict(logits, (24, 24)), predict(logits.float(), (24, 24)))
