@@ -10,40 +10,18 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
-from typing import Literal
 
 from harness.errors import HarnessError
+from harness.system.checks import Check, Status
 from harness.system.code import DISTRIBUTION, PACKAGES, revision, versions
 from harness.system.devices import devices
-
-Status = Literal["ok", "warn", "fail", "info"]
 
 IMPORTS = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "fvcore.nn")
 """What is imported to see that it works: packages that are present and do not fit together fail only then."""
 
 DISK_WARN_BYTES, DISK_FAIL_BYTES = 5 << 30, 200 << 20
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        area: what it belongs to: "packages", "scheduler", ...
-        name: what it is.
-        status: "fail" only for what the harness cannot work without; "info" for what is optional and absent.
-        found: what was found.
-        remedy: what to do; empty when nothing is to be done.
-    """
-
-    area: str
-    name: str
-    status: Status
-    found: str
-    remedy: str = ""
 
 
 def diagnose(
@@ -61,7 +39,7 @@ def diagnose(
         ("packages", _packages),
         ("devices", _devices),
         ("code", _code),
-        ("scheduler", _scheduler),
+        ("launchers", _launchers),
         ("workspace", lambda: _workspace(workspace)),
         ("database", lambda: _database(database)),
         ("data", lambda: _data(data_root)),
@@ -151,33 +129,14 @@ def _code() -> Iterator[Check]:
     yield Check("code", "revision", "ok", str(revision()))
 
 
-def _scheduler() -> Iterator[Check]:
-    """SLURM's commands, and whether the controller answers."""
-    from harness.launch.slurm.queue import SlurmUnavailable, call
+def _launchers() -> Iterator[Check]:
+    """What each launcher has to say of this machine."""
+    from harness.launch.base import LAUNCHERS
 
-    present = [name for name in ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "sacct") if shutil.which(name)]
-    if "sbatch" not in present:
-        yield Check("scheduler", "slurm", "info", "none: the local launcher")
-        return
-    if missing := sorted({"squeue", "scancel", "scontrol"} - set(present)):
-        remedy = "put SLURM's client commands on the PATH of this machine"
-        yield Check("scheduler", "commands", "warn", f"sbatch is here, but not {', '.join(missing)}", remedy)
-    try:
-        version = call(["sbatch", "--version"], 10).strip()
-        partitions = call(["sinfo", "--noheader", "--format", "%P %a %l %D nodes %G"], 10).strip().splitlines()
-    except SlurmUnavailable as silence:
-        remedy = "run this on a login node; if SLURM is down, ask its administrators"
-        said = str(silence).rpartition("fatal: ")[2]
-        yield Check("scheduler", "slurm", "warn", f"installed, but gives no answer: {said}", remedy)
-        return
-    yield Check("scheduler", "slurm", "ok", f"{version}; sweep --launcher slurm")
-    for line in partitions:
-        name, _, rest = line.partition(" ")
-        yield Check("scheduler", f"partition {name}", "ok", rest)
-    if "sacct" in present:
-        yield Check("scheduler", "accounting", "ok", "sacct is here")
-    else:
-        yield Check("scheduler", "accounting", "info", "no sacct: states come from squeue and from the stages' files")
+    for entry in LAUNCHERS:
+        yield from entry.cls().checks()
+    for name, reason in LAUNCHERS.broken.items():
+        yield Check("launchers", name, "warn", reason, "mend or remove that package")
 
 
 def _workspace(workspace: Path) -> Iterator[Check]:

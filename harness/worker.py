@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from harness.errors import HarnessError, StageFailed
 from harness.workspace.files import file_digest
 from harness.workspace.folders import HEARTBEAT_S, AttemptFolder
@@ -175,7 +177,8 @@ class _Heartbeat:
     """Signs of life of an attempt while the block runs; notices when the parent process is gone."""
 
     def __init__(self, attempt: AttemptFolder, stop: Any, parent_pid: int) -> None:
-        self._attempt, self._stop, self._parent = attempt, stop, parent_pid
+        self._attempt, self._stop = attempt, stop
+        self._watches, self._parent = bool(parent_pid), _process(parent_pid)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -190,18 +193,23 @@ class _Heartbeat:
     def _run(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
             self._attempt.beat()
-            if self._parent and not _alive(self._parent):
+            if self._watches and not _runs(self._parent):
                 self._stop.reason = "its launcher is gone"
 
 
-def _alive(pid: int) -> bool:
+def _process(pid: int) -> psutil.Process | None:
+    """A process by its id, known by its start too: another one that gets the id later is not taken for it."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid) if pid else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _runs(process: psutil.Process | None) -> bool:
+    try:
+        return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.parse_sweep import sweep_spec
-from harness.cli.sweep import execute, settings, sweep
+from harness.cli.parse_sweep import parse_pairs, sweep_spec
+from harness.cli.sweep import execute, sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,10 +24,6 @@ _WORDS = (
     "weights", "teacher_weights",
 )  # fmt: skip
 _OPTIONS = ("workspace", "db", "data_root", "device", "workers", "threads", "loader_workers", "checkpoint_every")
-_SETTINGS = (
-    "option", "partition", "gpus_per_run", "nodes_per_run", "time", "mem", "max_parallel", "runs_per_job", "snapshot",
-    "slurm_config",
-)  # fmt: skip
 
 
 def ablate(method: str, **words: Any) -> None:
@@ -58,7 +54,8 @@ def ablate(method: str, **words: Any) -> None:
     spec = sweep_spec(flags | {"methods": [expression for _, expression in rows]}, words["file"], plugins)
     options = make_options(
         **{name: words[name] for name in _OPTIONS}, plugins=plugins, quiet=words["as_json"],
-        settings=settings(**{name: words[name] for name in _SETTINGS}),
+        launcher=words["launcher"],
+        settings=parse_pairs(words["option"] or [], "--option"),
     )  # fmt: skip
     if not words["as_json"]:
         _print_rows(rows)

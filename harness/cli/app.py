@@ -20,6 +20,8 @@ from harness.cli.dashboard import dashboard
 from harness.cli.data import data_check
 from harness.cli.datasets import datasets
 from harness.cli.doctor import doctor
+from harness.cli.launcher_flags import LauncherCommand
+from harness.cli.launchers import launchers
 from harness.cli.leaderboard import leaderboard
 from harness.cli.logs import logs
 from harness.cli.methods import methods
@@ -63,12 +65,15 @@ def _global(
 _PANELS = {
     "Run": (sweep, ablate, status, retry, cancel, logs),
     "Look": (leaderboard, dashboard, show, collect),
-    "Know": (methods, backbones, datasets, recipes, cost, doctor),
+    "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),
 }
+_TAKES_SETTINGS = (sweep, ablate, retry)
+"""Commands on which the flags of launchers are known."""
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
+        _cls = LauncherCommand if _command in _TAKES_SETTINGS else None
+        app.command(rich_help_panel=_panel, cls=_cls)(_command)
 
 _data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 _data.command("check")(data_check)

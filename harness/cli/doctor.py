@@ -15,8 +15,8 @@ from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.doctor import Check
     from harness.numerics.check import Finding
+    from harness.system.checks import Check
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red", "info": "dim"}
 

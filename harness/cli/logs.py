@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_WORKSPACE, Workspace
+from harness.cli.options import DEFAULT_WORKSPACE, Plugins, Workspace, load_given
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def logs(
     run: Annotated[str, typer.Argument(help="A stage: the beginning of its key, or a part of its name.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until it ends.")] = False,
     attempt: Annotated[int, typer.Option("--attempt", "-a", min=0, help="Which try; 0 for the latest.")] = 0,
-    job: Annotated[bool, typer.Option("--job", help="What SLURM and submitit printed, not the stage itself.")] = False,
+    job: Annotated[bool, typer.Option("--job", help="What was printed around it: by SLURM, by submitit.")] = False,
+    plugin: Plugins = None,
     workspace: Workspace = DEFAULT_WORKSPACE,
 ) -> None:
     """Print the log of a run.
@@ -36,11 +37,13 @@ def logs(
 
         harness logs 6c526ade --job
     """
-    from harness.cli.retry import find_stage
+    from harness.launch.launchers import job_logs
     from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.select import find_stage
 
-    stage = find_stage(workspace, run)
+    load_given(plugin)
     folder = Folder(workspace)
+    stage = find_stage(folder, run)
     files = job_logs(folder, stage.key) if job else _attempt_logs(folder, stage.key, attempt)
     files = files or job_logs(folder, stage.key)
     if not files and not follow:
@@ -53,14 +56,6 @@ def logs(
     for text in follow_stage(folder, stage.key):
         sys.stdout.write(text)
         sys.stdout.flush()
-
-
-def job_logs(workspace: Folder, key: str) -> list[Path]:
-    """What the SLURM job of a stage printed around it."""
-    from harness.launch.slurm.submissions import latest, read_submissions
-
-    place = latest(read_submissions(workspace)).get(key)
-    return [*place.logs("out"), *place.logs("err")] if place else []
 
 
 def _attempt_logs(workspace: Folder, key: str, number: int) -> list[Path]:

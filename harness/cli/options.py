@@ -24,7 +24,9 @@ Database = Annotated[
 ]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="Python file that registers methods, backbones, heads or data sets; repeatable."),
+    typer.Option(
+        "--plugin", help="Python file that registers methods, backbones, heads, data sets or launchers; repeatable."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -32,3 +34,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 def database(workspace: Path, db: str | None) -> str:
     """The database that is meant: the one named, or the workspace's own file."""
     return db or str(workspace / "results.db")
+
+
+def load_given(plugins: list[Path] | None) -> None:
+    """Load the plugins that a command was given; without any, import nothing (methods need torch)."""
+    if plugins:
+        from harness.plugins.load import load_plugins
+
+        load_plugins(plugins)

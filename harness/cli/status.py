@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Workspace
+from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Plugins, Workspace, load_given
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +23,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Keep looking, until nothing more can happen.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between two looks, with --watch.")] = 2.0,
     all_stages: Annotated[bool, typer.Option("--all", help="Also list what is done or waiting.")] = False,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what is done, running, waiting, failed or blocked, and why.
@@ -37,6 +38,7 @@ def status(
     """
     from harness.workspace.status import FINAL, State
 
+    load_given(plugin)
     statuses = _look(workspace, sweep)
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(s) for s in statuses], indent=1))

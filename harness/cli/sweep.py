@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -70,35 +70,11 @@ def sweep(
         Path | None, typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder that holds the data set.")
     ] = None,
     plugin: Plugins = None,
-    launcher: Annotated[str, typer.Option("--launcher", "-l", help="Where stages run: local or slurm.")] = "local",
+    launcher: Annotated[
+        str, typer.Option("--launcher", "-l", help="Where stages run: local, slurm, ... (harness launchers).")
+    ] = "local",
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="A setting of the launcher: -o time=4:00:00.")
-    ] = None,
-    partition: Annotated[
-        str | None, typer.Option("--partition", "-p", help="Partition.", rich_help_panel="SLURM")
-    ] = None,
-    gpus_per_run: Annotated[
-        int | None, typer.Option("--gpus-per-run", min=0, help="GPUs of one run, on a node.", rich_help_panel="SLURM")
-    ] = None,
-    nodes_per_run: Annotated[
-        int | None, typer.Option("--nodes-per-run", min=1, help="Nodes of one run.", rich_help_panel="SLURM")
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option("--time", help="Time limit of a job: 4:00:00.", rich_help_panel="SLURM")
-    ] = None,
-    mem: Annotated[str | None, typer.Option("--mem", help="Memory of a job: 64G.", rich_help_panel="SLURM")] = None,
-    max_parallel: Annotated[
-        int | None, typer.Option("--max-parallel", min=0, help="Jobs of a kind at once.", rich_help_panel="SLURM")
-    ] = None,
-    runs_per_job: Annotated[
-        int | None, typer.Option("--runs-per-job", min=1, help="Students that share a job.", rich_help_panel="SLURM")
-    ] = None,
-    snapshot: Annotated[
-        bool, typer.Option("--snapshot", help="Jobs run from a copy of the code as it is now.", rich_help_panel="SLURM")
-    ] = False,
-    slurm_config: Annotated[
-        Path | None,
-        typer.Option("--slurm-config", help="File of site defaults (harness slurm init).", rich_help_panel="SLURM"),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     workers: Annotated[
@@ -154,31 +130,9 @@ def sweep(
     options = make_options(
         workspace=workspace, db=db, data_root=data_root, plugins=plugin or [], device=device, workers=workers,
         threads=threads, loader_workers=loader_workers, checkpoint_every=checkpoint_every, quiet=as_json,
-        settings=settings(
-            option=option, partition=partition, gpus_per_run=gpus_per_run, nodes_per_run=nodes_per_run, time=time,
-            mem=mem, max_parallel=max_parallel, runs_per_job=runs_per_job, snapshot=snapshot, slurm_config=slurm_config,
-        ),
+        launcher=launcher, settings=parse_pairs(option or [], "--option"),
     )  # fmt: skip
     execute(spec, options, launcher, weights_dir, dry_run=dry_run, as_json=as_json)
-
-
-def settings(
-    *,
-    option: list[str] | None,
-    gpus_per_run: int | None,
-    nodes_per_run: int | None,
-    snapshot: bool,
-    slurm_config: Path | None,
-    **named: Any,
-) -> dict[str, Any]:
-    """The settings of the launcher that the user has given; flags of their own go before `--option`."""
-    chosen = named | {
-        "gpus": gpus_per_run,
-        "nodes": nodes_per_run,
-        "snapshot": snapshot or None,
-        "slurm_config": str(slurm_config.resolve()) if slurm_config else None,
-    }
-    return parse_pairs(option or [], "--option") | {k: v for k, v in chosen.items() if v is not None}
 
 
 def execute(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, did_you_mean
+from harness.launch.settings import CONFIG, LauncherSettings, read_site, validated
+from harness.plugins.registry import FILE_KINDS, Registry
+from harness.system.checks import Check
 from harness.workspace.folders import Workspace
 from harness.workspace.job import Job, PluginFile
 from harness.workspace.status import PlannedStage, StageStatus
@@ -25,8 +28,7 @@ class Options:
         workers: stages at once on this machine; 0 lets the launcher choose.
         threads: CPU threads of each stage; 0 lets the launcher choose.
         checkpoint_every: iterations between checkpoints.
-        max_attempts: tries at a stage before it is given up.
-        settings: the launcher's own: partition, time, ...
+        settings: the launcher's own, as they were given: partition, time, ... (`Launcher.settings` checks them).
     """
 
     workspace: Workspace
@@ -38,7 +40,6 @@ class Options:
     threads: int = 0
     loader_workers: int = 0
     checkpoint_every: int = 100
-    max_attempts: int = 3
     quiet: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -62,10 +63,21 @@ class LaunchResult:
 
 
 class Launcher(ABC):
-    """Brings stages to run. Registered by `name`; third parties use the entry point group `harness.launchers`."""
+    """Brings stages to run. Registered by a file or folder in `harness/launch/`, by an entry point of the group
+    `harness.launchers`, or by a file given by `--plugin`.
+
+    Only `launch` must be written. It may wait until all is done, as on this machine, or submit and return, as on a
+    cluster; a launcher of the second kind says more of its stages by `sent`, `observe`, `logs`, `cancel`, `resubmit`.
+
+    Attributes:
+        Settings: the model of what it can be told. Texts under the fields are their help: `harness launchers`.
+        flags: setting -> flags of its own on the command line, besides `-o setting=value`: {"time": ("--time",)}.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    Settings: ClassVar[type[LauncherSettings]] = LauncherSettings
+    flags: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
     def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
@@ -75,6 +87,50 @@ class Launcher(ABC):
         """What `launch` would do, for `--dry-run`."""
         return ""
 
+    def settings(self, given: Mapping[str, Any]) -> LauncherSettings:
+        """The settings that words and the site's file make, checked; words go before the file.
+
+        Raises:
+            HarnessError: an unknown setting, or a value that does not fit.
+        """
+        words = {self.setting_name(name): value for name, value in given.items() if value is not None}
+        chosen = words.pop(CONFIG, None)
+        values, source = read_site(self.name, Path(str(chosen)) if chosen else None)
+        return validated(self.Settings, {**values, **words}, source or f"settings of launcher {self.name}")
+
+    def setting_name(self, word: str) -> str:
+        """The setting that a word means: its name, or one of its flags without the dashes."""
+        for setting, flags in self.flags.items():
+            if word.replace("_", "-") in [flag.lstrip("-") for flag in flags if flag.startswith("--")]:
+                return setting
+        return word.replace("-", "_")
+
+    def cancel(self, workspace: Workspace, keys: Sequence[str] | None = None) -> list[str]:
+        """Take back what is queued or running; what was, in the launcher's own words (ids of jobs). Nothing by default.
+
+        Args:
+            keys: of these stages alone; None for all.
+        """
+        return []
+
+    def resubmit(self, workspace: Workspace, keys: Sequence[str], changes: Mapping[str, Any]) -> LaunchResult:
+        """Send stages again that were sent before, with the settings of then and these changes.
+
+        Args:
+            keys: parents before children; none of them is done or on its way.
+
+        Raises:
+            HarnessError: it cannot; the hint says what to do. So by default.
+        """
+        raise HarnessError(
+            f"the launcher {self.name} cannot send stages again by itself",
+            "run the same harness sweep again: it goes on where it stopped",
+        )
+
+    def logs(self, workspace: Workspace, key: str) -> list[Path]:
+        """Files with what was printed around a stage, besides the stage's own log. None by default."""
+        return []
+
     def sent(self, workspace: Workspace) -> Collection[str]:
         """Keys of the stages of which it knows more than their files tell. None by default."""
         return ()
@@ -82,6 +138,80 @@ class Launcher(ABC):
     def observe(self, workspace: Workspace, stage: PlannedStage, status: StageStatus) -> StageStatus:
         """What the launcher knows of a stage besides its files. Nothing by default."""
         return status
+
+    def checks(self) -> Iterator[Check]:
+        """What `harness doctor` should say of this machine where this launcher is concerned. Nothing by default."""
+        yield from ()
+
+    def site_file(self) -> str:
+        """A first file of this site's settings, with comments: every setting at its default, unless better is known."""
+        lines = [f"# Settings of harness sweep --launcher {self.name}. Flags and -o NAME=VALUE go before them."]
+        for setting in describe_settings(type(self)):
+            lines += [f"# {setting['help']}", f"# {setting['name']}: {setting['default']}"]
+        return "\n".join(lines) + "\n"
+
+
+def describe_settings(cls: type[Launcher]) -> list[dict[str, Any]]:
+    """Name, type, default, flags and help of every setting of a launcher."""
+    properties = cls.Settings.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "type": _type_word(properties[name]),
+            "default": info.get_default(call_default_factory=True),
+            "flags": list(cls.flags.get(name, ())),
+            "help": " ".join((info.description or "").split()),
+        }
+        for name, info in cls.Settings.model_fields.items()
+    ]
+
+
+def _type_word(schema: Mapping[str, Any]) -> str:
+    """A setting's type for people: "integer", "one of gres, none"."""
+    if "enum" in schema:
+        return f"one of {', '.join(str(value) for value in schema['enum'])}"
+    if "anyOf" in schema:
+        return " or ".join(_type_word(one) for one in schema["anyOf"])
+    word = str(schema.get("type", "any"))
+    plain = {"array": "list", "object": "mapping", "string": "text"}
+    return plain.get(word, word)
+
+
+def check_launcher(cls: type[Launcher]) -> None:
+    """See that a launcher's declarations make sense.
+
+    Raises:
+        HarnessError: no summary, a setting without a default or named as another thing is, a flag of no setting.
+    """
+    if not isinstance(getattr(cls, "summary", None), str) or not cls.summary.strip():
+        raise HarnessError(
+            f"launcher {cls.name} has no summary", 'declare summary = "one line that says where it runs"'
+        )
+    if not (isinstance(cls.Settings, type) and issubclass(cls.Settings, LauncherSettings)):
+        raise HarnessError(
+            f"launcher {cls.name}: Settings is no class of settings",
+            "subclass harness.launch.settings.LauncherSettings",
+        )
+    for name, info in cls.Settings.model_fields.items():
+        if info.is_required():
+            raise HarnessError(f"launcher {cls.name}: setting {name} has no default", "give it one")
+        if name == CONFIG:
+            raise HarnessError(
+                f"launcher {cls.name}: the setting '{CONFIG}' names the site's file", "choose another name"
+            )
+    for name, flags in cls.flags.items():
+        if name not in cls.Settings.model_fields and name != CONFIG:
+            hint = did_you_mean(name, cls.Settings.model_fields)
+            raise HarnessError(f"launcher {cls.name}: flags of '{name}', which is no setting of it", hint)
+        if isinstance(flags, str) or not all(flag.startswith("-") for flag in flags):
+            raise HarnessError(f"launcher {cls.name}: {flags!r} are no flags", 'write {"time": ("--time",)}')
+
+
+LAUNCHERS: Registry[Launcher] = Registry(
+    "launcher", Launcher, "harness.launch", "harness.launchers", check=check_launcher
+)
+# Whoever extends Launcher has imported this file, so that a plugin's launcher finds its registry here.
+FILE_KINDS.append(LAUNCHERS)
 
 
 def make_job(plan: Plan, node: Node, options: Options, **changes: Any) -> Job:

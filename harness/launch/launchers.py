@@ -1,45 +1,154 @@
-"""Launchers by name, and a user's choices as the options that all launchers take."""
+"""Launchers by name and by stage: whichever a stage was given to is asked about it; a user's choices as `Options`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.launch.base import Launcher, Options
-from harness.plugins.registry import Registry
+from harness.launch.base import LAUNCHERS, Launcher, LaunchResult, Options, describe_settings
+from harness.launch.settings import LauncherSettings
 from harness.workspace.files import read_json
 from harness.workspace.folders import Workspace
-from harness.workspace.status import PlannedStage, StageStatus
+from harness.workspace.status import PlannedStage, StageStatus, State, read_sweeps, stage_states
 
-LAUNCHERS: Registry[Launcher] = Registry("launcher", Launcher, "harness.launch", "harness.launchers")
+__all__ = ["LAUNCHERS", "describe_settings", "find_launcher", "make_options", "observer", "settings_of"]
+
+Look = Callable[[PlannedStage, StageStatus], StageStatus]
 
 
-def make_options(workspace: Path, db: str | None, plugins: list[Path], **rest: Any) -> Options:
-    """The options of a launch, out of a command's flags."""
+def find_launcher(name: str) -> Launcher:
+    """The launcher of that name.
+
+    Raises:
+        HarnessError: there is none.
+    """
+    try:
+        return LAUNCHERS.get(name)()
+    except HarnessError as error:
+        raise HarnessError(error.message, f"{error.hint}; one from a file needs --plugin FILE") from error
+
+
+def settings_of(name: str, given: Mapping[str, Any]) -> LauncherSettings:
+    """The settings of a launcher that words and the site's file make, checked.
+
+    Args:
+        given: setting (or its flag without the dashes) -> value.
+
+    Raises:
+        HarnessError: no such launcher, an unknown setting, or a value that does not fit.
+    """
+    launcher = find_launcher(name)
+    try:
+        return launcher.settings(given)
+    except HarnessError as error:
+        owners = [e.name for e in LAUNCHERS if e.name != name and _has_one_of(e.cls(), given, launcher)]
+        if not owners:
+            raise
+        hint = f"{error.hint}; or is --launcher {' or '.join(owners)} missing, which has such a setting?"
+        raise HarnessError(error.message, hint.removeprefix("; or ")) from error
+
+
+def _has_one_of(other: Launcher, given: Mapping[str, Any], chosen: Launcher) -> bool:
+    """Some word is a setting of another launcher and not of the chosen one."""
+    names = {word: (other.setting_name(word), chosen.setting_name(word)) for word in given}
+    return any(
+        theirs in other.Settings.model_fields and ours not in chosen.Settings.model_fields
+        for theirs, ours in names.values()
+    )
+
+
+def make_options(
+    workspace: Path, db: str | None, plugins: list[Path], launcher: str | None = None, **rest: Any
+) -> Options:
+    """The options of a launch, out of a command's flags.
+
+    Args:
+        launcher: whose settings `settings` are: they are checked.
+
+    Raises:
+        HarnessError: the workspace is a file, a plugin cannot be loaded, a setting does not fit.
+    """
     from harness.plugins.load import load_plugins
 
     if workspace.exists() and not workspace.is_dir():
         raise HarnessError(f"the workspace {workspace} is a file", "name a folder with --workspace")
     folder = Workspace(workspace)
-    return Options(workspace=folder, database=db or str(folder.database), plugins=load_plugins(plugins), **rest)
+    files = load_plugins(plugins)
+    if launcher is not None:
+        settings_of(launcher, rest.get("settings") or {})
+    return Options(workspace=folder, database=db or str(folder.database), plugins=files, **rest)
 
 
-def observer(workspace: Workspace) -> Callable[[PlannedStage, StageStatus], StageStatus]:
+def observer(workspace: Workspace) -> Look:
     """What launchers know of stages besides their files; each is asked of the stages that it submitted."""
     launchers = [(launcher, launcher.sent(workspace)) for launcher in (entry.cls() for entry in LAUNCHERS)]
 
     def observe(stage: PlannedStage, status: StageStatus) -> StageStatus:
         for launcher, keys in launchers:
             # A stage without attempts was never taken over by another launcher: its job need not be read.
-            if stage.key in keys and (not status.attempts or _launched_by(workspace, stage.key) == launcher.name):
+            if stage.key in keys and (not status.attempts or launched_by(workspace, stage.key) == launcher.name):
                 return launcher.observe(workspace, stage, status)
         return status
 
     return observe
 
 
-def _launched_by(workspace: Workspace, key: str) -> str:
-    """The launcher that a stage was given to last."""
+def look(workspace: Workspace, sweep: str = "") -> tuple[list[PlannedStage], dict[str, StageStatus]]:
+    """The stages of the saved plans (of one sweep, or all) and their states.
+
+    Raises:
+        HarnessError: nothing was planned, or a launcher's scheduler does not answer: nothing sure can be said.
+    """
+    listed = read_sweeps(workspace, sweep or None)
+    statuses = {status.key: status for status in stage_states(workspace, listed, observer(workspace))}
+    unknown = next((s for s in statuses.values() if s.state is State.UNKNOWN), None)
+    if unknown:
+        raise HarnessError(f"the state of {unknown.name} is {unknown.reason}", "try again when its scheduler answers")
+    return listed, statuses
+
+
+def launched_by(workspace: Workspace, key: str) -> str:
+    """The name of the launcher that a stage was given to last; "" for a stage that was given to none."""
     return str((read_json(workspace.stage(key).job_file) or {}).get("launcher", ""))
+
+
+def launcher_of(workspace: Workspace, keys: Sequence[str]) -> Launcher:
+    """The one launcher that stages were given to; those that were given to none do not count.
+
+    Raises:
+        HarnessError: they were given to several, to none, or to one that is not registered here.
+    """
+    names = sorted({name for key in keys if (name := launched_by(workspace, key))})
+    if len(names) > 1:
+        raise HarnessError(f"these stages were given to {' and '.join(names)}", f"choose: --launcher {names[0]}")
+    if not names:
+        raise HarnessError("these stages were given to no launcher yet", "run the same harness sweep again")
+    return find_launcher(names[0])
+
+
+def cancel(workspace: Workspace, keys: Sequence[str] | None = None) -> list[str]:
+    """Take back what is queued or running, whichever launcher has it; what was, in the launchers' own words.
+
+    Args:
+        keys: of these stages alone; None for all.
+    """
+    return [word for entry in LAUNCHERS for word in entry.cls().cancel(workspace, keys)]
+
+
+def job_logs(workspace: Workspace, key: str) -> list[Path]:
+    """What was printed around a stage, besides its own log."""
+    name = launched_by(workspace, key)
+    return LAUNCHERS.get(name)().logs(workspace, key) if name in LAUNCHERS else []
+
+
+def resubmit(workspace: Workspace, keys: Sequence[str], changes: Mapping[str, Any], launcher: str = "") -> LaunchResult:
+    """Send stages again through the launcher that they were given to, or through another one.
+
+    Args:
+        keys: parents before children.
+        changes: settings that are to be others than before.
+    """
+    chosen = find_launcher(launcher) if launcher else launcher_of(workspace, keys)
+    return chosen.resubmit(workspace, keys, changes)

@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import Field
 
 from harness.launch.base import Launcher, LaunchResult, Options, make_job, parents_done
+from harness.launch.settings import LauncherSettings
 from harness.workspace.events import last_events
 from harness.workspace.folders import Workspace
 from harness.workspace.status import State, stage_state
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
     from harness.planning.plan import Plan
 
 POLL_S = 0.2
-GRACE_S = 30.0
-"""Seconds that stages are given to save a checkpoint after Ctrl-C."""
 
 # The optimiser imports torch._dynamo anyway, at a second and a half for each worker.
 _PRELOAD = ["harness.stage.run", "harness.worker", "harness.plugins.load", "torch._dynamo"]
@@ -47,12 +48,22 @@ def _work(job_file: str, parent_pid: int) -> None:
     raise SystemExit(main(Path(job_file), capture=True, parent_pid=parent_pid))
 
 
+class LocalSettings(LauncherSettings):
+    """What the local launcher can be told."""
+
+    max_attempts: int = Field(default=3, ge=1)
+    """Tries at a stage whose process is killed, before the stage is given up."""
+    grace_s: float = Field(default=30.0, ge=0)
+    """Seconds that stages are given to save a checkpoint after Ctrl-C."""
+
+
 @dataclass
 class _Run:
     """The state of a launch."""
 
     plan: Plan
     options: Options
+    settings: LocalSettings
     waiting: list[str]
     done: set[str]
     running: dict[str, BaseProcess] = field(default_factory=dict)
@@ -71,15 +82,17 @@ class LocalLauncher(Launcher):
 
     name = "local"
     summary = "this machine: a process for each stage, nothing to set up"
+    Settings = LocalSettings
 
     def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
         """Run the stages; returns when nothing more can be done, or after Ctrl-C with everything resumable."""
         from harness.launch.progress import Display
 
+        settings = cast(LocalSettings, self.settings(options.settings))
         context = warm_up()
         slots = _slots(options)
         done = {key for key in set(plan.nodes) - set(keys) if options.workspace.stage(key).done()}
-        run = _Run(plan, options, most_awaited_first(plan, keys), done)
+        run = _Run(plan, options, settings, most_awaited_first(plan, keys), done)
         with _ctrl_c() as asked, Display(plan, list(keys), quiet=options.quiet) as display:
             while run.waiting or run.running:
                 if asked:
@@ -120,7 +133,9 @@ class LocalLauncher(Launcher):
             if state is State.DONE:
                 run.done.add(key)
                 display.finished(key)
-            elif process.exitcode is not None and process.exitcode < 0 and run.attempts[key] < run.options.max_attempts:
+            elif (
+                process.exitcode is not None and process.exitcode < 0 and run.attempts[key] < run.settings.max_attempts
+            ):
                 name = signal.Signals(-process.exitcode).name
                 _close_attempt(run.workspace, key, f"killed by {name}")
                 display.note(f"{run.plan.nodes[key].name} was killed by {name}; it goes on from its checkpoint")
@@ -145,7 +160,7 @@ class LocalLauncher(Launcher):
         """Ask workers to save and end; insist after a while, or at a second Ctrl-C."""
         for process in run.running.values():
             process.terminate()
-        deadline = time.monotonic() + GRACE_S
+        deadline = time.monotonic() + run.settings.grace_s
         try:
             while any(p.is_alive() for p in run.running.values()) and time.monotonic() < deadline:
                 time.sleep(POLL_S)

@@ -1,14 +1,13 @@
-"""Plugins given on the command line: files that register methods, backbones, heads or data sets."""
+"""Plugins given on the command line: files that register methods, backbones, heads, data sets or launchers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+import harness.plugins.registries  # noqa: F401 - their registries are among FILE_KINDS from then on
 from harness.plugins.file_plugin import load_plugin
-from harness.plugins.registries import DATASETS, FAMILIES, HEADS, METHODS
-from harness.plugins.registry import Registry
+from harness.plugins.registry import FILE_KINDS
 from harness.workspace.job import PluginFile
 
 
@@ -18,5 +17,4 @@ def load_plugins(paths: Iterable[Path]) -> tuple[PluginFile, ...]:
     Raises:
         HarnessError: a file is missing, raises when imported, or registers nothing.
     """
-    registries: list[Registry[Any]] = [METHODS, FAMILIES, HEADS, DATASETS]
-    return tuple(PluginFile(path=str(p.resolve()), sha256=load_plugin(p.resolve(), registries)) for p in paths)
+    return tuple(PluginFile(path=str(p.resolve()), sha256=load_plugin(p.resolve(), FILE_KINDS)) for p in paths)

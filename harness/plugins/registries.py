@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backbones.base import BackboneFamily, Head
 from harness.data.base import Dataset
-from harness.plugins.registry import Registry
+from harness.plugins.registry import FILE_KINDS, Registry
 from harness.plugins.validation import check_dataset, check_declaration, check_summary
 from methods.base import Method
 
@@ -16,3 +16,4 @@ HEADS: Registry[Head] = Registry("head", Head, "backbones", "harness.heads", che
 DATASETS: Registry[Dataset] = Registry(
     "data set", Dataset, "harness.data.sets", "harness.datasets", check=check_dataset
 )
+FILE_KINDS.extend([METHODS, FAMILIES, HEADS, DATASETS])

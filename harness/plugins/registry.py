@@ -218,6 +218,10 @@ class Registry(Generic[T]):
         warnings.warn(f"a {self.kind} of an installed package is left out: {reason}", BrokenPlugin, stacklevel=2)
 
 
+FILE_KINDS: list[Registry[Any]] = []
+"""The registries to which files given by `--plugin` are offered. A room above this one adds its own."""
+
+
 class BrokenPlugin(UserWarning):
     """An installed package offers something that cannot be registered."""
 

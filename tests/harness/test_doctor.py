@@ -120,13 +120,13 @@ def test_slurm_is_described_by_what_it_says(tmp_path: Path, monkeypatch: pytest.
     for name in ("squeue", "scancel"):
         _command(tools, name, "true")
     monkeypatch.setenv("PATH", str(tools))
-    found = {check.name: check for check in diagnosis._scheduler()}
+    found = {check.name: check for check in diagnosis._launchers()}
     assert found["slurm"].found.startswith("slurm-wlm 22.05.8")
     assert found["partition gpu*"].found == "up 1-00:00:00 4 nodes gpu:2"
     assert found["commands"].status == "warn" and "scontrol" in found["commands"].found
     assert found["accounting"].status == "info"
     _command(tools, "sinfo", "echo 'slurm_load_partitions: Unable to contact controller' >&2; exit 1")
-    silent = {check.name: check for check in diagnosis._scheduler()}
+    silent = {check.name: check for check in diagnosis._launchers()}
     assert silent["slurm"].status == "warn" and "Unable to contact controller" in silent["slurm"].found
 
 

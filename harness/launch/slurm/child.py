@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from harness.workspace.files import read_json, write_json
 from harness.workspace.folders import AttemptFolder, StageFolder
 
@@ -181,10 +183,9 @@ def job_id() -> str:
 
 def _resident_kb(pid: int) -> int:
     try:
-        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    except OSError:
+        return int(psutil.Process(pid).memory_info().rss) >> 10
+    except psutil.Error:
         return 0
-    return int(found[1]) if found else 0
 
 
 def _cgroup_killed() -> bool:

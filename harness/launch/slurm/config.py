@@ -11,24 +11,18 @@ stages:
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from harness.errors import HarnessError, did_you_mean
-from harness.specs.spec import Frozen
-from harness.specs.yaml_files import UniqueLoader
+from harness.launch.settings import CONFIG, LauncherSettings, read_site, validated
 
-if TYPE_CHECKING:
-    pass
-
-FILE_NAME = "harness-slurm.yaml"
+NAME = "slurm"
 KINDS = ("teacher", "translator", "student")
 _FLAG = re.compile(r"[a-z][a-z0-9-]*")
 _MEMORY = re.compile(r"\d+(\.\d+)?[KMGT]?B?", re.IGNORECASE)
@@ -66,24 +60,31 @@ def _clock_seconds(days: str | None, parts: list[int]) -> float:
     return parts[0] * 60 + (parts[1] if len(parts) == 2 else 0)
 
 
-class Resources(Frozen):
+class Resources(LauncherSettings):
     """What one job asks for. Jobs that ask for the same share an array."""
 
     partition: str = ""
+    """Partition, as sbatch's; empty for the site's own. So are account, qos and constraint."""
     account: str = ""
+    """Who pays."""
     qos: str = ""
+    """Quality of service."""
     constraint: str = ""
+    """A feature that nodes must have."""
     gpus: int = Field(default=1, ge=0)
     """GPUs of one run, on every node; also its processes there, one a GPU."""
     gpu_type: str = ""
+    """The kind of GPU, as the site calls it: a100."""
     gpu_flag: Literal["gpus-per-node", "gres", "gpus-per-task", "gpus", "none"] = "gpus-per-node"
     """How the site wants GPUs to be asked for."""
     nodes: int = Field(default=1, ge=1)
+    """Nodes of one run."""
     cpus: int = Field(default=0, ge=0)
     """CPUs of each process; 0 leaves it to the site."""
     mem: str = ""
     """Of each node: 64G. Empty leaves it to the site."""
     time: str = "4:00:00"
+    """Time limit of a job: 4:00:00, 1-12:00:00, 90 (minutes), 30m, 4h."""
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
     """Any other flag of sbatch, without the dashes."""
 
@@ -203,7 +204,7 @@ class SlurmConfig(Resources):
         own = {name: getattr(self, name) for name in Resources.model_fields}
         changes = dict(self.stages.get(kind, {}))  # type: ignore[call-overload]
         sbatch = {**own["sbatch"], **changes.pop("sbatch", {})}
-        return _validated(Resources, {**own, **changes, "sbatch": sbatch}, f"stages.{kind}")
+        return validated(Resources, {**own, **changes, "sbatch": sbatch}, f"stages.{kind}")
 
     def signal_s(self, limit_min: int) -> int:
         """Seconds before the limit at which a job is told: never more than a third of a short limit."""
@@ -217,63 +218,6 @@ def _printable(text: str) -> str:
     return text
 
 
-def _validated(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
-    try:
-        return cls.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise HarnessError(f"{where}: unknown setting '{name}'", did_you_mean(name, cls.model_fields)) from error
-        raise HarnessError(f"{where}: {name}: {first['msg'].removeprefix('Value error, ')}") from error
-
-
-class _Loader(UniqueLoader):
-    """Safe, and without YAML 1.1's numbers to the base of sixty: `time: 4:00:00` is a text, not 14400."""
-
-    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]
-        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
-        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+$"), list("-+0123456789"))
-
-
-def config_files(chosen: Path | None = None) -> list[Path]:
-    """Where the site's file is looked for, first one wins."""
-    if chosen:
-        return [chosen]
-    if named := os.environ.get("HARNESS_SLURM_CONFIG"):
-        return [Path(named)]
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return [Path(FILE_NAME), home / "harness" / "slurm.yaml"]
-
-
-def read_site(chosen: Path | None = None) -> tuple[dict[str, Any], str]:
-    """The site's defaults as they are written, and the file they come from ("" for none).
-
-    Raises:
-        HarnessError: the named file is missing, or it is not a YAML mapping.
-    """
-    named = chosen is not None or "HARNESS_SLURM_CONFIG" in os.environ
-    for file in config_files(chosen):
-        if not file.is_file():
-            if named:
-                raise HarnessError(f"there is no SLURM file {file}", "write one with harness slurm init")
-            continue
-        try:
-            values = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
-        except yaml.YAMLError as error:
-            raise HarnessError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-        if values is None:
-            values = {}
-        if not isinstance(values, dict):
-            raise HarnessError(f"{file} does not hold settings", "write lines such as partition: gpu")
-        return values, str(file)
-    return {}, ""
-
-
 def make_config(changes: Mapping[str, Any], file: Path | None = None) -> SlurmConfig:
     """The site's file with a user's changes.
 
@@ -284,7 +228,7 @@ def make_config(changes: Mapping[str, Any], file: Path | None = None) -> SlurmCo
     Raises:
         HarnessError: an unknown setting, or a value that does not fit.
     """
-    values, source = read_site(file)
+    values, source = read_site(NAME, file)
     stages = {kind: dict(own) for kind, own in (values.get("stages") or {}).items()}
     for name, value in changes.items():
         if value is None:
@@ -299,7 +243,7 @@ def make_config(changes: Mapping[str, Any], file: Path | None = None) -> SlurmCo
             values[name] = value
             for own in stages.values():
                 own.pop(name, None)
-    config: SlurmConfig = _validated(SlurmConfig, {**values, "stages": stages}, source or "SLURM settings")
+    config = validated(SlurmConfig, {**values, "stages": stages}, source or "SLURM settings")
     for kind in KINDS:
         config.resources(kind)
     return config
@@ -324,7 +268,7 @@ def settings_config(settings: Mapping[str, Any]) -> SlurmConfig:
     for name, value in settings.items():
         head, dot, rest = name.partition(".")
         head = _ALIASES.get(head.replace("-", "_"), head.replace("-", "_"))
-        if head == "slurm_config":
+        if head in (CONFIG, "slurm_config"):
             file = Path(str(value))
         elif head == "sbatch" and dot:
             changes.setdefault("sbatch", {})[rest] = value

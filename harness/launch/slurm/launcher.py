@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import HarnessError
 from harness.launch.base import Launcher, LaunchResult, Options, make_job, refuse_empty
 from harness.launch.slurm import queue as slurm_queue
 from harness.launch.slurm.arrays import PendingStage, describe, make_arrays
-from harness.launch.slurm.config import settings_config
+from harness.launch.slurm.checks import slurm_checks
+from harness.launch.slurm.config import NAME, SlurmConfig, settings_config
 from harness.launch.slurm.observer import Watch, live_tasks
+from harness.launch.slurm.site import site_facts, site_text
 from harness.launch.slurm.submissions import latest, read_submissions
 from harness.launch.slurm.submit import Request, largest_array, submit
+from harness.system.checks import Check
 from harness.system.code import tree_digest
 from harness.workspace.folders import Workspace
 from harness.workspace.job import Job, read_job
@@ -28,8 +29,20 @@ if TYPE_CHECKING:
 class SlurmLauncher(Launcher):
     """Sends stages as arrays: teachers first, each array waiting for its own parents' tasks alone."""
 
-    name = "slurm"
+    name = NAME
     summary = "a cluster: SLURM arrays through submitit; submits and returns at once"
+    Settings = SlurmConfig
+    flags: ClassVar = {
+        "partition": ("--partition", "-p"),
+        "gpus": ("--gpus-per-run",),
+        "nodes": ("--nodes-per-run",),
+        "time": ("--time",),
+        "mem": ("--mem",),
+        "max_parallel": ("--max-parallel",),
+        "runs_per_job": ("--runs-per-job",),
+        "snapshot": ("--snapshot",),
+        "config": ("--slurm-config",),
+    }
 
     def __init__(self) -> None:
         self._watches: dict[Path, Watch] = {}
@@ -38,7 +51,7 @@ class SlurmLauncher(Launcher):
         """Submit the stages and return with the ids of their jobs."""
         refuse_empty(keys)
         config = settings_config(options.settings)
-        request = Request(options.workspace, config, plan.id, dict(options.settings), _collect_command(options))
+        request = Request(options.workspace, config, plan.id, _kept(options.settings), _collect_command(options))
         code = tree_digest()
         device, threads = options.device, options.threads
         if not threads and (device == "cpu" or (device == "auto" and config.gpus == 0)):
@@ -59,6 +72,64 @@ class SlurmLauncher(Launcher):
         todo = [stage for stage in todo if stage.key not in queued]
         arrays = make_arrays(todo, config, queued, _parents(plan), largest_array(config))
         return describe(arrays, {stage.key: stage.name for stage in todo}, config.collect)
+
+    def settings(self, given: Mapping[str, Any]) -> SlurmConfig:
+        """The site's file with the user's settings: `time`, `teacher.time` for one kind, `sbatch.nice` for one flag."""
+        return settings_config(given)
+
+    def cancel(self, workspace: Workspace, keys: Sequence[str] | None = None) -> list[str]:
+        """Cancel what is queued or running; the tasks that were. The collecting jobs stay, and run when all has ended.
+
+        Raises:
+            HarnessError: SLURM does not answer.
+        """
+        submissions = read_submissions(workspace)
+        live = live_tasks(workspace, keys, submissions)
+        tasks = sorted(set(live.values()))
+        clusters = {place.task: place.cluster for place in latest(submissions).values()}
+        for cluster in sorted({clusters.get(task, "") for task in tasks}):
+            slurm_queue.cancel([task for task in tasks if clusters.get(task, "") == cluster], cluster)
+        for submission in submissions:
+            own = sorted({place.task for _, place in submission.sent()} & set(tasks))
+            if own:
+                submission.note(cancelled=own)
+        return tasks
+
+    def resubmit(self, workspace: Workspace, keys: Sequence[str], changes: Mapping[str, Any]) -> LaunchResult:
+        """Send stages again, with the settings of their last submission and these changes.
+
+        Raises:
+            HarnessError: they were never sent, or sbatch refused.
+        """
+        refuse_empty(keys)
+        submissions = read_submissions(workspace)
+        places = latest(submissions)
+        request_of = {submission.folder: submission.request for submission in submissions}
+        last = next((request_of[places[k].submission] for k in reversed(list(keys)) if k in places), None)
+        if last is None and submissions:
+            last = submissions[-1].request
+        if last is None:
+            raise HarnessError("nothing was sent to SLURM from this workspace", "run the same harness sweep again")
+        settings = {**last["settings"], **_kept({self.setting_name(n): v for n, v in changes.items()})}
+        jobs = {key: read_job(workspace.stage(key).job_file) for key in keys}
+        todo = [PendingStage(k, job.stage.kind, job.name, tuple(job.stage.parents.values())) for k, job in jobs.items()]
+        request = Request(workspace, settings_config(settings), last["sweep"], settings, last["collect"])
+        update = {"code": tree_digest(), "launcher": self.name, "extra": {}}
+        parents = {stage.key: stage.parents for stage in todo}
+        return submit(request, todo, lambda key: jobs[key].model_copy(update=update), parents)
+
+    def logs(self, workspace: Workspace, key: str) -> list[Path]:
+        """What the stage's latest job printed outside of the stage's own log."""
+        place = latest(read_submissions(workspace)).get(key)
+        return [*place.logs("out"), *place.logs("err")] if place else []
+
+    def checks(self) -> Iterator[Check]:
+        """SLURM's commands, and whether the controller answers."""
+        return slurm_checks()
+
+    def site_file(self) -> str:
+        """A file for this site, from what `sinfo` and `scontrol show config` say."""
+        return site_text(site_facts())
 
     def sent(self, workspace: Workspace) -> Collection[str]:
         """Keys of the stages that were sent to SLURM from this workspace."""
@@ -90,85 +161,7 @@ def _collect_command(options: Options) -> list[str]:
     return ["collect", "--workspace", str(options.workspace.root.resolve()), "--db", database]
 
 
-def resubmit(
-    workspace: Workspace, keys: Sequence[str], changes: Mapping[str, Any], collect: list[str] | None = None
-) -> LaunchResult:
-    """Send stages again that were sent before, with the settings of their last submission and these changes.
-
-    Args:
-        keys: parents before children.
-
-    Raises:
-        HarnessError: they were never sent, or sbatch refused.
-    """
-    refuse_empty(keys)
-    submissions = read_submissions(workspace)
-    places = latest(submissions)
-    request_of = {submission.folder: submission.request for submission in submissions}
-    last = next((request_of[places[k].submission] for k in reversed(list(keys)) if k in places), None)
-    if last is None and submissions:
-        last = submissions[-1].request
-    if last is None:
-        raise HarnessError("nothing was sent to SLURM from this workspace", "run the same harness sweep again")
-    settings = {**last["settings"], **changes}
-    jobs = {key: read_job(workspace.stage(key).job_file) for key in keys}
-    todo = [PendingStage(key, job.stage.kind, job.name, tuple(job.stage.parents.values())) for key, job in jobs.items()]
-    request = Request(workspace, settings_config(settings), last["sweep"], settings, collect or last["collect"])
-    code = tree_digest()
-    update = {"code": code, "launcher": SlurmLauncher.name, "extra": {}}
-    parents = {stage.key: stage.parents for stage in todo}
-    return submit(request, todo, lambda key: jobs[key].model_copy(update=update), parents)
-
-
-def cancel(workspace: Workspace, keys: Sequence[str] | None = None) -> list[str]:
-    """Cancel what is queued or running; the tasks that were. The collecting jobs stay, and run when all has ended.
-
-    Args:
-        keys: of these stages alone; None for all.
-
-    Raises:
-        HarnessError: SLURM does not answer.
-    """
-    submissions = read_submissions(workspace)
-    live = live_tasks(workspace, keys, submissions)
-    tasks = sorted(set(live.values()))
-    clusters = {place.task: place.cluster for place in latest(submissions).values()}
-    for cluster in sorted({clusters.get(task, "") for task in tasks}):
-        slurm_queue.cancel([task for task in tasks if clusters.get(task, "") == cluster], cluster)
-    for submission in submissions:
-        own = sorted({place.task for _, place in submission.sent()} & set(tasks))
-        if own:
-            submission.note(cancelled=own)
-    return tasks
-
-
-def first_site_file() -> dict[str, str]:
-    """Defaults for this site, from what `sinfo` and `scontrol show config` say: setting -> value, with a comment each.
-
-    Raises:
-        HarnessError: SLURM does not answer.
-    """
-    try:
-        partitions = slurm_queue.call(["sinfo", "--noheader", "--format=%R|%a|%l|%G|%m|%c|%P"])
-        array = slurm_queue.controller_setting("MaxArraySize")
-    except slurm_queue.SlurmUnavailable as error:
-        raise HarnessError(f"SLURM does not answer: {error}", "run this on a login node of the cluster") from error
-    rows = [line.split("|") for line in partitions.splitlines() if line.count("|") >= 6]
-    up = [row for row in rows if row[1] == "up"] or rows
-    if not up:
-        raise HarnessError("sinfo lists no partition", "run this on a login node of the cluster")
-    with_gpus = [row for row in up if "gpu" in row[3]]
-    chosen = next((row for row in with_gpus if row[6].endswith("*")), (with_gpus or up)[0])
-    kind = re.search(r"gpu:([A-Za-z]\w*):\d+", chosen[3])
-    return {
-        "partition": chosen[0],
-        "partitions": ", ".join(dict.fromkeys(f"{row[0]} ({row[3]}, limit {row[2]})" for row in up)),
-        "limit": chosen[2],
-        "gpus": "1" if with_gpus else "0",
-        "gpu_type": kind[1] if kind else "",
-        "max_array_size": array,
-        "python": sys.executable,
-    }
-
-
-__all__ = ["SlurmLauncher", "cancel", "first_site_file", "resubmit", "settings_config", "submit"]
+def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a submission keeps them: `retry` may be called from another folder."""
+    files = ("config", "slurm_config")
+    return {name: str(Path(str(v)).resolve()) if name in files else v for name, v in settings.items()}

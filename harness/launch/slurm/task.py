@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from harness.launch.slurm import queue as slurm_queue
 from harness.launch.slurm.child import Worker, job_id, process_rank
 
@@ -172,8 +174,6 @@ def _requeue() -> None:
 
 def _elapsed_s() -> float:
     """Seconds since this process began, which is when the job's step began."""
-    import psutil
-
     return time.time() - float(psutil.Process().create_time())
 
 

@@ -90,7 +90,7 @@ def test_where_the_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HARNESS_SLURM_CONFIG", str(tmp_path / "named.yaml"))
     assert make_config({}).partition == "named"
     assert make_config({}, Path("harness-slurm.yaml")).partition == "here"
-    with pytest.raises(HarnessError, match="no SLURM file"):
+    with pytest.raises(HarnessError, match="no file of slurm settings"):
         make_config({}, tmp_path / "absent.yaml")
 
 

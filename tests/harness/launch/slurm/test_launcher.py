@@ -15,22 +15,24 @@ from typing import Any
 import pytest
 
 from harness.cli.cancel import cancel
-from harness.cli.retry import look, retry, select_stages
-from harness.cli.slurm import site_text, slurm_init
+from harness.cli.retry import retry
+from harness.cli.slurm import slurm_init
 from harness.errors import HarnessError
 from harness.launch.base import LaunchResult, Options
-from harness.launch.launchers import observer
+from harness.launch.launchers import look, observer
 from harness.launch.slurm import executor as slurm_submit
 from harness.launch.slurm.arrays import PendingStage
 from harness.launch.slurm.config import make_config, settings_config
 from harness.launch.slurm.executor import Refused, read_parsable
-from harness.launch.slurm.launcher import SlurmLauncher, resubmit
+from harness.launch.slurm.launcher import SlurmLauncher
+from harness.launch.slurm.site import site_text
 from harness.launch.slurm.submissions import latest, read_submissions
 from harness.launch.slurm.submit import Request, submit
 from harness.specs.spec import DatasetSpec, ModelSpec, Recipe, StageSpec
 from harness.workspace.files import write_json
 from harness.workspace.folders import Workspace
 from harness.workspace.job import Job, read_job
+from harness.workspace.select import select_stages
 from harness.workspace.status import StageStatus, State, read_sweeps, stage_states
 from tests.harness.launch.slurm.fake_slurm import FakeSlurm
 
@@ -362,7 +364,7 @@ def test_retry_brings_parents_and_keeps_settings(world: World, fake: FakeSlurm) 
     assert [s.key for s in chosen] == [world.teacher, world.translator, world.students[1]]
     with pytest.raises(HarnessError, match="no stage is called"):
         select_stages(listed, statuses, cells=["nobody"])
-    retry(cell=["student of seed 1"], time="8:00:00", mem="64G", workspace=world.workspace.root)
+    retry(cell=["student of seed 1"], option=["time=8:00:00", "mem=64G"], workspace=world.workspace.root)
     _, translator, student, collect = fake.jobs[4:]
     assert (student["time"], student["mem"], student["partition"]) == ("480", "64G", "gpu")
     assert (translator["dependency"], student["dependency"]) == ("afterok:104_0", "afterok:105_0")
@@ -376,7 +378,7 @@ def test_retry_brings_parents_and_keeps_settings(world: World, fake: FakeSlurm) 
 
 def test_retry_of_what_was_never_sent(world: World, fake: FakeSlurm) -> None:
     with pytest.raises(HarnessError, match="nothing was sent to SLURM"):
-        resubmit(world.workspace, [world.teacher], {})
+        SlurmLauncher().resubmit(world.workspace, [world.teacher], {})
 
 
 def test_cancel_takes_back_what_is_live(world: World, fake: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:

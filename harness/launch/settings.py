@@ -1,0 +1,108 @@
+"""What a launcher can be told: a pydantic model, given as `name=value` words, in a site's file, or both.
+
+The file of launcher NAME is looked for in this order: the setting `config`, the variable HARNESS_NAME_CONFIG,
+./harness-NAME.yaml, ~/.config/harness/NAME.yaml. Words go before it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import HarnessError, did_you_mean
+from harness.specs.spec import Frozen
+from harness.specs.yaml_files import UniqueLoader
+
+CONFIG = "config"
+"""The setting that names the site's file; no launcher may have another one of that name."""
+CONFIG_HELP = "A file of this site's settings; by default ./harness-NAME.yaml or ~/.config/harness/NAME.yaml."
+
+
+class LauncherSettings(Frozen):
+    """The settings of a launcher. Each has a default, and under it a text that says what it means: its help."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(cls: type[M], values: Mapping[str, Any], where: str) -> M:
+    """The settings, checked.
+
+    Raises:
+        HarnessError: an unknown setting, or a value that does not fit; `where` begins the sentence.
+    """
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = (*cls.model_fields, CONFIG)
+            raise HarnessError(f"{where}: unknown setting '{name}'", did_you_mean(name, known)) from error
+        raise HarnessError(f"{where}: {name}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def site_file_name(launcher: str) -> str:
+    """The name of a launcher's file in the current folder."""
+    return f"harness-{launcher}.yaml"
+
+
+def read_site(launcher: str, chosen: Path | None = None) -> tuple[dict[str, Any], str]:
+    """The site's settings as they are written, and the file they come from ("" for none).
+
+    Args:
+        chosen: the file to read, in place of those that are looked for.
+
+    Raises:
+        HarnessError: the named file is missing, or it is not a YAML mapping.
+    """
+    files, named = _places(launcher, chosen)
+    for file in files:
+        if not file.is_file():
+            if named:
+                raise HarnessError(f"there is no file of {launcher} settings {file}", _how_to_write(launcher))
+            continue
+        try:
+            values = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise HarnessError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+        if values is None:
+            values = {}
+        if not isinstance(values, dict):
+            raise HarnessError(f"{file} does not hold settings", "write lines such as  name: value")
+        return values, str(file)
+    return {}, ""
+
+
+def _places(launcher: str, chosen: Path | None) -> tuple[list[Path], bool]:
+    """Where the file may be, the first one wins; and whether it was named, so that it must be there."""
+    if chosen:
+        return [chosen], True
+    if named := os.environ.get(f"HARNESS_{launcher.upper()}_CONFIG"):
+        return [Path(named)], True
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return [Path(site_file_name(launcher)), home / "harness" / f"{launcher}.yaml"], False
+
+
+def _how_to_write(launcher: str) -> str:
+    return "write one with harness slurm init" if launcher == "slurm" else f"see harness launchers {launcher}"
+
+
+class _Loader(UniqueLoader):
+    """Safe, and without YAML 1.1's numbers to the base of sixty: `time: 4:00:00` is a text, not 14400."""
+
+    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+$"), list("-+0123456789"))

@@ -1,0 +1,68 @@
+"""Which stages a user's words mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.errors import HarnessError
+from harness.workspace.folders import Workspace
+from harness.workspace.status import PlannedStage, StageStatus, State, read_sweeps
+
+_HINT = "harness status --all lists them"
+
+
+def stages_called(listed: Sequence[PlannedStage], words: Sequence[str]) -> list[str]:
+    """Keys of the stages whose name holds a word, or whose key begins with it.
+
+    Raises:
+        HarnessError: a word means no stage.
+    """
+    found: list[str] = []
+    for word in words:
+        named = [stage.key for stage in listed if word in stage.name or stage.key.startswith(word)]
+        if not named:
+            raise HarnessError(f"no stage is called '{word}'", _HINT)
+        found += named
+    return list(dict.fromkeys(found))
+
+
+def select_stages(
+    listed: Sequence[PlannedStage],
+    statuses: Mapping[str, StageStatus],
+    failed: bool = False,
+    blocked: bool = False,
+    cells: Sequence[str] = (),
+) -> list[PlannedStage]:
+    """The stages to send again, parents before children, with the parents that they need.
+
+    Raises:
+        HarnessError: no stage is called so.
+    """
+    away = {State.DONE, State.QUEUED, State.RUNNING}
+    wanted = set(stages_called(listed, cells))
+    ended, waiting = {State.FAILED, State.LOST, State.INTERRUPTED}, {State.BLOCKED}
+    states = (ended if failed else set()) | (waiting if blocked else set())
+    if not cells and not states:
+        states = ended | waiting | {State.WAITING}
+    wanted |= {key for key, status in statuses.items() if status.state in states}
+    for stage in reversed(listed):
+        if stage.key in wanted:
+            wanted |= set(stage.parents)
+    return [stage for stage in listed if stage.key in wanted and statuses[stage.key].state not in away]
+
+
+def find_stage(workspace: Workspace, word: str) -> PlannedStage:
+    """The one stage that a word means: a key's beginning, or a part of its name.
+
+    Raises:
+        HarnessError: none, or several.
+    """
+    listed = read_sweeps(workspace)
+    found = [s for s in listed if s.key.startswith(word)] or [s for s in listed if s.name == word]
+    found = found or [s for s in listed if word in s.name]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise HarnessError(f"no stage is called '{word}'", _HINT)
+    names = "; ".join(f"{s.key[:10]} {s.name}" for s in found[:5])
+    raise HarnessError(f"'{word}' means {len(found)} stages", f"give a key: {names}{' ...' if len(found) > 5 else ''}")
