@@ -1,0 +1,210 @@
+"""Whole networks of other libraries: their own forward pass, with the maps read off where they are made.
+
+A family of whole networks builds a module of somebody else's and says by the names of its submodules which outputs are
+logits and features (`Taps`). Nothing is rebuilt: the weights keep their library's names, and so do the numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backbones.base import Backbone, BackboneFamily, Head, Maps, Network, Weights
+from backbones.probe import PROBE, meta_copy, stride_of
+from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, unknown
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where the maps of a module are, by the dotted names of its submodules.
+
+    Attributes:
+        logits: the classifier; its output (B, K, h, w) is what `Maps.logits` is, its input what `Maps.last` is.
+        features: modules whose outputs are the backbone's maps, shallow to deep; an output that is a list counts as its
+            items. Images handed through, and empty stand-ins, are left out.
+        last: a module whose output is `Maps.last` where the classifier reads something else than one map.
+        multiple: the sides of its input must be multiples of this; others are padded below and to the right, and the
+            maps cut to the image again.
+        classifiers: the convolutions whose rows are classes, where that is not `logits` itself.
+    """
+
+    logits: str
+    features: tuple[str, ...]
+    last: str = ""
+    multiple: int = 1
+    classifiers: tuple[str, ...] = ()
+
+    @property
+    def by_class(self) -> tuple[str, ...]:
+        """Convolutions whose rows are classes."""
+        return self.classifiers or (self.logits,)
+
+
+class WholeBackbone(Backbone):
+    """A module of another library. Its maps are (*features, last, logits): see `WholeNetwork`."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        taps: Taps,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        known = dict(module.named_modules())
+        for name in (taps.logits, *taps.features, *filter(None, [taps.last])):
+            if name not in known:
+                raise ValueError(f"{type(module).__name__} has no submodule '{name}'")
+        self.module, self.taps = module, taps
+        self.mean, self.std = (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+        self.dilation = "its own"
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        seen: dict[str, Any] = {}
+        parts = {name: self.module.get_submodule(name) for name in {self.taps.logits, *self.taps.features}}
+        hooks = [part.register_forward_hook(_keep(seen, name)) for name, part in parts.items()]
+        if self.taps.last:
+            hooks.append(self.module.get_submodule(self.taps.last).register_forward_hook(_keep(seen, "last")))
+        else:
+            hooks.append(parts[self.taps.logits].register_forward_pre_hook(_keep_input(seen)))
+        rows, columns = images.shape[-2:]
+        below, right = -rows % self.taps.multiple, -columns % self.taps.multiple
+        padded = F.pad(images, (0, right, 0, below)) if below or right else images
+        try:
+            self.module(padded)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        features: list[Tensor] = []
+        for name in self.taps.features:
+            output = seen[name]
+            items = list(output.values()) if isinstance(output, Mapping) else output
+            features += items if isinstance(items, list | tuple) else [items]
+        kept = [x for x in features if x is not padded and x.shape[1] > 0 and x.shape[-1] < padded.shape[-1]]
+        maps = [*kept, seen["last"], seen[self.taps.logits]]
+        return [_cut(x, images, padded) for x in maps] if padded is not images else maps
+
+
+def _cut(x: Tensor, images: Tensor, padded: Tensor) -> Tensor:
+    """The part of a map (B, C, h, w) of padded images that belongs to the images."""
+    rows, columns = (math.ceil(n * a / b) for n, a, b in zip(x.shape[-2:], images.shape[-2:], padded.shape[-2:]))
+    return x[..., :rows, :columns]
+
+
+def _keep(seen: dict[str, Any], name: str) -> Any:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        seen[name] = output
+
+    return hook
+
+
+def _keep_input(seen: dict[str, Any]) -> Any:
+    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen["last"] = inputs[0]
+
+    return hook
+
+
+class OwnHead(Head):
+    """The head that a whole network brings along. It has no weights here: they are the module's."""
+
+    name: ClassVar[str] = "own"
+    summary: ClassVar[str] = "what a whole network of another library brings along (torchvision:, smp_model:, plugins)"
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        return features[-1], features[-2]
+
+
+class WholeNetwork(Network):
+    """A whole network of another library, as a `Network`.
+
+    Raises:
+        ValueError: what its taps give are no maps, or its classes are not those asked for.
+    """
+
+    def __init__(self, backbone: WholeBackbone, classes: int) -> None:
+        twin = meta_copy(backbone).eval()
+        with torch.no_grad():
+            maps = twin(torch.empty(1, 3, PROBE, PROBE, device="meta"))
+        if any(x.ndim != 4 or x.shape[-1] != x.shape[-2] for x in maps):
+            raise ValueError(f"its taps give {[tuple(x.shape) for x in maps]}, not maps of shape (B, C, h, w)")
+        *features, last, logits = maps
+        if logits.shape[1] != classes:
+            raise ValueError(f"it has {logits.shape[1]} classes, and {classes} were asked for")
+        backbone.channels = tuple(x.shape[1] for x in features)
+        backbone.strides = tuple(stride_of(x) for x in features)
+        head = OwnHead(backbone.channels, backbone.strides, classes)
+        head.stride, head.last_channels = stride_of(logits), last.shape[1]
+        super().__init__(backbone, head, classes)
+
+    def forward(self, images: Tensor) -> Maps:
+        *features, last, logits = self.backbone(images)
+        return Maps(logits=logits, last=last, features=tuple(features))
+
+    @property
+    def module(self) -> nn.Module:
+        """The other library's module."""
+        assert isinstance(self.backbone, WholeBackbone)
+        return self.backbone.module
+
+
+class NetworkFamily(BackboneFamily):
+    """A source of whole networks, named `FAMILY:NAME/own@STRIDE`. A plugin needs `encoders` and `module` only."""
+
+    @abstractmethod
+    def module(self, name: str, classes: int, options: Mapping[str, Any]) -> tuple[nn.Module, Taps]:
+        """The network with random weights and `classes` logits, and where its maps are.
+
+        Args:
+            options: what its configuration says besides the name; empty for the library's defaults.
+
+        Raises:
+            ValueError: unknown name or option.
+        """
+
+    def pretrained(self, name: str, module: nn.Module, weights: Weights) -> None:
+        """Give the module its encoder's first weights, "imagenet" or from a "file".
+
+        Raises:
+            ValueError: they cannot be had; never silently random.
+        """
+        raise ValueError(
+            f"{self.name}:{name} takes no {weights.source} weights for its encoder: give a file of the whole network "
+            "(--teacher-weights FILE) or begin at random (--weights random)"
+        )
+
+    def network(
+        self, name: str, stride: int, classes: int, weights: Weights, options: Mapping[str, Any] | None = None
+    ) -> WholeNetwork:
+        """The network, at its own output stride.
+
+        Raises:
+            ValueError: unknown name, another stride than its own, or weights that are not there.
+        """
+        module, taps = self.module(name, classes, options or {})
+        network = WholeNetwork(WholeBackbone(module, taps), classes)
+        own = network.backbone.strides[-1]
+        if own != stride:
+            raise ValueError(
+                f"{self.name}:{name} has output stride {own}, not {stride}: write {self.name}:{name}@{own}"
+            )
+        if weights.source in ("imagenet", "file"):
+            self.pretrained(name, module, weights)
+        return network
+
+    def unsupported_reason(self, encoder: str, stride: int) -> str | None:
+        """None for any name that it lists: what else is wrong shows when the network is built, on the meta device."""
+        names = self.encoders()
+        return None if encoder in names else unknown(encoder, self.name, names)
+
+    def build(self, encoder: str, stride: int, weights: Weights) -> Backbone:
+        raise ValueError(
+            f"{self.name}:{encoder} is a whole network with a head of its own: write {encoder}/own@{stride}"
+        )
