@@ -31,6 +31,23 @@ class StageFailed(HarnessError):
     exit_code = 1
 
 
+class ChangedSincePlanned(HarnessError):
+    """What a stage runs with is not what it was planned with.
+
+    Args:
+        what: that changed, as the sentence names it.
+        planned, found: its sha256 then and now; "" for what has none.
+        hint: what to do about it.
+    """
+
+    def __init__(self, what: str, planned: str, found: str, hint: str = "plan the sweep again") -> None:
+        super().__init__(
+            f"{what} changed since the stage was planned "
+            f"(sha256 {planned[:12] or 'none'} then, {found[:12] or 'none'} now)",
+            hint,
+        )
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint for an unknown word: the nearest known ones, or the whole list when none is near."""
     known = sorted(known)

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from harness.errors import HarnessError, StageFailed
+from harness.errors import ChangedSincePlanned, HarnessError, StageFailed
 from harness.workspace.files import file_digest
 from harness.workspace.folders import HEARTBEAT_S, AttemptFolder
 from harness.workspace.job import Job, read_job
@@ -134,10 +134,7 @@ def _refuse_drift(job: Job) -> None:
     from harness.system.code import tree_digest
 
     if (found := tree_digest()) != job.code:
-        raise HarnessError(
-            f"the code changed since this stage was planned ({job.code[:12]} then, {found[:12]} now)",
-            "plan the sweep again, or submit with --snapshot",
-        )
+        raise ChangedSincePlanned("the code", job.code, found, "plan the sweep again, or submit with --snapshot")
 
 
 def _load_plugins(job: Job) -> None:
@@ -146,11 +143,7 @@ def _load_plugins(job: Job) -> None:
     for plugin in job.plugins:
         found = file_digest(Path(plugin.path)) if Path(plugin.path).is_file() else "missing"
         if found != plugin.sha256:
-            raise HarnessError(
-                f"plugin {plugin.path} changed since the sweep was planned "
-                f"({plugin.sha256[:12]} then, {found[:12]} now)",
-                "plan the sweep again",
-            )
+            raise ChangedSincePlanned(f"plugin {plugin.path}", plugin.sha256, found)
     load_plugins([Path(plugin.path) for plugin in job.plugins])
 
 

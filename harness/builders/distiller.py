@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import HarnessError
+from backbones.base import Maps as NetworkMaps
+from harness.errors import ChangedSincePlanned, HarnessError
 from harness.plugins.method_calls import (
     call_plugin,
     check_returned,
@@ -63,11 +64,8 @@ def _resolved(part: MethodPart) -> Resolved:
             "plan again with this code, or run the code that made the plan",
         )
     if entry.source != part.source:
-        raise HarnessError(
-            f"method '{part.name}' comes from {entry.origin} (sha256 {entry.source[:12] or 'none'}), the plan was made "
-            f"with sha256 {part.source[:12] or 'none'}",
-            "the plugin or package changed since it was planned: plan again, or put the old one back",
-        )
+        what = f"the plugin or package of method '{part.name}' ({entry.origin})"
+        raise ChangedSincePlanned(what, part.source, entry.source, "plan again, or put the old one back")
     return Resolved(part, entry.cls, entry.cls.Params.model_validate(part.params))
 
 
@@ -251,18 +249,9 @@ class Distiller(nn.Module):
         return self
 
 
-@dataclass(frozen=True)
-class DetachedMaps:
-    """A network's maps without their graph."""
-
-    logits: Tensor
-    last: Tensor
-    features: tuple[Tensor, ...]
-
-
-def detached(maps: Maps) -> DetachedMaps:
+def detached(maps: Maps) -> NetworkMaps:
     """The same values, cut from the graph that made them."""
-    return DetachedMaps(maps.logits.detach(), maps.last.detach(), tuple(f.detach() for f in maps.features))
+    return NetworkMaps(maps.logits.detach(), maps.last.detach(), tuple(f.detach() for f in maps.features))
 
 
 # Other people's code ------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from backbones.base import Network
 from backbones.probe import meta_copy
+from harness.numerics.modes import evaluation_mode
 
 if TYPE_CHECKING:
     from fvcore.nn import FlopCountAnalysis
@@ -67,17 +68,13 @@ def count_macs(network: Network, size: tuple[int, int]) -> Macs:
 
     It traces one real forward pass on the device where the network lies; the network is left as it was.
     """
-    training, reference = network.training, next(network.parameters())
+    reference = next(network.parameters())
     images = torch.zeros(1, 3, *size, device=reference.device, dtype=reference.dtype)
-    network.eval()
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's, about shapes that it takes for constants: here they are
-            analysis = _analysis(_Logits(network).eval(), images)
-            counted = {name: float(value) for name, value in analysis.by_operator().items() if value}
-            uncounted = {name: int(times) for name, times in analysis.unsupported_ops().items()}
-    finally:
-        network.train(training)
+    with evaluation_mode(network), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's, about shapes that it takes for constants: here they are
+        analysis = _analysis(_Logits(network).eval(), images)
+        counted = {name: float(value) for name, value in analysis.by_operator().items() if value}
+        uncounted = {name: int(times) for name, times in analysis.unsupported_ops().items()}
     headline = sum(value for name, value in counted.items() if name in HEADLINE)
     return Macs(headline, dict(sorted(counted.items())), dict(sorted(uncounted.items())))
 

@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_iter
 
 from backbones.base import Network
 from backbones.probe import meta_copy
-from harness.cost.timing import inference, prepare_inference
+from harness.cost.timing import prepare_inference
+from harness.numerics.modes import autocast
 from harness.specs.spec import Precision
 
 
@@ -92,7 +93,7 @@ def _allocated(
     before = torch.cuda.memory_allocated(device)
     twin, images = prepare_inference(network, size, device, channels_last)
     torch.cuda.reset_peak_memory_stats(device)
-    with inference(device, precision):
+    with torch.inference_mode(), autocast(device, precision):
         twin(images)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before

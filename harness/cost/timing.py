@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 
 from backbones.base import Network
+from harness.numerics.modes import autocast
 from harness.specs.spec import Precision
 from harness.system.devices import device_name
 from results.record import Latency
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@contextlib.contextmanager
-def inference(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Inference mode, under autocast for a precision other than fp32."""
-    with torch.inference_mode():
-        if precision == "fp32":
-            yield
-        else:
-            with torch.autocast(device.type, DTYPES[precision]):
-                yield
 
 
 def prepare_inference(
@@ -58,7 +45,7 @@ def measure_latency(
             timed. The record says how many runs there were.
     """
     twin, images = prepare_inference(network, size, device, channels_last)
-    with inference(device, precision):
+    with torch.inference_mode(), autocast(device, precision):
         times = _times(lambda: twin(images), device, runs, warmup, seconds)
     return Latency(
         median_ms=1000 * statistics.median(times),

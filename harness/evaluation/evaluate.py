@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from harness.data.base import Split
 from harness.data.loading import evaluation_loader
 from harness.errors import HarnessError
 from harness.evaluation.confusion import confusion, predict
+from harness.numerics.modes import autocast, evaluation_mode
+from harness.specs.spec import Precision
 from harness.workspace.files import write_atomic
 
 
@@ -30,26 +31,6 @@ class Evaluation:
 
     confusion: np.ndarray
     names: tuple[str, ...]
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients; every module gets its own mode back afterwards, frozen batch norms too."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The autocast context of a precision: "fp32", "bf16" or "fp16"."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
 
 
 def _matrices(logits: Tensor, labels: Sequence[Tensor], classes: int) -> Tensor:
@@ -68,7 +49,7 @@ def evaluate(
     std: Sequence[float],
     eval_size: tuple[int, int] | None = None,
     device: torch.device | str = "cpu",
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     channels_last: bool = False,
     batch_size: int = 8,
     workers: int = 0,
@@ -89,7 +70,7 @@ def evaluate(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     matrices: list[np.ndarray] = []
     names: list[str] = []
-    with evaluating(network):
+    with evaluation_mode(network), torch.inference_mode():
         for batch in evaluation_loader(split, eval_size, mean, std, batch_size, workers, device):
             images = batch.images.to(device, non_blocking=True, memory_format=layout)
             with autocast(device, precision):

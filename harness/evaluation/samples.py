@@ -14,7 +14,7 @@ from PIL import Image
 from harness.data.base import IGNORE, Dataset, Sample
 from harness.data.loading import evaluation_batch
 from harness.evaluation.confusion import predict
-from harness.evaluation.evaluate import evaluating
+from harness.numerics.modes import evaluation_mode
 from harness.workspace.files import write_atomic
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def save_samples(
     for index in [i * len(samples) // count for i in range(count)]:
         sample = samples[index]
         images = evaluation_batch(sample, eval_size, network.backbone.mean, network.backbone.std).to(device)
-        with evaluating(network):
+        with evaluation_mode(network), torch.inference_mode():
             prediction = predict(network(images).logits, sample.label.shape)[0].cpu().numpy()  # type: ignore[arg-type]
         buffer = io.BytesIO()
         Image.fromarray(side_by_side(sample, prediction, dataset.palette)).save(buffer, "PNG")

@@ -24,13 +24,11 @@ import torch
 from torch import Tensor
 
 from harness.numerics.convolutions import ConvCase, Convolve, reduced_case, torch_convolve
+from harness.numerics.modes import autocast
 from harness.numerics.reference import ReferenceResult, reference_result, relative_error
 from harness.specs.spec import Precision
 from harness.system.devices import device_name
 from harness.workspace.files import write_atomic
-
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What autocast runs convolutions in."""
 
 TOLERANCE: dict[str, float] = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3}
 """Largest relative error that counts as right.
@@ -107,7 +105,7 @@ def _run(
     case: ConvCase,
     truth: ReferenceResult,
     device: torch.device,
-    precision: str,
+    precision: Precision,
     channels_last: bool,
     convolve: Convolve,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,9 +114,8 @@ def _run(
     x, weight = (
         t.to(device, torch.float32).contiguous(memory_format=layout).requires_grad_() for t in (truth.x, truth.weight)
     )
-    dtype = DTYPES[precision]
     with torch.enable_grad():
-        with torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32"):
+        with autocast(device, precision):
             y = convolve(case, x, weight)
         # In a network the gradient comes back in the output's layout, from a neighbour that works in it.
         gradient = truth.gradient.to(device, y.dtype).contiguous(memory_format=layout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.numerics.modes import evaluation_mode
 
 _MAC_CAP = 12_000_000
 """Multiply-adds of one forward pass that a check may cost on a CPU; a GPU may use `_GPU_FACTOR` times as many."""
@@ -137,18 +138,6 @@ def _pair(values: Sequence[int]) -> tuple[int, int]:
     return (int(values[0]), int(values[-1]))
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Any:
-    """Eval mode inside, each submodule's own mode afterwards: batch-norm statistics are left alone."""
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for child, mode in modes:
-            child.training = mode
-
-
 def distinct_convolutions(
     network: nn.Module,
     size: tuple[int, int],
@@ -171,7 +160,7 @@ def distinct_convolutions(
     device = parameter.device if parameter is not None else torch.device("cpu")
     recorder = _Recorder(batch)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), _evaluating(network), recorder:
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(network), recorder:
         if run is not None:
             run()
         else:

@@ -8,7 +8,7 @@ from typing import Any
 from backbones.base import Network
 from harness.builders.distiller import build_translator
 from harness.builders.models import build_model, model_sizes, model_source
-from harness.errors import HarnessError
+from harness.errors import ChangedSincePlanned, HarnessError
 from harness.plugins.registries import DATASETS, METHODS
 from harness.specs.spec import ModelSpec, StageSpec
 from harness.stage.context import Context
@@ -37,11 +37,7 @@ def refuse_changed_sources(job: Job) -> None:
         found[f"method '{method}'"] = (spec.translator.source, METHODS.entry(method).source)
     for what, (planned, current) in found.items():
         if planned != current:
-            raise HarnessError(
-                f"the plugin or package of {what} changed since the stage was planned "
-                f"(sha256 {planned[:12] or 'none'} then, {current[:12] or 'none'} now)",
-                "plan the sweep again",
-            )
+            raise ChangedSincePlanned(f"the plugin or package of {what}", planned, current)
 
 
 def teacher_spec(job: Job) -> StageSpec:

@@ -92,9 +92,10 @@ def test_dilation_is_seen_and_costs_grow_with_the_grid() -> None:
 
 def test_measuring_leaves_the_network_as_it_was() -> None:
     network = build_model(parse_model("timm:mobilenetv2_035/linear@16"), 4).train()
+    frozen = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     cost = measure_cost(network, (64, 96), CPU, "bf16", channels_last=True)
-    assert network.training and not any(p.grad is not None for p in network.parameters())
+    assert network.training and not frozen.training and not any(p.grad is not None for p in network.parameters())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert cost.input_size == (64, 96) and cost.dilation == "timm output_stride"
     assert cost.parameters == parameters(network) == sum(p.numel() for p in network.parameters())
