@@ -96,7 +96,7 @@ class TimmFamily(BackboneFamily):
     summary: ClassVar[str] = "any timm encoder with feature maps; strides by timm's output_stride"
 
     def encoders(self) -> Sequence[str]:
-        """All names of timm. Which strides one can do is found out by `impossible`, as it takes a part of a second."""
+        """All names of timm. Which strides one can do is found out by `unsupported_reason`, in a part of a second."""
         return sorted(timm.list_models())
 
     def unsupported_reason(self, encoder: str, stride: int) -> str | None:

@@ -45,11 +45,6 @@ class Macs:
     by_operator: dict[str, float]
     uncounted: dict[str, int]
 
-    @property
-    def others(self) -> float:
-        """What was counted beside the headline."""
-        return sum(self.by_operator.values()) - self.headline
-
 
 class _Logits(nn.Module):
     """A network that gives a tensor: a trace can return nothing else."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -340,16 +340,3 @@ def _plugins(builder: _Builder, method: MethodSpec | None, models: Sequence[Mode
         *(HEADS.entry(model.head) for model in models),
     ]
     return list(dict.fromkeys(entry.file for entry in entries if entry.file))
-
-
-def waves(plan: Plan, keys: Iterable[str]) -> list[list[str]]:
-    """The stages by depth: each wave needs only earlier ones."""
-    depth: dict[str, int] = {}
-    for key, node in plan.nodes.items():
-        depth[key] = 1 + max((depth[p] for p in node.parents), default=-1)
-    chosen = set(keys)
-    result: list[list[str]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
-    for key in plan.nodes:
-        if key in chosen:
-            result[depth[key]].append(key)
-    return [wave for wave in result if wave]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +77,6 @@ class AttemptFolder:
     def outcome(self) -> dict[str, Any] | None:
         """What `end` wrote, or None when it did not come to that."""
         return read_json(self.path / "outcome.json")
-
-    def alive(self) -> bool:
-        """It has not ended and has shown a sign of life lately."""
-        return self.outcome() is None and self.silence_s() < STALE_S
 
     def summary(self) -> Attempt:
         """The attempt as a record tells it."""
@@ -187,12 +182,6 @@ class Workspace:
         if not (key.isalnum() and key.isascii()):
             raise HarnessError(f"'{key}' is not a stage key")
         return StageFolder(self.root / "stages" / key)
-
-    def stages(self) -> Iterator[StageFolder]:
-        """All stages that have a folder, sorted by key."""
-        folder = self.root / "stages"
-        if folder.is_dir():
-            yield from (StageFolder(p) for p in sorted(folder.iterdir()) if p.is_dir() and p.name.isalnum())
 
     @property
     def sweeps(self) -> Path:

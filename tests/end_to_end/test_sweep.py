@@ -14,7 +14,7 @@ import pytest
 
 from harness.workspace.folders import Workspace
 from results.record import read_record
-from tests.end_to_end.tiny import tiny_flags
+from tests.end_to_end.tiny import stage_folders, tiny_flags
 
 PLUGIN = """
 from methods.base import Method, Term
@@ -43,7 +43,7 @@ def run(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[st
 
 def records(root: Path) -> dict[str, bytes]:
     """Every record of a workspace, by key."""
-    return {folder.key: folder.record_file.read_bytes() for folder in Workspace(root).stages() if folder.done()}
+    return {folder.key: folder.record_file.read_bytes() for folder in stage_folders(root) if folder.done()}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_stages_are_shared_and_every_record_is_whole(swept: Path) -> None:
-    found = [read_record(folder.record_file) for folder in Workspace(swept).stages()]
+    found = [read_record(folder.record_file) for folder in stage_folders(swept)]
     kinds = [record.kind for record in found]
     assert (kinds.count("student"), kinds.count("teacher"), kinds.count("translator")) == (6, 1, 1)
     for record in found:
@@ -157,7 +157,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_the_same(swept: Path, tmp_path: P
     output, _ = process.communicate(timeout=120)
     if number == signal.SIGINT:
         assert process.returncode == 130 and "run the same command again" in output
-    (folder,) = Workspace(root).stages()
+    (folder,) = stage_folders(root)
     _wait_until_gone(folder.attempts()[-1].started()["pid"])
     again = run(*command[3:])
     assert again.returncode == 0, again.stderr

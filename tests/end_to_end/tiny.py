@@ -11,7 +11,7 @@ from harness.launch.base import Options, make_job
 from harness.planning.plan import Node, Plan, make_plan
 from harness.specs.spec import SweepSpec
 from harness.worker import main
-from harness.workspace.folders import Workspace
+from harness.workspace.folders import StageFolder, Workspace
 from harness.workspace.job import Job
 
 DATASET = "shapes[size=32,train=12,val=3,test=4]"
@@ -43,6 +43,11 @@ def job_of(plan: Plan, node: Node, root: Path, **changes: object) -> Job:
     """The job of a node in a workspace of the test's own."""
     options = Options(Workspace(root), "", device="cpu", threads=1, checkpoint_every=2)
     return make_job(plan, node, options, **changes)
+
+
+def stage_folders(root: Path) -> list[StageFolder]:
+    """Every stage of a workspace, sorted by key."""
+    return [StageFolder(path) for path in sorted((root / "stages").iterdir())]
 
 
 def run_all(plan: Plan, root: Path) -> None:
@@ -102,6 +107,7 @@ __all__ = [
     "make_plan",
     "only_student",
     "run_all",
+    "stage_folders",
     "tiny_flags",
     "tiny_sweep",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.launch.local import most_awaited_first
-from harness.planning.plan import Plan, make_plan, waves
+from harness.planning.plan import Plan, make_plan
 from harness.specs.spec import SweepSpec
 from tests.end_to_end.tiny import tiny_sweep
 
@@ -23,11 +23,10 @@ def test_three_methods_three_strides_five_seeds_share_one_teacher_and_one_transl
 def test_parents_come_before_children() -> None:
     found = plan(methods=("ka", "none"), strides=(16, 32))
     seen: set[str] = set()
-    for wave in waves(found, found.nodes):
-        assert all(set(found.nodes[key].parents) <= seen for key in wave)
-        seen |= set(wave)
-    assert seen == set(found.nodes)
-    assert [len(wave) for wave in waves(found, found.nodes)] == [3, 1, 2]
+    for key, node in found.nodes.items():
+        assert set(node.parents) <= seen
+        seen.add(key)
+    assert dict(found.count()) == {"student": 4, "teacher": 1, "translator": 1}
 
 
 def test_equal_cells_written_differently_are_one() -> None:

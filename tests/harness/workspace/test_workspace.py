@@ -14,6 +14,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.workspace.files import read_json, write_atomic, write_json
 from harness.workspace.folders import StageFolder, Workspace
+from harness.workspace.status import State, stage_state
 
 
 def test_write_atomic_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -65,9 +66,9 @@ def test_attempts_are_numbered_and_tell_their_end(tmp_path: Path) -> None:
     folder = StageFolder(tmp_path / "key1")
     first = folder.new_attempt()
     first.begin(resumed_at=7)
-    assert first.alive() and first.silence_s() < 5
+    assert stage_state(folder)[0] == State.RUNNING and first.silence_s() < 5
     first.end("interrupted", "SIGTERM")
-    assert not first.alive()
+    assert stage_state(folder) == (State.INTERRUPTED, "SIGTERM", 1)
     second = folder.new_attempt()
     assert [a.number for a in folder.attempts()] == [1, 2]
     told = first.summary()
@@ -76,11 +77,13 @@ def test_attempts_are_numbered_and_tell_their_end(tmp_path: Path) -> None:
 
 
 def test_silence_is_death(tmp_path: Path) -> None:
-    attempt = StageFolder(tmp_path / "key1").new_attempt()
+    folder = StageFolder(tmp_path / "key1")
+    attempt = folder.new_attempt()
     attempt.begin()
     old = time.time() - 1000
     os.utime(attempt.path / "heartbeat", (old, old))
-    assert not attempt.alive()
+    state, reason, attempts = stage_state(folder)
+    assert state == State.LOST and reason.startswith("no sign of life for 100") and attempts == 1
 
 
 def test_read_json_of_a_missing_file(tmp_path: Path) -> None:
