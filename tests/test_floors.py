@@ -41,6 +41,14 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert not names & HEAVY
 
 
+@pytest.mark.parametrize("words", ["import harness", "import harness; harness.sweep, harness.plan, harness.open"])
+def test_the_package_imports_nothing_heavy(words: str) -> None:
+    done = _python("-c", f"import sys; {words}; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr[-2000:]
+    names = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "harness" in names and not names & (HEAVY | {"typer", "pydantic", "numpy", "rich"})
+
+
 def test_results_open_without_torch() -> None:
     """Every module of `results`, really imported."""
     modules = sorted(

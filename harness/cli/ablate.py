@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Hashable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.parse_sweep import parse_pairs, sweep_spec
-from harness.cli.sweep import execute, sweep
+from harness.cli.option_groups import Cells, Output, Running, sweep_keywords, with_groups
+from harness.cli.report_sweep import launch_and_report, show_plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.launch.base import Options
-    from harness.planning.plan import Plan
-
-_WORDS = (
-    "strides", "students", "head", "teachers", "teacher_strides", "dataset", "recipe", "seeds", "teacher_seed",
-    "weights", "teacher_weights",
-)  # fmt: skip
-_OPTIONS = ("workspace", "db", "data_root", "device", "workers", "threads", "loader_workers", "checkpoint_every")
+    from harness.launch.run_sweep import FinishedSweep
 
 
-def ablate(method: str, **words: Any) -> None:
+@with_groups
+def ablate(
+    method: Annotated[str, typer.Argument(help="The method to take apart: ka, kd+ka[beta=10].")],
+    *,
+    cells: Cells,
+    running: Running,
+    output: Output,
+) -> None:
     """Train a method in full, without each of its terms, with each term only, and `none`; print what each contributes.
 
     All options are those of `harness sweep`. Differences are paired over seeds: give three or more. What exists
@@ -38,35 +36,25 @@ def ablate(method: str, **words: Any) -> None:
 
         harness ablate 'kd+ka[beta=10]' --strides 8,16 --seeds 0,1,2,3,4 --dry-run
     """
-    if words["launcher"] == "local" and not words["dry_run"]:
-        from harness.launch.local import warm_up
-
-        warm_up()
-    from harness.launch.launchers import make_options
+    from harness.launch.run_sweep import plan_sweep
     from harness.plugins.load import load_plugins
 
-    plugins: list[Path] = words["plugin"] or []
-    load_plugins(plugins)
+    load_plugins(running.plugin or [])
     from harness.planning.ablation import ablation_expressions
 
     rows = ablation_expressions(method)
-    flags = {name: words[name] for name in _WORDS} | {"set": words["changes"]}
-    spec = sweep_spec(flags | {"methods": [expression for _, expression in rows]}, words["file"], plugins)
-    options = make_options(
-        **{name: words[name] for name in _OPTIONS}, plugins=plugins, quiet=words["as_json"],
-        launcher=words["launcher"],
-        settings=parse_pairs(words["option"] or [], "--option"),
-    )  # fmt: skip
-    if not words["as_json"]:
+    words = sweep_keywords(cells, running, output)
+    methods = [expression for _, expression in rows]
+    planned = plan_sweep(methods=methods, run=not output.dry_run, place="--", **words)
+    if not output.as_json:
         _print_rows(rows)
+    show_plan(planned, output)
 
-    def show(plan: Plan, options: Options, as_json: bool) -> None:
-        _collect_and_print(method, plan, options, as_json)
+    def show(result: FinishedSweep, as_json: bool) -> None:
+        _print_contributions(rows, result, as_json)
 
-    execute(
-        spec, options, words["launcher"], words["weights_dir"], dry_run=words["dry_run"], as_json=words["as_json"],
-        show=show,
-    )  # fmt: skip
+    if not output.dry_run:
+        launch_and_report(planned, output.as_json, show)
 
 
 def _print_rows(rows: list[tuple[str, str]]) -> None:
@@ -75,18 +63,14 @@ def _print_rows(rows: list[tuple[str, str]]) -> None:
         typer.echo(f"{expression:{width}}  {label}")
 
 
-def _collect_and_print(method: str, plan: Plan, options: Options, as_json: bool) -> None:
-    from harness.planning.ablation import ablation_expressions
+def _print_contributions(rows: list[tuple[str, str]], result: FinishedSweep, as_json: bool) -> None:
     from results.ablation import contributions
-    from results.ingest import collect
     from results.store import open_store
 
-    with open_store(options.database) as store:
-        for path, why in collect(options.workspace.root, store).invalid:
-            typer.secho(f"not collected: {path}: {why}", fg="yellow", err=True)
-        table = contributions(store, ablation_expressions(method), plan.nodes)
+    with open_store(result.database, readonly=True) as store:
+        table = contributions(store, rows, result.plan.nodes)
     if as_json:
-        typer.echo(json.dumps({"sweep": plan.id, "rows": json.loads(table.to_json(orient="records"))}))
+        typer.echo(json.dumps({"sweep": result.plan.id, "rows": json.loads(table.to_json(orient="records"))}))
     else:
         _print_table(table)
 
@@ -127,17 +111,3 @@ def _difference(row: dict[Hashable, Any], name: str) -> str:
 
     text = percent(row[name], row[f"{name}_low"], row[f"{name}_high"], sign=True)
     return "\n".join(part for part in (text, row[f"{name}_verdict"]) if part)
-
-
-def _options_of_sweep() -> inspect.Signature:
-    """The sweep's options, with one method in the place of its list."""
-    shared = inspect.signature(sweep, eval_str=True).parameters.values()
-    words = typer.Argument(help="The method to take apart: ka, kd+ka[beta=10].")
-    first = inspect.Parameter("method", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[str, words])
-    return inspect.Signature(
-        [first, *(option for option in shared if option.name != "methods")], return_annotation=None
-    )
-
-
-ablate.__signature__ = _options_of_sweep()  # type: ignore[attr-defined]
-ablate.__annotations__ = {name: p.annotation for name, p in _options_of_sweep().parameters.items()} | {"return": None}

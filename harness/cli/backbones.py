@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.cost import parse_strides
-from harness.cli.options import AsJson, Plugins
+from harness.cli.options import AsJson, Plugins, parse_strides
 
 if TYPE_CHECKING:
     from backbones.base import BackboneFamily

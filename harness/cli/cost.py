@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson, Plugins
+from harness.cli.options import AsJson, Plugins, parse_strides
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -71,21 +71,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if min(sides) < 1:
         raise HarnessError(f"'{text}' is not an input size", "write 513, or HEIGHTxWIDTH as in 512x1024")
     return sides
-
-
-def parse_strides(text: str) -> list[int]:
-    """Output strides from "8,16,32".
-
-    Raises:
-        HarnessError: it is no list of numbers.
-    """
-    try:
-        found = [int(part) for part in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or min(found) < 1:
-        raise HarnessError(f"'{text}' is no list of output strides", "write them as 8,16,32")
-    return found
 
 
 def _specs(model: str, head: str, strides: str) -> list[ModelSpec]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.errors import HarnessError
+
 DEFAULT_WORKSPACE = Path("runs")
 
 Workspace = Annotated[
@@ -42,3 +44,18 @@ def load_given(plugins: list[Path] | None) -> None:
         from harness.plugins.load import load_plugins
 
         load_plugins(plugins)
+
+
+def parse_strides(text: str) -> list[int]:
+    """Output strides from "8,16,32".
+
+    Raises:
+        HarnessError: it is no list of numbers.
+    """
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise HarnessError(f"'{text}' is no list of output strides", "write them as 8,16,32")
+    return found

@@ -45,8 +45,8 @@ def retry(
 
         harness retry --blocked --dry-run
     """
-    from harness.cli.parse_sweep import parse_pairs
     from harness.launch.launchers import look, resubmit
+    from harness.planning.parse_sweep import parse_pairs
     from harness.workspace.folders import Workspace as Folder
     from harness.workspace.select import select_stages
 

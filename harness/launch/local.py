@@ -5,12 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
@@ -38,6 +41,17 @@ def warm_up() -> Any:
 
     forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Let a process start without importing the script that starts it: one without a guard would sweep again there."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _work(job_file: str, parent_pid: int) -> None:
@@ -118,7 +132,8 @@ class LocalLauncher(Launcher):
                 workers_beside=len(slots) - 1,
             )
             process = context.Process(target=_work, args=(str(job.write()), os.getpid()), name=key)
-            process.start()
+            with _main_module_hidden():
+                process.start()
             run.waiting.remove(key)
             run.running[key], run.devices[key] = process, slot
             run.attempts[key] = run.attempts.get(key, 0) + 1
@@ -212,6 +227,9 @@ def _threads(slots: list[str]) -> int:
 def _ctrl_c() -> Iterator[list[int]]:
     """A list that is no longer empty once Ctrl-C was pressed, or a TERM came; a second Ctrl-C interrupts as usual."""
     asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may listen to signals
+        return
 
     def remember(number: int, _: Any) -> None:
         asked.append(number)

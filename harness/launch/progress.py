@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
@@ -23,6 +25,7 @@ class Display:
     def __init__(self, plan: Plan, keys: list[str], quiet: bool = False) -> None:
         self._plan, self._keys, self._began = plan, keys, time.monotonic()
         self._console = Console(stderr=True, quiet=quiet)
+        self._notebook = NotebookBars() if self._console.is_jupyter and not quiet else None
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -41,13 +44,16 @@ class Display:
         self._line = 0.0
 
     def __enter__(self) -> Display:
-        self._bars.start()
+        if not self._notebook:
+            self._bars.start()
         self._sweep = self._bars.add_task("[bold]sweep", total=self._all, info="")
-        self._console.print(f"{len(self._keys)} stages to run", highlight=False)
+        self._console.print(f"{len(self._keys)} stage{'s' if len(self._keys) > 1 else ''} to run", highlight=False)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
+        if self._notebook:
+            self._notebook.show(self._bars)
 
     def update(self, running: Mapping[str, Mapping[str, Any]]) -> None:
         """Show how far the running stages are, given the latest event of each type of each."""
@@ -62,7 +68,9 @@ class Display:
         self._bars.update(
             self._sweep, completed=self._completed(), info=f"{self._ended}/{len(self._keys)}{self._eta()}"
         )
-        if not self._console.is_terminal and time.monotonic() - self._line > LINE_EVERY_S:
+        if self._notebook:
+            self._notebook.show(self._bars)
+        elif not self._console.is_terminal and time.monotonic() - self._line > LINE_EVERY_S:
             self._line = time.monotonic()
             self._plain(running)
 
@@ -103,6 +111,45 @@ class Display:
     def _plain(self, running: Mapping[str, Mapping[str, Any]]) -> None:
         stages = "; ".join(f"{self._name(key)}: {_info(events)}" for key, events in running.items())
         self._console.print(f"{self._ended}/{len(self._keys)}{self._eta()} | {stages}", highlight=False, soft_wrap=True)
+
+
+class NotebookBars:
+    """The bars as one output of a notebook's cell that is replaced as they move; needs no widgets."""
+
+    EVERY_S = 0.5
+    """Seconds between two pictures: each is a message to the browser."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._text, self._time = "", 0.0
+
+    def show(self, bars: Progress) -> None:
+        """Draw the bars as they are now, in place of what was drawn before."""
+        from IPython.display import HTML, display
+
+        ended = bars.finished
+        if not ended and time.monotonic() - self._time < self.EVERY_S:
+            return
+        self._time = time.monotonic()
+        if (text := _html(bars)) == self._text:
+            return
+        self._text = text
+        if self._handle is None:
+            self._handle = display(HTML(text), display_id=True)
+        else:
+            self._handle.update(HTML(text))
+
+
+def _html(bars: Progress) -> str:
+    """The bars as a table that browsers draw themselves."""
+    rows = []
+    for task in bars.tasks:
+        name, info = (
+            html.escape(Text.from_markup(str(text)).plain) for text in (task.description, task.fields["info"])
+        )
+        bar = f'<progress value="{task.completed:g}" max="{task.total or 1:g}"></progress>'
+        rows.append(f"<tr><td>{name}</td><td>{bar}</td><td>{task.percentage:.0f}%</td><td>{info}</td></tr>")
+    return f"<table>{''.join(rows)}</table>"
 
 
 def _info(events: Mapping[str, Mapping[str, Any]]) -> str:

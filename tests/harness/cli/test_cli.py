@@ -59,7 +59,7 @@ def test_wrong_words(
 
 
 def test_flags_and_file_give_the_same_sweep(tmp_path: Path) -> None:
-    from harness.cli.parse_sweep import sweep_spec
+    from harness.planning.parse_sweep import sweep_spec
 
     file = tmp_path / "sweep.yaml"
     file.write_text("methods: [none, 'ka[beta=1|10]']\nstrides: [8, 16]\nseeds: 0,1\nset: {student.iterations: 5}\n")
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_sweep_says_what_and_where(
 
 
 def test_changes_in_a_file_may_be_nested(tmp_path: Path) -> None:
-    from harness.cli.parse_sweep import sweep_spec
+    from harness.planning.parse_sweep import sweep_spec
 
     file = tmp_path / "sweep.yaml"
     file.write_text("set: {student: {iterations: 5, optimizer: {lr: 0.5}}, crop: [32, 32]}\n")
@@ -116,14 +116,24 @@ def test_changes_in_a_file_may_be_nested(tmp_path: Path) -> None:
     assert sweep_spec({"set": nested}, None) == sweep_spec({"set": flags}, None)
 
 
-def test_an_ablation_hands_all_settings_to_the_launcher(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", [["sweep", "-m", "kd"], ["ablate", "kd"]], ids=lambda command: command[0])
+def test_all_settings_reach_the_launcher(
+    command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from harness.launch.run_sweep import FinishedSweep, PlannedSweep
+
     seen: dict[str, object] = {}
-    monkeypatch.setattr("harness.cli.ablate.execute", lambda spec, options, *_, **__: seen.update(options.settings))
+
+    def keep(planned: PlannedSweep, _: str) -> FinishedSweep:
+        seen.update(planned.options.settings)
+        return FinishedSweep(planned, None)
+
+    monkeypatch.setattr("harness.launch.run_sweep.run_sweep", keep)
     flags = ["--partition", "gpu", "--time", "1:00:00", "--runs-per-job", "3", "-o", "mem=8G", "--snapshot"]
-    assert run(["ablate", "kd", "--launcher", "slurm", "-w", str(tmp_path), *flags]) == 0
-    wanted = {"partition": "gpu", "time": "1:00:00", "runs_per_job": 3, "mem": "8G", "snapshot": True}
+    monkeypatch.setattr("harness.launch.slurm.launcher.SlurmLauncher.describe", lambda *_: "")
+    # The database is not there, so that nothing can be shown: what was asked of the launcher is all that is looked at.
+    run([*command, "--launcher", "slurm", "-w", str(tmp_path), *flags, "--gpus-per-run", "2"])
+    wanted = {"partition": "gpu", "time": "1:00:00", "runs_per_job": 3, "mem": "8G", "snapshot": True, "gpus": 2}
     assert seen == wanted
 
 
@@ -168,7 +178,7 @@ def test_a_plan_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str
 
 
 def test_status_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from harness.cli.parse_sweep import sweep_spec
+    from harness.planning.parse_sweep import sweep_spec
     from harness.planning.plan import make_plan
     from harness.workspace.folders import Workspace
     from harness.workspace.status import save_sweep
@@ -181,8 +191,8 @@ def test_status_names_the_variants_of_a_method(capsys: pytest.CaptureFixture[str
 
 
 def test_progress_prints_names_and_reasons_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.cli.parse_sweep import sweep_spec
     from harness.launch.progress import Display
+    from harness.planning.parse_sweep import sweep_spec
     from harness.planning.plan import make_plan
 
     words = {"methods": "ka[beta=10]", "strides": "32", "students": "timm:resnet18", "teachers": "timm:resnet18@32"}

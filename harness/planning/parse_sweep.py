@@ -1,8 +1,9 @@
-"""Sweeps and settings in words: what flags and YAML files say, checked and as one value."""
+"""Sweeps in words: what flags, Python and YAML files say, checked and as one value."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,14 @@ _NUMBERS = ("strides", "teacher_strides", "seeds")
 _QUOTE = "put what holds brackets or colons in quotes:  methods: [none, 'ka[beta=1|10]']"
 
 
-def sweep_spec(flags: Mapping[str, Any], file: Path | None, plugins: list[Path] | None = None) -> SweepSpec:
-    """The sweep that flags and a file describe; flags go before the file, the file before the defaults.
+def sweep_spec(
+    words: Mapping[str, Any], file: Path | None, plugins: list[Path] | None = None, place: str = "--"
+) -> SweepSpec:
+    """The sweep that words and a file describe; words go before the file, the file before the defaults.
+
+    Args:
+        words: field -> a text with commas, a list or a value; None for what is not given.
+        place: begins what an error says of one of them: "--" for flags.
 
     Raises:
         HarnessError: an unknown field or a value that does not fit; the sentence says where it was given.
@@ -28,8 +35,8 @@ def sweep_spec(flags: Mapping[str, Any], file: Path | None, plugins: list[Path] 
     from harness.specs.spec import SweepSpec
 
     load_plugins(plugins or [])
-    given = {name: value for name, value in flags.items() if value is not None}
-    values = _checked(_from_file(file), f"--file {file}: ") | _checked(given, "--")
+    given = {name: value for name, value in words.items() if value is not None}
+    values = _checked(_from_file(file), f"--file {file}: ") | _checked(given, place)
     try:
         return SweepSpec.model_validate(values)
     except ValidationError as error:
@@ -99,7 +106,7 @@ def _checked(values: Mapping[str, Any], place: str) -> dict[str, Any]:
         if name in _LISTS:
             checked[name] = _words(value, where, split_list if name == "methods" else _comma)
         elif name in _NUMBERS:
-            checked[name] = [_number(word, where) for word in _items(value, where, (str, int), "8,16,32")]
+            checked[name] = [_number(word, where) for word in _items(value, where, (str, Integral), "8,16,32")]
         elif name == "set":
             checked[name] = _changes(value, where)
         elif name == "teacher_seed":
@@ -117,10 +124,10 @@ def _words(value: Any, where: str, split: Callable[[str], list[str]]) -> list[st
 
 
 def _items(value: Any, where: str, kinds: tuple[type, ...], example: str) -> list[Any]:
-    """What a list holds: a YAML list, one value, or a text with commas."""
+    """What a list holds: a list, one value, or a text with commas."""
     if isinstance(value, str):
         return _comma(value)
-    items = value if isinstance(value, list) else [value]
+    items = list(value) if isinstance(value, (list, tuple, range)) else [value]
     for item in items:
         if not isinstance(item, kinds) or isinstance(item, bool):
             raise HarnessError(f"{where}: {item!r} does not belong here", f"write {example}" if example else _QUOTE)
@@ -141,9 +148,9 @@ def _number(value: Any, where: str) -> int:
 
 
 def _changes(value: Any, where: str) -> dict[str, Any]:
-    if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return _flat(parse_pairs(value, "--set"), where)
-    if not isinstance(value, dict) or not all(isinstance(path, str) for path in value):
+    if isinstance(value, (list, tuple)) and all(isinstance(word, str) for word in value):
+        return _flat(parse_pairs(list(value), "--set"), where)
+    if not isinstance(value, Mapping) or not all(isinstance(path, str) for path in value):
         raise HarnessError(f"{where}: {value!r} is no change", "write  set: {student.iterations: 500}")
     return _flat(value, where)
 

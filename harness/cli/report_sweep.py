@@ -1,0 +1,53 @@
+"""What `sweep` and `ablate` print around their tables: the plan before, failures after, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from harness.cli.option_groups import Output
+
+if TYPE_CHECKING:
+    from harness.launch.run_sweep import FinishedSweep, PlannedSweep
+
+
+def show_plan(planned: PlannedSweep, output: Output) -> None:
+    """Print the plan: for people always, as JSON only where nothing else will be printed."""
+    if output.dry_run or not output.as_json:
+        from harness.cli.print_plan import print_plan
+
+        print_plan(planned.plan, list(planned.missing), planned.options, planned.launcher, output.as_json)
+
+
+def launch_and_report(planned: PlannedSweep, as_json: bool, show: Callable[[FinishedSweep, bool], None]) -> None:
+    """Launch what is missing, show the results and say what failed; raises typer.Exit with the code.
+
+    Args:
+        show: prints the table of results.
+    """
+    from harness.launch.run_sweep import run_sweep
+
+    result = run_sweep(planned, shlex.join(["harness", *sys.argv[1:]]))
+    if not result.finished:
+        typer.echo(json.dumps({"sweep": result.plan.id, "message": result.message}) if as_json else result.message)
+        return
+    for path, why in result.not_collected:
+        typer.secho(f"not collected: {path}: {why}", fg="yellow", err=True)
+    show(result, as_json)
+    if not as_json:
+        if not planned.missing:
+            typer.echo("nothing to do: everything asked for was done already")
+        for name, reason in result.failed.items():
+            typer.secho(f"failed   {name}: {reason}", fg="red", err=True)
+        for name, reason in result.blocked.items():
+            typer.secho(f"blocked  {name}: {reason}", fg="yellow", err=True)
+    if result.interrupted:
+        typer.secho("interrupted: run the same command again to go on", err=True)
+        raise typer.Exit(130)
+    if result.failed or result.blocked:
+        raise typer.Exit(1)

@@ -1,0 +1,149 @@
+"""A workspace opened for reading: what has been run, as DataFrames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.workspace.folders import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.workspace.status import StageStatus
+    from results.ingest import Problem
+
+Wanted = str | int | Iterable[str | int]
+"""One value of a filter, or several."""
+
+
+class OpenedWorkspace:
+    """A workspace and its database.
+
+    Attributes:
+        workspace: the folder.
+        database: where its records are collected: a file or a URL.
+        not_collected: files that could not be used, and why.
+    """
+
+    def __init__(self, workspace: Workspace, database: str) -> None:
+        self.workspace, self.database = workspace, database
+        self.not_collected: list[Problem] = []
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.workspace.root)!r})"
+
+    @property
+    def keys(self) -> Sequence[str] | None:
+        """The stages that are meant; None for all of the database."""
+        return None
+
+    def collect(self) -> None:
+        """Bring the database up to date with the records in the workspace.
+
+        Raises:
+            HarnessError: the database cannot be used.
+        """
+        from results.ingest import collect
+        from results.store import open_store
+
+        try:
+            with open_store(self.database) as store:
+                self.not_collected = collect(self.workspace.root, store).invalid
+        except ValueError as error:
+            raise HarnessError(str(error), "name another database with --db") from error
+
+    def leaderboard(self, sort: str = "miou", **filters: Wanted) -> pd.DataFrame:
+        """The leaderboard: one row a method at a student, a stride, a data set and a recipe, over all its seeds.
+
+        Args:
+            sort: a column to sort by.
+            **filters: column = accepted values: method="ka", stride=[8, 16]; or a part that is theirs alone, as in
+                student="mobilenetv2_100".
+
+        Raises:
+            HarnessError: no such column or value.
+        """
+        from results.leaderboard import leaderboard
+        from results.store import open_store
+
+        try:
+            with open_store(self.database, readonly=True) as store:
+                return leaderboard(store, _matched(store, filters), sort, keys=self.keys)
+        except ValueError as error:
+            raise HarnessError(str(error)) from error
+
+    def runs(self, **filters: Wanted) -> pd.DataFrame:
+        """One row a finished run (a stage with one seed), newest first; filters as for `leaderboard`.
+
+        Raises:
+            HarnessError: no such column or value.
+        """
+        from results.queries import runs
+        from results.store import open_store
+
+        try:
+            with open_store(self.database, readonly=True) as store:
+                found = runs(store, _matched(store, filters))
+        except ValueError as error:
+            raise HarnessError(str(error)) from error
+        return found if self.keys is None else found[found["key"].isin(self.keys)].reset_index(drop=True)
+
+    def status(self) -> pd.DataFrame:
+        """One row a planned stage: key, name, kind, state, reason, attempts. Reads files and asks the launcher."""
+        import dataclasses
+
+        import pandas as pd
+
+        columns = ["key", "name", "kind", "state", "reason", "attempts"]
+        rows = [{n: v for n, v in dataclasses.asdict(s).items() if n in columns} for s in self._statuses()]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Name of each stage that failed -> why, as its files or the launcher say now."""
+        return self._in_state("failed")
+
+    @property
+    def blocked(self) -> dict[str, str]:
+        """Name of each stage that waits for a failed one -> why."""
+        return self._in_state("blocked")
+
+    def _in_state(self, state: str) -> dict[str, str]:
+        return {status.name: status.reason for status in self._statuses() if status.state == state}
+
+    def _statuses(self) -> list[StageStatus]:
+        from harness.launch.launchers import observer
+        from harness.workspace.status import read_sweeps, stage_states
+
+        stages = read_sweeps(self.workspace)
+        wanted = None if self.keys is None else set(self.keys)
+        chosen = [stage for stage in stages if wanted is None or stage.key in wanted]
+        return stage_states(self.workspace, chosen, observer(self.workspace))
+
+
+def open_workspace(folder: Path, db: str | None = None) -> OpenedWorkspace:
+    """A workspace that is there, its records collected.
+
+    Raises:
+        HarnessError: it is no workspace, or the database cannot be used.
+    """
+    if not (folder / "stages").is_dir():
+        raise HarnessError(f"{folder} is no workspace: it holds no stages folder", "run a sweep in it first")
+    workspace = Workspace(folder)
+    opened = OpenedWorkspace(workspace, db or str(workspace.database))
+    opened.collect()
+    return opened
+
+
+def _matched(store: Any, filters: dict[str, Wanted]) -> dict[str, list[Any]]:
+    from results.queries import cells, match_filters
+
+    words = {name: [str(word) for word in _several(values)] for name, values in filters.items()}
+    return match_filters(cells(store), words)
+
+
+def _several(values: Wanted) -> Iterable[str | int]:
+    return [values] if isinstance(values, (str, int)) else values

@@ -1,0 +1,205 @@
+"""A sweep from its words to its results: planned, checked, launched, collected. The command line and Python use it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, did_you_mean
+from harness.launch.base import Launcher, LaunchResult, Options
+from harness.launch.keywords import ASKED, KEYWORDS, Names
+from harness.launch.opened import OpenedWorkspace
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    import pandas as pd
+
+    from harness.launch.keywords import SweepKeywords
+    from harness.planning.plan import Plan, Skip
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """A sweep that was planned, and how it would be run.
+
+    Attributes:
+        missing: keys of the stages that are not done yet, parents before children.
+    """
+
+    plan: Plan
+    missing: tuple[str, ...]
+    options: Options
+    launcher: Launcher
+
+    @property
+    def skips(self) -> Sequence[Skip]:
+        """Cells that cannot be, and why."""
+        return self.plan.skips
+
+    def stages(self) -> pd.DataFrame:
+        """One row a stage, parents before children: key, kind, name, iterations, cells, done."""
+        import pandas as pd
+
+        absent = set(self.missing)
+        rows = [
+            (n.key, n.spec.kind, n.name, n.spec.recipe.iterations, n.cells, n.key not in absent)
+            for n in self.plan.nodes.values()
+        ]
+        return pd.DataFrame(rows, columns=["key", "kind", "name", "iterations", "cells", "done"])
+
+    def run(self) -> FinishedSweep:
+        """Launch what is missing."""
+        return run_sweep(self)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.plan.count().items()))
+        return f"PlannedSweep({self.plan.id}: {self.plan.cells} cells, {counts}; {len(self.missing)} stages to do)"
+
+
+class FinishedSweep(OpenedWorkspace):
+    """What came of a sweep.
+
+    Attributes:
+        launched: what the launcher said; None when everything was done already.
+    """
+
+    def __init__(self, planned: PlannedSweep, launched: LaunchResult | None) -> None:
+        super().__init__(planned.options.workspace, planned.options.database)
+        self.plan, self.launched = planned.plan, launched
+
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else "submitted"
+        return f"FinishedSweep({self.plan.id}: {state}, {len(self.plan.nodes)} stages, {len(self.failed)} failed)"
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The stages of this sweep."""
+        return list(self.plan.nodes)
+
+    @property
+    def finished(self) -> bool:
+        """The launcher waited until nothing more could be done."""
+        return self.launched is None or self.launched.finished
+
+    @property
+    def interrupted(self) -> bool:
+        """Somebody stopped it; the same sweep again goes on."""
+        return self.launched is not None and self.launched.interrupted
+
+    @property
+    def message(self) -> str:
+        """What the launcher has to say: ids of jobs, what to do next."""
+        return self.launched.message if self.launched else ""
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Name of each stage that failed -> why."""
+        return super().failed if not self.finished else self._named(self.launched.failed if self.launched else {})
+
+    @property
+    def blocked(self) -> dict[str, str]:
+        """Name of each stage that waits for a failed one -> why."""
+        return super().blocked if not self.finished else self._named(self.launched.blocked if self.launched else {})
+
+    def _named(self, reasons: Mapping[str, str]) -> dict[str, str]:
+        return {self.plan.nodes[key].name: reason for key, reason in reasons.items()}
+
+
+def plan_sweep(
+    *, methods: Names | None = None, run: bool = False, place: str = "", **keywords: Unpack[SweepKeywords]
+) -> PlannedSweep:
+    """Plan a sweep from its words.
+
+    Args:
+        run: it will be run as soon as it is planned: the processes that stages are forked from get ready meanwhile.
+        place: begins what an error says of a word: "--" for flags.
+
+    Raises:
+        HarnessError: an unknown word, a value that does not fit, or nothing that can be done.
+    """
+    given: dict[str, Any] = {"methods": methods, **keywords}
+    if unknown := [name for name in given if name not in KEYWORDS]:
+        raise HarnessError(f"a sweep takes no '{unknown[0]}'", did_you_mean(unknown[0], KEYWORDS))
+    if run and given.get("launcher", "local") == "local":
+        from harness.launch.local import warm_up
+
+        warm_up()
+    from harness.launch.launchers import find_launcher
+    from harness.planning.parse_sweep import sweep_spec
+    from harness.planning.plan import make_plan
+    from harness.plugins.file_plugin import stdout_to_stderr
+
+    plugins = [Path(file) for file in given.get("plugins") or ()]
+    words = {name: given.get(name) for name in ("methods", *ASKED)}
+    spec = sweep_spec(words, _path(given.get("file")), plugins, place)
+    options = _options(given, plugins)
+    launcher = find_launcher(given.get("launcher", "local"))
+    weights_dir = _path(given.get("weights_dir") or os.environ.get("HARNESS_WEIGHTS"))
+    with stdout_to_stderr():
+        plan = make_plan(spec, options.data_root, weights_dir)
+    if not plan.nodes:
+        reasons = "; ".join(f"{s.cell}: {s.reason}" for s in plan.skips)
+        raise HarnessError("nothing to do: every cell is skipped", reasons)
+    missing = tuple(key for key in plan.nodes if not options.workspace.stage(key).done())
+    return PlannedSweep(plan, missing, options, launcher)
+
+
+def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
+    """Launch what is missing of a sweep, and collect when the launcher waited for the end.
+
+    Args:
+        command: what the user typed; by default the command that asks for the same sweep.
+
+    Raises:
+        HarnessError: the data, the workspace or the launcher cannot be used.
+    """
+    from harness.launch.preflight import prepare
+    from harness.workspace.status import save_sweep
+
+    plan, options, missing = planned.plan, planned.options, list(planned.missing)
+    prepare(plan, missing, options)
+    save_sweep(options.workspace, plan, command or sweep_command(planned))
+    launched = planned.launcher.launch(plan, missing, options) if missing else None
+    result = FinishedSweep(planned, launched)
+    if result.finished:
+        result.collect()
+    return result
+
+
+def sweep_command(planned: PlannedSweep) -> str:
+    """The command line that asks for the same sweep; values at their defaults are left out."""
+    from harness.specs.spec import SweepSpec
+
+    asked, default = planned.plan.sweep.model_dump(mode="json"), SweepSpec().model_dump(mode="json")
+    words = ["harness", "sweep"]
+    for name, value in asked.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name == "set":
+            words += [word for path, change in value.items() for word in (flag, f"{path}={change}")]
+        elif value != default[name]:
+            words += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return shlex.join([*words, "--workspace", str(planned.options.workspace.root)])
+
+
+def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
+    from harness.launch.launchers import make_options
+
+    names = ("device", "workers", "threads", "loader_workers", "checkpoint_every", "settings")
+    return make_options(
+        workspace=_path(given.get("workspace") or os.environ.get("HARNESS_WORKSPACE")) or Path("runs"),
+        db=given.get("db") or os.environ.get("HARNESS_DB"),
+        plugins=plugins,
+        data_root=_path(given.get("data_root") or os.environ.get("HARNESS_DATA")),
+        launcher=given.get("launcher", "local"),
+        quiet=not given.get("progress", True),
+        **{name: given[name] for name in names if name in given},
+    )
+
+
+def _path(value: Any) -> Path | None:
+    return Path(value).expanduser() if value else None
