@@ -1,4 +1,4 @@
-"""Data sets by name: `shapes`, `shapes[size=96,train=200]`, `camvid`."""
+"""Data sets by name, `shapes`, `shapes[size=96,train=200]`, `camvid`, or by the path of a `dataset.yaml`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,24 @@ def data_root_or_default(data_root: Path | None) -> Path | None:
     if data_root is not None:
         return Path(data_root)
     return Path(os.environ[ROOT_VARIABLE]) if os.environ.get(ROOT_VARIABLE) else None
+
+
+def located(word: str, data_root: Path | None = None) -> tuple[str, Path | None]:
+    """A data set's word and data root; the path of a `dataset.yaml` is the data set `folder` in the folder it lies in.
+
+    Raises:
+        HarnessError: it looks like such a path, and there is no file.
+    """
+    path = Path(word).expanduser()
+    is_path = "/" in word or os.sep in word or word in (".", "..")
+    if is_path and path.is_dir():
+        path = path / "dataset.yaml"
+    if path.suffix.lower() not in (".yaml", ".yml") or "[" in path.name:
+        return word, data_root
+    if not path.is_file():
+        raise HarnessError(f"there is no {path}", f"write it with harness data init {path.parent}")
+    folder = path.resolve().parent
+    return ("folder" if path.name == "dataset.yaml" else f"folder[file={path.name}]"), folder
 
 
 def dataset_params(cls: type[Dataset], params: Mapping[str, Any]) -> DataParams:
@@ -50,7 +68,7 @@ def open_dataset(
     """The data set that a spec, or a name with parameters, means.
 
     Args:
-        spec: a `DatasetSpec`, a name, or a word such as `shapes[size=96]`.
+        spec: a `DatasetSpec`, a name, a word such as `shapes[size=96]`, or the path of a `dataset.yaml`.
         data_root: folder that holds it; HARNESS_DATA's by default. Generated data sets need none.
         params: more parameters, over those of the spec.
 
@@ -59,6 +77,8 @@ def open_dataset(
     """
     from harness.plugins.registries import DATASETS
 
+    if isinstance(spec, str):
+        spec, data_root = located(spec, data_root)
     name, given = (spec.name, spec.params) if isinstance(spec, DatasetSpec) else split_word(spec)
     cls = DATASETS.get(name)
     values = dataset_params(cls, {**given, **(params or {})})

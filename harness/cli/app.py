@@ -18,6 +18,7 @@ from harness.cli.collect import collect
 from harness.cli.cost import cost
 from harness.cli.dashboard import dashboard
 from harness.cli.data import data_check
+from harness.cli.data_init import data_init
 from harness.cli.datasets import datasets
 from harness.cli.doctor import doctor
 from harness.cli.launcher_flags import LauncherCommand
@@ -76,6 +77,7 @@ for _panel, _commands in _PANELS.items():
         app.command(rich_help_panel=_panel, cls=_cls)(_command)
 
 _data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
+_data.command("init")(data_init)
 _data.command("check")(data_check)
 app.add_typer(_data, name="data", rich_help_panel="Know")
 _slurm = typer.Typer(help="Set up runs on a cluster.", no_args_is_help=True)

@@ -24,7 +24,7 @@ SHOWN = 50
 
 
 def data_check(
-    dataset: Annotated[str, typer.Argument(help="A data set, with parameters: shapes[size=96], camvid.")],
+    dataset: Annotated[str, typer.Argument(help="A data set: camvid, shapes[size=96], DIR/dataset.yaml.")],
     data_root: DataRoot = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only presence and pairing; decode nothing.")] = False,
     plugin: Plugins = None,

@@ -69,13 +69,14 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    classes: ClassVar[tuple[str, ...]]
-    palette: ClassVar[tuple[tuple[int, int, int], ...]]
+    classes: tuple[str, ...]
+    """Declared by the class; an instance that reads them from its files has its own."""
+    palette: tuple[tuple[int, int, int], ...]
     """An RGB colour for each class."""
     needs_root: ClassVar[bool] = False
-    weights: ClassVar[str] = "imagenet"
+    weights: str = "imagenet"
     """First weights of backbones that suit it: "imagenet", or "random" for pictures unlike photographs."""
-    recipe: ClassVar[str] = "quick"
+    recipe: str = "quick"
     """The recipe that suits it when none is named."""
     Params: ClassVar[type[DataParams]] = DataParams
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +129,7 @@ def plan_sweep(
         from harness.launch.local import warm_up
 
         warm_up()
+    from harness.builders.datasets import located
     from harness.launch.launchers import find_launcher
     from harness.planning.parse_sweep import sweep_spec
     from harness.planning.plan import make_plan
@@ -138,6 +139,8 @@ def plan_sweep(
     words = {name: given.get(name) for name in ("methods", *ASKED)}
     spec = sweep_spec(words, _path(given.get("file")), plugins, place)
     options = _options(given, plugins)
+    word, data_root = located(spec.dataset, options.data_root)
+    spec, options = spec.model_copy(update={"dataset": word}), replace(options, data_root=data_root)
     launcher = find_launcher(given.get("launcher", "local"))
     weights_dir = _path(given.get("weights_dir") or os.environ.get("HARNESS_WEIGHTS"))
     with stdout_to_stderr():

@@ -1,0 +1,56 @@
+"""`harness data init`: a first `dataset.yaml` for a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def data_init(
+    folder: Annotated[Path, typer.Argument(help="The folder that holds images and labels.")],
+    force: Annotated[bool, typer.Option("--force", help="Write over a dataset.yaml that is there already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be written.")] = False,
+) -> None:
+    """Look at a folder, guess its layout, classes and splits, and write them down as FOLDER/dataset.yaml.
+
+    What is unsure stands in the file as comments: read it once. Then `--dataset FOLDER/dataset.yaml` trains on it.
+
+    Examples:
+
+        harness data init ~/photos
+
+        harness data check ~/photos/dataset.yaml
+
+        harness sweep --methods none,kd,ka --dataset ~/photos/dataset.yaml
+    """
+    from harness.data.folder.config import FILE
+    from harness.data.folder.guess import guess_layout, yaml_text
+    from harness.errors import HarnessError
+    from harness.workspace.files import write_atomic
+
+    file = folder / FILE
+    if file.exists() and not (force or dry_run):
+        raise HarnessError(f"{file} is there already", "--force writes it anew, --dry-run only shows what would be")
+    guess = guess_layout(folder)
+    text = yaml_text(guess)
+    if dry_run:
+        typer.echo(text, nl=False)
+        return
+    write_atomic(file, text)
+    _tell(file, sum(map(len, guess.unsure.values())))
+
+
+def _tell(file: Path, unsure: int) -> None:
+    """What stands in the file, read back."""
+    from harness.builders.datasets import open_dataset
+
+    typer.echo(
+        f"wrote {file}" + (f"; {unsure} remark{'s' * (unsure != 1)} in it to look at (UNSURE)" if unsure else "")
+    )
+    dataset = open_dataset(str(file))
+    counts = ", ".join(f"{name} {len(dataset.split(name))}" for name in dataset.splits)
+    names = ", ".join(dataset.classes[:12]) + (", ..." if len(dataset.classes) > 12 else "")
+    typer.echo(f"{counts}; {len(dataset.classes)} classes: {names}")
+    typer.echo(f"next:  harness data check {file}\n       harness sweep --dataset {file}")

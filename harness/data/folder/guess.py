@@ -1,0 +1,139 @@
+"""A first `dataset.yaml` for a folder: its layout, classes and splits, with what was found and what is unsure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.data.folder.tree import Tree
+from harness.errors import HarnessError
+
+SPLIT_WORDS = {
+    "train": "train", "training": "train", "trn": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Words that folders and files of splits are called by."""
+FRACTIONS: dict[str, Any] = {"train": 0.8, "val": 0.2}
+
+
+@dataclass
+class Guess:
+    """Fields of a `dataset.yaml` in order, and remarks on them.
+
+    Attributes:
+        fields: name -> value.
+        notes: name of the field -> what was found, a line each.
+        unsure: name of the field -> what should be looked at, a line each.
+    """
+
+    fields: dict[str, Any]
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    unsure: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, name: str, text: str) -> None:
+        self.notes.setdefault(name, []).append(text)
+
+    def doubt(self, name: str, text: str) -> None:
+        self.unsure.setdefault(name, []).append(text)
+
+
+Guesser = Callable[[Tree], "Guess | None"]
+
+
+def guess_layout(root: Path) -> Guess:
+    """What a folder most likely holds.
+
+    Raises:
+        HarnessError: nothing that is known; the sentence says what was looked for.
+    """
+    from harness.data.folder.guess_annotations import guess_coco, guess_label_studio, guess_labelme, guess_yolo
+    from harness.data.folder.guess_masks import guess_masks, guess_pairs, guess_voc
+
+    if not root.is_dir():
+        raise HarnessError(f"{root} is not a folder")
+    tree = Tree(root)
+    guessers: Sequence[Guesser] = (
+        guess_coco, guess_label_studio, guess_labelme, guess_yolo, guess_voc, guess_pairs, guess_masks,
+    )  # fmt: skip
+    for guesser in guessers:
+        found = guesser(tree)
+        if found is not None:
+            found.fields = {"name": root.resolve().name, **found.fields}
+            return found
+    raise HarnessError(
+        f"{root}: no layout is known that fits its {len(tree.pictures)} pictures and {len(tree.files)} files",
+        "looked for images with masks beside them (images/ and masks/, a_mask.png, lists of pairs), VOC, CVAT, COCO's, "
+        "YOLO's, Labelme's and Label Studio's labels; docs/data.md says how to describe others",
+    )
+
+
+def split_of(text: str) -> str | None:
+    """The split that a name of a folder or file speaks of: `train2017` -> "train"."""
+    for word in re.findall(r"[a-z]+", text.lower()):
+        if word in SPLIT_WORDS:
+            return SPLIT_WORDS[word]
+    return None
+
+
+def guess_group(names: Sequence[str]) -> tuple[str, int] | None:
+    """A pattern of names that look like frames of several videos, and how many videos these are."""
+    folders = {name.rpartition("/")[0] for name in names}
+    if len(folders) >= 3 and len(names) >= 3 * len(folders):
+        return "folder", len(folders)
+    pattern = r"^(.*\D)\d+$"
+    matches = [re.search(pattern, name) for name in names]
+    groups = {match[1] for match in matches if match}
+    if all(matches) and len(groups) >= 3 and len(names) >= 3 * len(groups):
+        return pattern, len(groups)
+    return None
+
+
+def fraction_splits(guess: Guess, names: Sequence[str]) -> None:
+    """A seeded draw where nothing says what belongs to which split."""
+    guess.fields["splits"] = dict(FRACTIONS)
+    guess.fields["seed"] = 0
+    guess.doubt("splits", "no splits were found: a fifth is drawn for val; a file list for each split works too")
+    group = guess_group(names)
+    if group:
+        guess.fields["group"] = group[0]
+        guess.doubt("group", f"names look like frames of {group[1]} recordings: each is kept in one split")
+
+
+# ------------------------------------------------------------------------------------------------------- writing
+
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*(?: [\w./-]+)*")
+_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
+
+
+def yaml_scalar(value: Any) -> str:
+    """A scalar or a flat list, as YAML."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(yaml_scalar(item) for item in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{yaml_scalar(k)}: {yaml_scalar(v)}" for k, v in value.items()) + "}"
+    text = str(value)
+    if isinstance(value, str) and not (_PLAIN.fullmatch(text) and text.lower() not in _WORDS):
+        return json.dumps(text, ensure_ascii=False)
+    return text
+
+
+def yaml_text(guess: Guess) -> str:
+    """The whole file: each field under what was found about it."""
+    lines = ["# Written by harness data init; change what is wrong. docs/data.md says what else may stand here."]
+    for name, value in guess.fields.items():
+        lines += [f"# {note}" for note in guess.notes.get(name, [])]
+        lines += [f"# UNSURE: {note}" for note in guess.unsure.get(name, [])]
+        if isinstance(value, dict) and name in ("classes", "splits", "annotations"):
+            lines += [f"{name}:", *(f"  {yaml_scalar(key)}: {yaml_scalar(item)}" for key, item in value.items())]
+        elif isinstance(value, list) and name == "classes":
+            lines += [f"{name}:", *(f"  - {yaml_scalar(item)}" for item in value)]
+        else:
+            lines.append(f"{name}: {yaml_scalar(value)}")
+    rest = {name: notes for name, notes in {**guess.notes, **guess.unsure}.items() if name not in guess.fields}
+    lines += [f"# {note}" for notes in rest.values() for note in notes]
+    return "\n".join(lines) + "\n"

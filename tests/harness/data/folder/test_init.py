@@ -1,0 +1,145 @@
+"""`harness data init`, and naming data by the path of its description."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from harness.builders.datasets import located, open_dataset
+from harness.cli.app import app, run
+from harness.data.folder.guess import guess_group, guess_layout, split_of, yaml_scalar, yaml_text
+from harness.errors import HarnessError
+from harness.specs.yaml_files import read_yaml
+from tests.harness.data.folder import trees
+from tests.harness.data.folder.trees import label, photo, save, write
+
+
+def test_a_description_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trees.binary(tmp_path)
+    assert run(["data", "init", str(tmp_path), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert not (tmp_path / "dataset.yaml").exists() and "layout: masks" in shown
+    assert run(["data", "init", str(tmp_path)]) == 0
+    assert "train 2, val 2, test 2; 2 classes: background, foreground" in capsys.readouterr().out
+    write(tmp_path / "dataset.yaml", "mine: 1\n")
+    assert run(["data", "init", str(tmp_path)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert (tmp_path / "dataset.yaml").read_text() == "mine: 1\n"
+    assert run(["data", "init", str(tmp_path), "--force"]) == 0
+    assert (tmp_path / "dataset.yaml").read_text() == shown
+
+
+@pytest.mark.parametrize(("size", "said"), [(0, "0 pictures"), (3, "3 pictures")])
+def test_a_folder_of_something_else_is_told_what_was_looked_for(size: int, said: str, tmp_path: Path) -> None:
+    for i in range(size):
+        save(tmp_path / f"{i}.png", photo(i))
+    with pytest.raises(HarnessError) as error:
+        guess_layout(tmp_path)
+    assert said in error.value.message and "COCO" in error.value.hint
+
+
+def test_boxes_and_missing_images_are_told_as_such(tmp_path: Path) -> None:
+    trees.yolo(tmp_path / "yolo")
+    for file in (tmp_path / "yolo/labels").rglob("*.txt"):
+        file.write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(HarnessError, match="boxes"):
+        guess_layout(tmp_path / "yolo")
+    trees.cvat(tmp_path / "cvat")
+    for file in (tmp_path / "cvat/JPEGImages").iterdir():
+        file.unlink()
+    with pytest.raises(HarnessError, match="no images of their names"):
+        guess_layout(tmp_path / "cvat")
+
+
+def test_what_is_unsure_stands_in_the_file(tmp_path: Path) -> None:
+    for i in range(12):
+        save(tmp_path / f"images/drive{i // 4}_{i:03d}.png", photo(i))
+        save(tmp_path / f"masks/drive{i // 4}_{i:03d}.png", label(i)[::2, ::2] if i == 7 else label(i))
+    save(tmp_path / "images/extra.png", photo(0))
+    text = yaml_text(guess_layout(tmp_path))
+    assert "UNSURE: no class table" in text and "UNSURE: no splits" in text
+    assert "1 of 12 masks have another size than their image" in text and "mask_size: resize" in text
+    assert "UNSURE: 1 files have no partner" in text and "unmatched: skip" in text
+    assert "frames of 3 recordings" in text
+    write(tmp_path / "dataset.yaml", text)
+    problems = open_dataset("folder", tmp_path).check()
+    assert [Path(p.file).name for p in problems] == ["drive1_007.png"]
+
+
+def test_instances_and_photographs_are_no_classes(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / f"images/{i}.png", photo(i))
+        save(
+            tmp_path / f"masks/{i}.png",
+            (np.arange(photo(i)[..., 0].size) % 400).reshape(photo(i).shape[:2]).astype(np.uint16),
+        )
+    guess = guess_layout(tmp_path)
+    assert guess.fields["classes"] == [] and "At most 255 classes" in yaml_text(guess)
+
+
+def test_the_masks_of_instances_and_overlays_are_passed_over(tmp_path: Path) -> None:
+    for i in range(4):
+        for kind, array in (
+            ("images", photo(i)),
+            ("labels", label(i)),
+            ("instances", label(i) * 9),
+            ("overlay", photo(i)),
+        ):
+            save(tmp_path / kind / f"{i}.png", array)
+    fields = guess_layout(tmp_path).fields
+    assert (fields["images"], fields["masks"]) == ("images/{name}", "labels/{name}")
+
+
+@pytest.mark.parametrize(
+    "value", ["yes", "a b", "{split}/x", "#5", "ü", "1", "null", "a: b", "-", "- a", "it's", 'a"b', "", "Off", "x #y"]
+)
+def test_what_is_written_is_read_back(value: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"{yaml_scalar(value)}: [{yaml_scalar(value)}, 1]\n", encoding="utf-8")
+    assert read_yaml(file) == {value: [value, 1]}
+
+
+def test_words_of_splits() -> None:
+    assert [split_of(w) for w in ("train2017", "instances_val2017", "valid", "default", "trainval", "contest")] == [
+        "train", "val", "val", None, None, None,
+    ]  # fmt: skip
+
+
+def test_groups_of_names() -> None:
+    assert guess_group([f"a{i}" for i in range(20)]) is None
+    assert guess_group([f"x/v{i // 5}_{i}" for i in range(20)]) == (r"^(.*\D)\d+$", 4)
+    assert guess_group([f"v{i // 5}/{i}" for i in range(20)]) == ("folder", 4)
+    assert guess_group([f"{i:06x}" for i in range(20)]) is None
+
+
+def test_data_is_named_by_the_path_of_its_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trees.binary(tmp_path / "my photos")
+    assert CliRunner().invoke(app, ["data", "init", str(tmp_path / "my photos")]).exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    for word in ("my photos/dataset.yaml", "./my photos", str(tmp_path / "my photos/dataset.yaml")):
+        assert located(word) == ("folder", tmp_path / "my photos")
+    assert located("shapes[size=96]", tmp_path) == ("shapes[size=96]", tmp_path)
+    (tmp_path / "my photos/dataset.yaml").rename(tmp_path / "my photos/second.yaml")
+    data = open_dataset("my photos/second.yaml")
+    assert data.params.model_dump() == {"file": "second.yaml", "name": "my photos"}
+    with pytest.raises(HarnessError, match="harness data init"):
+        located("elsewhere/dataset.yaml")
+
+
+def test_a_root_without_a_description_is_told_how_to_write_one(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="harness data init"):
+        open_dataset("folder", tmp_path)
+
+
+def test_a_sweep_is_planned_from_the_path_alone(tmp_path: Path) -> None:
+    import harness
+
+    trees.binary(tmp_path / "x")
+    assert CliRunner().invoke(app, ["data", "init", str(tmp_path / "x")]).exit_code == 0
+    planned = harness.plan("none", dataset=str(tmp_path / "x/dataset.yaml"), weights="random", workspace=tmp_path / "w")
+    (node,) = planned.plan.nodes.values()
+    assert node.spec.dataset.label == "folder[name=x]" and node.cell.recipe.startswith("small-")
+    assert planned.options.data_root == tmp_path / "x"
