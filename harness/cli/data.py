@@ -1,18 +1,19 @@
-"""`harness data check`: what is wrong with the files of a data set, before any training."""
+"""`harness data check`: the page before the first run: what is in a data set, what is wrong and what is suspicious."""
 
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import AsJson, Plugins
+from harness.cli.options import AsJson, Plugins, Workspace
 
 if TYPE_CHECKING:
-    from harness.data.base import Dataset, Problem
+    from harness.data.base import Dataset
+    from harness.data.survey import Finding, Report, SplitReport
 
 DataRoot = Annotated[
     Path | None,
@@ -20,25 +21,35 @@ DataRoot = Annotated[
 ]
 
 SHOWN = 50
-"""Problems that are printed one by one; --json has them all."""
+"""Findings that are printed one by one; --json has them all."""
+SHOWN_VALUES = 16
+_COLOURS = {"error": "red", "warning": "yellow", "note": "bright_black"}
 
 
 def data_check(
     dataset: Annotated[str, typer.Argument(help="A data set: camvid, shapes[size=96], DIR/dataset.yaml.")],
     data_root: DataRoot = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only presence and pairing; decode nothing.")] = False,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="Draw images with their labels and a legend into this PNG file.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Look anew, whatever is remembered.")] = False,
+    workspace: Workspace = Path("runs"),
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode every file of a data set and name those that are wrong.
+    """Decode every file of a data set, count its classes, and name what is wrong or suspicious.
 
-    Found are missing folders and files, images without labels and the other way round, files that cannot be decoded,
-    label values out of range, wrong modes, labels of another size than their image, and empty splits. Exit code 1 when
-    there is anything.
+    Errors are what no run should start with: missing, unpaired, unreadable or damaged files, label values out of range,
+    sizes that differ, labels that hold nothing or one class only, images of `train` in another split. Warnings want to
+    be looked at: classes that do not occur, palettes that differ, turned images, images that look alike. Exit code 1
+    when there is an error. What was seen is remembered in the workspace for as long as no file changes.
 
     Examples:
 
         harness data check camvid --data-root ~/data
+
+        harness data check camvid --data-root ~/data --sheet camvid.png
 
         harness data check 'shapes[size=96]' --json
     """
@@ -47,42 +58,98 @@ def data_check(
 
     load_plugins(plugin or [])
     opened = open_dataset(dataset, data_root)
-    problems = _check(opened, not quick, show=not as_json)
-    sizes = {name: len(opened.split(name)) for name in opened.splits}
+    samples = {name: len(opened.split(name)) for name in opened.splits}
+    report = _quick(opened) if quick else _survey(opened, dataset, data_root, None if again else workspace, as_json)
+    if sheet is not None:
+        from harness.data.survey.sheet import draw_sheet
+
+        draw_sheet(opened, sheet)
     if as_json:
-        found = [{"file": problem.file, "what": problem.what} for problem in problems]
-        typer.echo(json.dumps({"dataset": opened.name, "samples": sizes, "problems": found}, indent=1))
+        typer.echo(json.dumps(_as_data(opened.name, samples, report), indent=1))
     else:
-        _tell(opened, sizes, problems)
-    if problems:
+        _tell(opened.name, samples, report)
+    if report.of("error"):
         raise typer.Exit(1)
 
 
-def _check(dataset: Dataset, full: bool, show: bool) -> list[Problem]:
-    """The problems, under a progress bar where the data set can say how far it is."""
-    import inspect
+def _quick(dataset: Dataset) -> Report:
+    from harness.data.survey import Finding, Report
 
-    if not full or "progress" not in inspect.signature(dataset.check).parameters:
-        return dataset.check(full)
-    check: Any = dataset.check
-    with _bar() if show else nullcontext() as bar:
-        task = bar.add_task("decoding", total=None) if bar else None
-        return check(full, progress=lambda done, total: bar and bar.update(task, completed=done, total=total))
+    problems = dataset.check(full=False)
+    findings = [Finding(level="error", kind="file", where=p.file, what=p.what) for p in problems]
+    return Report(dataset=dataset.name, splits={}, findings=findings)
 
 
-def _bar() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _survey(dataset: Dataset, word: str, data_root: Path | None, workspace: Path | None, quiet: bool) -> Report:
+    """The report, under a progress bar; remembered where the content has a digest."""
+    from harness.builders.datasets import parse_dataset
+    from harness.data.survey import Memory, survey
+    from harness.errors import HarnessError
+    from harness.launch.progress import counting
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    try:
+        spec = parse_dataset(word, data_root)
+    except (HarnessError, OSError):  # what is wrong is told by the survey
+        spec = None
+    memory = Memory(workspace / "checks") if workspace else None
+    with counting("decoding", quiet) as progress:
+        return survey(dataset, spec, memory, progress)
 
 
-def _tell(dataset: Dataset, sizes: dict[str, int], problems: list[Problem]) -> None:
-    for problem in problems[:SHOWN]:
-        typer.secho(str(problem), fg="red")
-    if len(problems) > SHOWN:
-        typer.echo(f"... and {len(problems) - SHOWN} more: --json prints all")
-    counts = ", ".join(f"{name} {count}" for name, count in sizes.items())
-    verdict = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}" if problems else "nothing wrong"
-    typer.echo(f"{dataset.name}: {counts}; {verdict}")
+def _as_data(name: str, samples: Mapping[str, int], report: Report) -> dict[str, object]:
+    errors = [{"file": finding.where, "what": finding.what} for finding in report.of("error")]
+    data = report.model_dump(mode="json", exclude={"dataset", "version"})
+    return {"dataset": name, "samples": samples, "problems": errors, **data}
+
+
+def _tell(name: str, samples: Mapping[str, int], report: Report) -> None:
+    if report.splits:
+        _tell_classes(report.splits)
+        for split, counted in report.splits.items():
+            _tell_split(split, counted)
+        typer.echo()
+    for finding in report.findings[:SHOWN]:
+        typer.secho(f"{finding.level:8}{finding}", fg=_COLOURS[finding.level])
+    if len(report.findings) > SHOWN:
+        typer.echo(f"... and {len(report.findings) - SHOWN} more: --json prints all")
+    counts = ", ".join(f"{split} {count}" for split, count in samples.items())
+    typer.echo(f"{name}: {counts}; {_verdict(report.findings)}")
+
+
+def _verdict(findings: list[Finding]) -> str:
+    errors, warnings = (sum(f.level == level for f in findings) for level in ("error", "warning"))
+    said = f"{errors} problem{'s' if errors != 1 else ''}" if errors else "nothing wrong"
+    return f"{said}, {warnings} warning{'s' if warnings != 1 else ''}" if warnings else said
+
+
+def _tell_classes(splits: Mapping[str, SplitReport]) -> None:
+    """Share of the pixels, and number of images, of every class in every split."""
+    classes = list(next(iter(splits.values())).classes)
+    width = max(len(name) for name in (*classes, "class"))
+    typer.echo(" " * width + "".join(f"{split:>19}" for split in splits))
+    typer.echo(f"{'class':{width}}" + f"{'pixels':>11}{'images':>8}" * len(splits))
+    totals = {name: sum(c.pixels for c in s.classes.values()) + s.void.pixels for name, s in splits.items()}
+    for cls in classes:
+        cells = [
+            (split.classes[cls].pixels / (totals[name] or 1), split.classes[cls].images)
+            for name, split in splits.items()
+        ]
+        typer.echo(f"{cls:{width}}" + "".join(f"{share:>11.2%}{images:>8}" for share, images in cells))
+    voids = (f"{split.void.pixels / (totals[name] or 1):>11.2%}{'':>8}" for name, split in splits.items())
+    typer.echo(f"{'void':{width}}" + "".join(voids).rstrip())
+
+
+def _tell_split(name: str, split: SplitReport) -> None:
+    sizes = ", ".join(f"{size} ({count})" for size, count in list(split.sizes.items())[:4])
+    more = f" and {len(split.sizes) - 4} other sizes" if len(split.sizes) > 4 else ""
+    typer.echo(f"{name}: sizes {sizes or 'none'}{more}")
+    if split.mean and split.std:
+        mean, std = (" ".join(f"{value:.3f}" for value in values) for values in (split.mean, split.std))
+        typer.echo(f"{name}: mean {mean}, deviation {std}")
+    if split.stored:
+        total = sum(found.pixels for found in split.stored.values()) or 1
+        values = list(split.stored)[:SHOWN_VALUES]
+        values.sort(key=lambda value: (len(value), value))  # numbers in their order
+        shown = [f"{value} {split.stored[value].pixels / total:.1%}" for value in values]
+        more = f" and {len(split.stored) - SHOWN_VALUES} more" if len(split.stored) > SHOWN_VALUES else ""
+        typer.echo(f"{name}: stored in the label files {', '.join(shown)}{more}")

@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from harness.data.decode import ImagePicture, LabelPicture
+from harness.errors import HarnessError
+
 IGNORE = 255
 """The label of pixels that count for nothing."""
 
@@ -30,6 +33,36 @@ class Sample:
     label: np.ndarray
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a file, found by `check`."""
+
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """All that can be seen of one sample, its files decoded once.
+
+    Attributes:
+        sample: None where it cannot be made.
+        problems: why it cannot.
+        image: the image as it was stored, where it is a file.
+        label: the label picture as it was stored, where it is a file.
+        by_colour: classes are told by the label's colours, not by its numbers.
+    """
+
+    sample: Sample | None = None
+    problems: tuple[Problem, ...] = ()
+    image: ImagePicture | None = None
+    label: LabelPicture | None = None
+    by_colour: bool = False
+
+
 class Split(ABC, Sequence[Sample]):
     """One part of a data set, read by index; cheap to build, samples made or decoded on demand, picklable."""
 
@@ -41,16 +74,18 @@ class Split(ABC, Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.names)
 
+    def look(self, index: int) -> Look:
+        """What can be seen of a sample. Splits that know more than the sample say it here."""
+        try:
+            return Look(self[index])
+        except HarnessError as error:
+            return Look(problems=(problem_of(error, self.names[index]),))
 
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a file, found by `check`."""
 
-    file: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.what}"
+def problem_of(error: HarnessError, name: str) -> Problem:
+    """An error as a problem: most begin with the file that they are about."""
+    file, colon, what = error.message.partition(": ")
+    return Problem(file, what) if colon else Problem(name, error.message)
 
 
 class DataParams(BaseModel):

@@ -197,6 +197,8 @@ def _open(path: Path, formats: tuple[str, ...]) -> _Opened:
         )
         if kind == "BMP":
             _refuse_misread_bmp(opened, content)
+        if kind == "PNG":
+            _verify(content)
         picture.load()
         if opened.orientation != 1:
             opened.picture = ImageOps.exif_transpose(picture)  # a turned TIFF has been turned as it was decoded
@@ -211,6 +213,12 @@ def _orientation(picture: Image.Image) -> int:
 def _tag(picture: Image.Image, tag: int) -> Any:
     tags = getattr(picture, "tag_v2", None)
     return tags.get(tag) if tags is not None else None
+
+
+def _verify(content: bytes) -> None:
+    """The checksums of a PNG, at which Pillow does not look when it decodes one: a flipped bit may change pixels."""
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+        picture.verify()
 
 
 def _refuse_misread_bmp(opened: _Opened, content: bytes) -> None:
@@ -275,16 +283,40 @@ def size_difference(image_file: Path, image: np.ndarray, label: np.ndarray) -> s
 # -------------------------------------------------------------------------------------------------------- images
 
 
+@dataclass(frozen=True)
+class ImagePicture:
+    """An image, turned as its EXIF says.
+
+    Attributes:
+        rgb: (H, W, 3), uint8.
+        mode: Pillow's word for how its pixels are stored.
+        orientation: EXIF orientation it was turned by; 1 for none.
+        transparent: some of its pixels are not opaque; their colours are taken all the same.
+    """
+
+    rgb: np.ndarray
+    mode: str
+    orientation: int
+    transparent: bool
+
+
 def decode_image(path: Path) -> np.ndarray:
     """(H, W, 3), uint8, RGB, turned as its EXIF says. The module says how each kind of picture is read.
 
     Raises:
         HarnessError: the file cannot be read, or not without guessing.
     """
+    return read_image_picture(path).rgb
+
+
+def read_image_picture(path: Path) -> ImagePicture:
+    """What `decode_image` gives, and what else is known of the picture. Raises as it does."""
     opened = _open(path, IMAGE_FORMATS)
     with _sentences(path, IMAGE_FORMATS):
-        array = _to_rgb(opened)
-    return np.ascontiguousarray(array)
+        rgb = np.ascontiguousarray(_to_rgb(opened))
+        picture = opened.picture
+        transparent = picture.mode in ("LA", "PA", "RGBA") and picture.getextrema()[-1][0] < 255  # type: ignore[index]
+    return ImagePicture(rgb, picture.mode, opened.orientation, transparent)
 
 
 def _to_rgb(opened: _Opened) -> np.ndarray:

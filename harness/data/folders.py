@@ -12,8 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.base import IGNORE, Problem, Sample, Split
-from harness.data.decode import LabelPicture, decode_image, decode_label, is_picture, size_difference
+from harness.data.base import IGNORE, Look, Problem, Sample, Split
+from harness.data.decode import (
+    LabelPicture,
+    decode_image,
+    decode_label,
+    is_picture,
+    read_image_picture,
+    size_difference,
+)
 from harness.errors import HarnessError
 
 
@@ -60,8 +67,11 @@ class Labelling:
         numbers = label.numbers()
         read = self.table[numbers] if numbers.dtype == np.uint8 else self._wide(numbers)
         if (read < 0).any():
-            bad = sorted({int(v) for v in numbers[read < 0]})
-            shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+            values, pixels = np.unique(numbers[read < 0], return_counts=True)
+            bad = [
+                f"{value} in {count} pixel{'s' if count > 1 else ''}" for value, count in zip(values[:5], pixels[:5])
+            ]
+            shown = ", ".join(bad) + (", ..." if len(values) > 5 else "")
             expected = f"0 to {self.classes - 1}, or {' or '.join(map(str, sorted(self.ignored)))} for void"
             raise HarnessError(f"{label.path}: label values out of range: {shown} (expected {expected})")
         return np.asarray(read.astype(np.uint8))
@@ -122,18 +132,29 @@ class FolderSplit(Split):
             problems += [Problem(str(p), f"has no {role} in {folder.name}/") for p in files if p.stem not in stems]
         return problems
 
-    def look(self, index: int) -> list[Problem]:
-        """What is wrong with one pair, both files decoded."""
-        problems, sizes = [], []
+    def look(self, index: int) -> Look:
+        """What can be seen of a pair: what is wrong with either file, with both, or the sample."""
         image_file, label_file = self.pairs[index]
-        for file, read in ((image_file, decode_image), (label_file, self.labelling.read)):
-            try:
-                sizes.append(read(file))
-            except HarnessError as error:
-                problems.append(Problem(str(file), error.message.removeprefix(f"{file}: ")))
-        if len(sizes) == 2 and (difference := size_difference(image_file, *sizes)):
+        problems: list[Problem] = []
+        image, label, read = None, None, None
+        try:
+            image = read_image_picture(image_file)
+        except HarnessError as error:
+            problems.append(_problem(error, image_file))
+        try:
+            label = decode_label(label_file)
+            read = self.labelling.of(label)
+        except HarnessError as error:
+            problems.append(_problem(error, label_file))
+        if image and read is not None and (difference := size_difference(image_file, image.rgb, read)):
             problems.append(Problem(str(label_file), difference))
-        return problems
+        if problems or image is None or read is None:
+            return Look(None, tuple(problems), image, label)
+        return Look(Sample(self._names[index], image.rgb, read), (), image, label)
+
+
+def _problem(error: HarnessError, file: Path) -> Problem:
+    return Problem(str(file), error.message.removeprefix(f"{file}: "))
 
 
 def check_splits(splits: Mapping[str, FolderSplit], full: bool, progress: Any = None) -> list[Problem]:
@@ -143,7 +164,7 @@ def check_splits(splits: Mapping[str, FolderSplit], full: bool, progress: Any = 
         return problems
     work = [(split, i) for split in splits.values() for i in range(len(split))]
     with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(lambda item: item[0].look(item[1]), work), 1):
+        for done, found in enumerate(pool.map(lambda item: item[0].look(item[1]).problems, work), 1):
             problems += found
             if progress:
                 progress(done, len(work))

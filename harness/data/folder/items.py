@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.data.base import Problem, Sample, Split
-from harness.data.decode import decode_image, decode_label, size_difference, size_of
+from harness.data.base import Look, Problem, Sample, Split, problem_of
+from harness.data.decode import LabelPicture, decode_image, decode_label, read_image_picture, size_difference, size_of
 from harness.data.folder.classes import Classes
 from harness.errors import HarnessError
 
@@ -61,7 +61,10 @@ class Mask(LabelSource):
         return "nearest" if self.nearest else ""
 
     def read(self, size: tuple[int, int], classes: Classes) -> np.ndarray:
-        picture = decode_label(self.path)
+        return self.of(decode_label(self.path), classes)
+
+    def of(self, picture: LabelPicture, classes: Classes) -> np.ndarray:
+        """(H, W), uint8: the decoded mask by the table of classes. Raises as `read` does."""
         return classes.read(picture, nearest=self.nearest and bool(picture.lossy))
 
 
@@ -119,14 +122,28 @@ class ItemSplit(Split):
         picture = Image.fromarray(label).resize((image.shape[1], image.shape[0]), Image.Resampling.NEAREST)
         return np.array(picture)
 
-    def look(self, index: int) -> list[Problem]:
-        """What is wrong with one sample, its files decoded."""
+    def look(self, index: int) -> Look:
+        """What can be seen of a sample: what is wrong with its files, or the sample; and the mask as it is stored."""
+        item = self.items[index]
+        problems: list[Problem] = []
+        image, mask, label = None, None, None
         try:
-            self[index]
+            image = read_image_picture(item.image)
         except HarnessError as error:
-            file, colon, what = error.message.partition(": ")
-            return [Problem(file, what) if colon else Problem(str(self.items[index].image), error.message)]
-        return []
+            problems.append(problem_of(error, str(item.image)))
+        try:
+            if isinstance(item.label, Mask):
+                mask = decode_label(item.label.path)
+                label = item.label.of(mask, self.classes)
+            elif image is not None:
+                label = item.label.read(image.rgb.shape[:2], self.classes)
+            if image is not None and label is not None and label.shape != image.rgb.shape[:2]:
+                label = self._fit(label, image.rgb, item)
+        except HarnessError as error:
+            problems.append(problem_of(error, str(item.image)))
+        by_colour = mask is not None and not (mask.rgb is None and self.classes.numbered)
+        sample = Sample(item.name, image.rgb, label) if image and label is not None and not problems else None
+        return Look(sample, tuple(problems), image, mask, by_colour)
 
 
 def check_items(splits: Mapping[str, ItemSplit], full: bool, progress: Any = None) -> list[Problem]:
@@ -134,7 +151,7 @@ def check_items(splits: Mapping[str, ItemSplit], full: bool, progress: Any = Non
     problems = [Problem(name, "the split has no samples") for name, split in splits.items() if not len(split)]
     work = [(split, i) for split in splits.values() for i in range(len(split))] if full else []
     with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(lambda item: item[0].look(item[1]), work), 1):
+        for done, found in enumerate(pool.map(lambda item: item[0].look(item[1]).problems, work), 1):
             problems += found
             if progress:
                 progress(done, len(work))
