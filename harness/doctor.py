@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import re
 import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from harness.errors import HarnessError
 from harness.system.checks import Check, Status
@@ -63,11 +66,11 @@ def _packages() -> Iterator[Check]:
     found = versions()
     wanted = _requirements()
     for name in dict.fromkeys((*PACKAGES, *wanted)):
-        have, least = found.get(name) or _installed(name), wanted.get(name, "")
+        have, needed = found.get(name) or _installed(name), wanted.get(name, SpecifierSet())
         if have is None:
-            yield Check("packages", name, "fail", "not installed", f"pip install '{name}{least and f'>={least}'}'")
-        elif least and _numbers(have) < _numbers(least):
-            yield Check("packages", name, "fail", f"{have}, older than {least}", f"pip install '{name}>={least}'")
+            yield Check("packages", name, "fail", "not installed", f"pip install '{name}{needed}'")
+        elif not needed.contains(have, prereleases=True):
+            yield Check("packages", name, "fail", f"{have}, which is not {needed}", f"pip install '{name}{needed}'")
         elif name in PACKAGES:
             yield Check("packages", name, "ok", have)
     for name in IMPORTS:
@@ -81,14 +84,17 @@ def _packages() -> Iterator[Check]:
             yield Check("packages", f"import {name}", "fail", text, remedy)
 
 
-def _requirements() -> dict[str, str]:
-    """Required packages -> oldest version that will do, as the distribution declares them."""
+def _requirements() -> dict[str, SpecifierSet]:
+    """Required packages -> the versions that will do, as the distribution declares them."""
     try:
-        lines = requires(DISTRIBUTION) or []
+        declared = [Requirement(line) for line in requires(DISTRIBUTION) or []]
     except PackageNotFoundError:
         return {}
-    matches = (re.match(r"([\w.-]+)\s*(?:>=\s*([\w.]+))?", line) for line in lines if "extra ==" not in line)
-    return {match[1].lower(): match[2] or "" for match in matches if match}
+    return {
+        canonicalize_name(item.name): item.specifier
+        for item in declared
+        if item.marker is None or item.marker.evaluate({"extra": ""})
+    }
 
 
 def _installed(name: str) -> str | None:
@@ -98,11 +104,6 @@ def _installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _numbers(version: str) -> list[int]:
-    """The release part of a version, for comparison: 2.15.0+cpu -> [2, 15, 0]."""
-    return [int(part) for part in re.findall(r"\d+", re.split(r"[+a-z]", version)[0])]
 
 
 def _devices() -> Iterator[Check]:

@@ -7,17 +7,15 @@ The file of launcher NAME is looked for in this order: the setting `config`, the
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.spec import Frozen
-from harness.specs.yaml_files import UniqueLoader
+from harness.specs.yaml_files import InvalidYaml, read_yaml
 
 CONFIG = "config"
 """The setting that names the site's file; no launcher may have another one of that name."""
@@ -71,9 +69,9 @@ def read_site(launcher: str, chosen: Path | None = None) -> tuple[dict[str, Any]
                 raise HarnessError(f"there is no file of {launcher} settings {file}", _how_to_write(launcher))
             continue
         try:
-            values = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise HarnessError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+            values = read_yaml(file)
+        except InvalidYaml as error:
+            raise HarnessError(f"{file} is not YAML: {error}") from error
         if values is None:
             values = {}
         if not isinstance(values, dict):
@@ -94,15 +92,3 @@ def _places(launcher: str, chosen: Path | None) -> tuple[list[Path], bool]:
 
 def _how_to_write(launcher: str) -> str:
     return "write one with harness slurm init" if launcher == "slurm" else f"see harness launchers {launcher}"
-
-
-class _Loader(UniqueLoader):
-    """Safe, and without YAML 1.1's numbers to the base of sixty: `time: 4:00:00` is a text, not 14400."""
-
-    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]
-        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
-        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+$"), list("-+0123456789"))

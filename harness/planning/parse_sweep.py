@@ -51,20 +51,16 @@ def parse_pairs(words: list[str], flag: str) -> dict[str, Any]:
     Raises:
         HarnessError: a word without `=`, or a value that is no YAML.
     """
-    import yaml
+    from harness.specs.yaml_files import InvalidYaml, parse_yaml
 
     pairs: dict[str, Any] = {}
     for word in words:
         name, found, value = word.partition("=")
         if not found or not name:
             raise HarnessError(f"{flag} {word}: no name=value", f"write {flag} student.iterations=500")
-        # Times such as 4:00:00 are sexagesimal numbers to YAML 1.1; they stay words.
-        if ":" in value and not value.startswith(("{", "[")):
-            pairs[name] = value
-            continue
         try:
-            pairs[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            pairs[name] = parse_yaml(value)
+        except InvalidYaml as error:
             raise HarnessError(f"{flag} {word}: '{value}' is no value", "a bracket or a quote is left open?") from error
     return pairs
 
@@ -72,17 +68,15 @@ def parse_pairs(words: list[str], flag: str) -> dict[str, Any]:
 def _from_file(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
-    import yaml
-
-    from harness.specs.yaml_files import read_yaml
+    from harness.specs.yaml_files import InvalidYaml, read_yaml
 
     try:
         data = read_yaml(file)
-    except yaml.YAMLError as error:
-        raise HarnessError(f"--file {file}: {' '.join(str(error).split())}", _QUOTE) from error
+    except InvalidYaml as error:
+        raise HarnessError(f"--file {file}: {error}", _QUOTE) from error
     except FileNotFoundError as error:
         raise HarnessError(f"--file {file}: no such file", "give the path of a YAML file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise HarnessError(f"--file {file}: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise HarnessError(f"--file {file} is not a sweep", "write fields, as in  methods: [none, ka]")

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.spec import Kind, Recipe, digest
-from harness.specs.yaml_files import read_yaml
+from harness.specs.yaml_files import InvalidYaml, read_yaml
 
 FOLDER = Path(__file__).parent / "recipe_files"
 KINDS = get_args(Kind)
@@ -104,8 +103,8 @@ def load_recipe(name: str) -> RecipeFile:
         raise HarnessError(f"there is no recipe '{name}'", did_you_mean(name, recipe_names()) + " Or give a YAML file.")
     try:
         data = read_yaml(path)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HarnessError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except InvalidYaml as error:
+        raise HarnessError(f"{path} is not YAML: {error}") from error
     if not isinstance(data, dict):
         raise HarnessError(f"{path} is not a recipe", "write fields as in harness recipes quick")
     kinds = {kind: data.pop(kind) or {} for kind in KINDS if kind in data}

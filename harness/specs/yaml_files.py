@@ -1,35 +1,57 @@
-"""YAML files, read safely and without losing anything: a key that stands twice is an error."""
+"""YAML 1.2, read safely: no text makes an object of its own, and a key that stands twice is an error."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 
-class UniqueLoader(yaml.SafeLoader):
-    """The safe loader, which would quietly keep the last of equal keys."""
+class InvalidYaml(ValueError):
+    """A text is no YAML; the message says in one line what is wrong and where."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: '{key}' stands there twice")
-                seen.add(key)
-        return super().construct_mapping(node, deep)
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text holds: mappings, lists, texts, numbers, booleans, None.
+
+    Raises:
+        InvalidYaml: it is no YAML, or a key stands in it twice.
+    """
+    try:
+        return _yaml().load(text)
+    except MarkedYAMLError as error:
+        mark, problem = error.problem_mark or error.context_mark, error.problem or error.context
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise InvalidYaml(f"{where}{' '.join(str(problem).split())}") from error
+    except (YAMLError, ValueError, TypeError) as error:  # such as a date that is none, a mapping for a key
+        raise InvalidYaml(" ".join(str(error).split())) from error
 
 
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds.
 
     Raises:
-        yaml.YAMLError: it is no YAML, or a key stands in it twice.
-        OSError, UnicodeDecodeError: it cannot be read.
+        InvalidYaml: it is no YAML, or a key stands in it twice.
+        OSError: it cannot be read.
     """
-    return yaml.load(path.read_text(), Loader=UniqueLoader)  # noqa: S506
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidYaml(f"it is no UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def yaml_word(value: Any) -> str:
+    """A value on one line, quoted where it would be read as something else."""
+    stream = StringIO()
+    yaml = _yaml()
+    yaml.default_flow_style, yaml.width = True, 1 << 20
+    yaml.dump(value, stream)
+    return stream.getvalue().splitlines()[0]
+
+
+def _yaml() -> YAML:
+    # The C parser of ruamel.yaml reads YAML 1.1, in which 4:00:00 is a number and `no` is false.
+    return YAML(typ="safe", pure=True)

@@ -131,12 +131,15 @@ def test_slurm_is_described_by_what_it_says(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_packages_that_are_missing_old_or_do_not_import_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "versions", lambda: {"torch": "1.9.0+cpu", "numpy": "2.0.0"})
+    have = {"torch": "1.9.0+cpu", "numpy": "2.0.0", "scipy": "1.11rc1", "pandas": "2.2+local.1"}
+    monkeypatch.setattr(diagnosis, "versions", lambda: have)
     monkeypatch.setattr(diagnosis, "_installed", lambda name: None)
     monkeypatch.setattr(diagnosis, "IMPORTS", ("json", "no_such_package_anywhere"))
     found = {check.name: check for check in diagnosis._packages()}
-    assert found["torch"].status == "fail" and "older than 2.6" in found["torch"].found
+    assert found["torch"].status == "fail" and found["torch"].found == "1.9.0+cpu, which is not >=2.6"
     assert found["numpy"].status == "ok"
+    assert found["scipy"].status == "fail", "a release candidate comes before its release"
+    assert found["pandas"].status == "ok", "a build of a release is that release"
     assert found["timm"].status == "fail" and "pip install 'timm>=" in found["timm"].remedy
     assert found["import no_such_package_anywhere"].status == "fail"
     assert "import json" not in found

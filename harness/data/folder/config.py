@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from harness.errors import HarnessError, did_you_mean
-from harness.specs.yaml_files import read_yaml
+from harness.specs.yaml_files import InvalidYaml, read_yaml
 
 FILE = "dataset.yaml"
 SPLITS = ("train", "val", "test")
@@ -72,10 +72,8 @@ def load_config(file: Path) -> Config:
         raise HarnessError(f"there is no {file}", f"write it with harness data init {file.parent}")
     try:
         data = read_yaml(file)
-    except HarnessError:
-        raise
-    except Exception as error:  # whatever the YAML library raises
-        raise HarnessError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    except InvalidYaml as error:
+        raise HarnessError(f"{file} is not YAML: {error}") from error
     if not isinstance(data, dict):
         raise HarnessError(f"{file} holds no fields", "write it with harness data init")
     try:

@@ -18,7 +18,7 @@ from harness.data.folder.masks import Template
 from harness.data.folder.splits import is_list
 from harness.data.folder.tree import Tree
 from harness.errors import HarnessError
-from harness.specs.yaml_files import read_yaml
+from harness.specs.yaml_files import InvalidYaml, read_yaml
 
 _BACKGROUND = "what no region covers is the class 'background'; write  background: ignore  if it counts for nothing"
 
@@ -130,7 +130,7 @@ def _yolo_file(tree: Tree) -> tuple[str | None, dict[str, Any] | None]:
         if file.count("/") <= 1 and file.endswith((".yaml", ".yml")):
             try:
                 data = read_yaml(tree.path(file))
-            except Exception:  # not a file of ours: whatever it is, it is not the one looked for
+            except (InvalidYaml, OSError):  # whatever it is, it is not the one looked for
                 continue
             if isinstance(data, dict) and "names" in data and ("train" in data or "path" in data):
                 return file, data

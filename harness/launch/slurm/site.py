@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import sys
 
-import yaml
-
 from harness.errors import HarnessError
 from harness.launch.slurm import queue as slurm_queue
+from harness.specs.yaml_files import yaml_word
 
 
 def site_facts() -> dict[str, str]:
@@ -42,18 +41,13 @@ def site_facts() -> dict[str, str]:
 
 def site_text(facts: dict[str, str]) -> str:
     """The file for a site, with a comment to every line."""
-
-    def word(value: str) -> str:
-        """A value as YAML writes it, so that no name from sinfo is read as something else."""
-        return yaml.safe_dump(value, default_flow_style=True).splitlines()[0]
-
     limit = facts["limit"]
     time = limit if limit and limit not in ("infinite", "n/a", "UNLIMITED") else "4:00:00"
-    gpu_type = word(facts["gpu_type"]) if facts["gpu_type"] else "a100"
+    gpu_type = yaml_word(facts["gpu_type"]) if facts["gpu_type"] else "a100"
     lines = [
         "# Defaults of this site for: harness sweep --launcher slurm. Flags and -o NAME=VALUE go before them.",
         f"# Partitions here: {facts['partitions']}",
-        f"partition: {word(facts['partition'])}",
+        f"partition: {yaml_word(facts['partition'])}",
         "# account: NAME          # who pays",
         "# qos: NAME",
         "# constraint: NAME       # a feature that nodes must have",
@@ -62,7 +56,7 @@ def site_text(facts: dict[str, str]) -> str:
         f"# gpu_type: {gpu_type}",
         "# cpus: 4                # of each process",
         "# mem: 16G               # of each node",
-        f"time: {word(time)}",
+        f"time: {yaml_word(time)}",
         f"max_array_size: {facts['max_array_size'] or 0}     # MaxArraySize of the controller; 0 asks it each time",
         "max_parallel: 0          # tasks of a kind at once; 0 for no limit",
         "signal_delay_s: 90       # seconds before the time limit at which a run saves itself",

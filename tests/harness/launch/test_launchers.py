@@ -13,8 +13,7 @@ from harness.errors import HarnessError
 from harness.launch.base import LAUNCHERS, Launcher, check_launcher
 from harness.launch.launchers import settings_of
 from harness.launch.settings import LauncherSettings
-from harness.workspace.folders import Workspace
-from tests.end_to_end.tiny import tiny_flags
+from tests.end_to_end.tiny import stage_folders, tiny_flags
 
 PLUGIN = '''
 """Runs stages in this very process, one after the other; or keeps them in a queue of its own, in a file."""
@@ -120,7 +119,7 @@ def test_sweep_cancel_retry_and_logs_with_a_launcher_of_one_file(
 
     taking = ["cancel", "none", "-w", str(root), "--plugin", plugin]
     assert run(taking) == 0
-    (folder,) = Workspace(root).stages()
+    (folder,) = stage_folders(root)
     assert f"cancelled {folder.key}" in capsys.readouterr().out
     assert run(taking) == 0
     assert "nothing of it is queued" in capsys.readouterr().out
