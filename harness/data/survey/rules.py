@@ -54,7 +54,7 @@ def nothing_to_count(seen: Seen) -> Iterator[Finding]:
         if not there:
             what = f"every pixel of every label is void{_why_void(split)}"
             yield _finding("error", "only-void", name, what)
-        elif len(there) == 1 and len(split.classes) > 1:
+        elif len(there) == 1:
             level: Level = "error" if _matters(seen, name) else "warning"
             yield _finding(level, "one-class", name, f"its labels hold one class only, '{there[0]}'{_why_void(split)}")
 
@@ -72,7 +72,7 @@ def _why_void(split: SplitReport) -> str:
 
 
 def binary_masks(seen: Seen) -> Iterator[Finding]:
-    """0 and 255 in files, though more classes are declared than survive."""
+    """0 and 255 in all files, and 255 is void."""
     stored = {value for split in seen.splits.values() for value in split.stored}
     if stored == {"0", "255"} and any(split.void.pixels for split in seen.splits.values()):
         what = "all label files hold 0 and 255 only: a binary mask, in which 255 is read as void"

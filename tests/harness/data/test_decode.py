@@ -501,6 +501,35 @@ def test_a_flipped_bit_of_a_png_is_noticed(tmp_path: Path) -> None:
             decode_label(tmp_path / "a.png")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"format": "JPEG"},
+        {"format": "JPEG", "progressive": True},
+        {"format": "PNG"},
+        {"format": "TIFF"},
+        {"format": "TIFF", "compression": "tiff_lzw"},
+        {"format": "WEBP", "lossless": True},
+        {"format": "BMP"},
+        {"format": "GIF"},
+        {"format": "PPM"},
+        {"format": "TGA", "compression": "tga_rle"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_a_file_that_is_cut_off_is_noticed_wherever_it_ends(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "a.bin"
+    Image.fromarray(np.kron(COLOUR, np.ones((10, 10, 1), np.uint8))).save(path, **options)
+    content, whole = path.read_bytes(), decode_image(path)
+    for length in {*range(1, len(content), max(len(content) // 20, 1)), *range(len(content) - 12, len(content))}:
+        path.write_bytes(content[:length])
+        try:
+            assert np.array_equal(decode_image(path), whole)  # what is missing was no pixel
+        except HarnessError as error:
+            assert "cannot be decoded" in error.message or "is not a picture" in error.message
+
+
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "PNG", "WEBP"])
 def test_files_of_several_pictures_are_refused(tmp_path: Path, format: str) -> None:
     first, second = Image.fromarray(COLOUR), Image.fromarray(255 - COLOUR)

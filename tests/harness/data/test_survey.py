@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.builders.datasets import parse_dataset
+from harness.builders.datasets import open_dataset, parse_dataset
 from harness.cli.app import run as harness
 from harness.data.base import IGNORE, DataParams, Dataset, Problem, Sample, Split
 from harness.data.folders import FolderSplit, Labelling, check_splits
@@ -319,6 +319,44 @@ def test_lossy_labels_are_an_error(tmp_path: Path) -> None:
     save(tmp_path / "val/labels/val0.jpg", label(0))
     found = [f for f in survey(dataset).of("error") if f.kind == "file"]
     assert len(found) == 1 and found[0].where.endswith("val0.jpg") and "is a JPEG, which changes" in found[0].what
+
+
+def described(root: Path, text: str) -> Dataset:
+    """The masks of `make` in a `dataset.yaml`."""
+    head = "images: '{split}/images/{name}'\nmasks: '{split}/labels/{name}'\nsplits: {train: train, test: test}\n"
+    (root / "dataset.yaml").write_text(head + text)
+    return open_dataset(str(root / "dataset.yaml"))
+
+
+def test_masks_told_by_colour_may_be_numbered_anew_in_every_file(tmp_path: Path) -> None:
+    """As CVAT writes them."""
+    make(tmp_path)
+    colours = [(10, 0, 0), (0, 10, 0), (0, 0, 10)]
+    for i, file in enumerate(sorted(tmp_path.glob("*/labels/*.png"))):
+        with_palette(file, label(i), colours if i else [colours[1], colours[0], colours[2]])
+    by_colour = described(tmp_path, "classes: {grass: [10, 0, 0], road: [0, 10, 0], tree: [0, 0, 10]}\n")
+    assert survey(by_colour).findings == []
+    by_number = described(tmp_path, "classes: [grass, road, tree]\n")
+    assert the(by_number, "palettes").level == "error"
+
+
+def test_colours_in_the_files_are_counted(tmp_path: Path) -> None:
+    make(tmp_path)
+    table = np.array([(10, 0, 0), (0, 10, 0), (0, 0, 10)], np.uint8)
+    for i, file in enumerate(sorted(tmp_path.glob("*/labels/*.png"))):
+        save(file, table[label(i)])
+    report = survey(described(tmp_path, "classes: {grass: [10, 0, 0], road: [0, 10, 0], tree: [0, 0, 10]}\n"))
+    assert set(report.splits["train"].stored) == {"#0a0000", "#000a00", "#00000a"} and report.findings == []
+    assert report.splits["test"].stored["#000a00"] == report.splits["test"].classes["road"]
+
+
+def test_everything_is_foreground_when_the_background_is_ignored(tmp_path: Path) -> None:
+    make(tmp_path, (0, 255))
+    dataset = described(tmp_path, "classes: {background: 0, thing: 255}\n")
+    assert survey(dataset).of("error") == []
+    dataset = described(tmp_path, "classes: {background: 0, thing: 255, other: 7}\nbackground: ignore\n")
+    found = [finding for finding in survey(dataset).of("error") if finding.kind == "one-class"]
+    assert [f.where for f in found] == ["train", "test"] and "one class only, 'thing', and" in found[0].what
 
 
 # -------------------------------------------------------------------------------------------------------- images
