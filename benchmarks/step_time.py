@@ -23,15 +23,19 @@ from harness.builders.models import build_model, model_sizes
 from harness.data.loading import Batch
 from harness.specs.recipes import load_recipe
 from harness.specs.spec import MethodSpec, Recipe, parse_model
-from harness.training.loop import Control, Trainer
-from harness.training.objective import SegmentationObjective, freeze
+from harness.training.learner import Control, Learner
+from harness.training.loop import CohortLoop
+from harness.training.objective import SegmentationObjective
+from harness.training.teacher import Teacher, freeze
 from harness.workspace.events import Events
 from methods.base import Translator
 
 CLASSES = 19
 
 
-def trainer(method: MethodSpec, student_word: str, teacher_word: str, recipe: Recipe, device: torch.device) -> Trainer:
+def lone_loop(
+    method: MethodSpec, student_word: str, teacher_word: str, recipe: Recipe, device: torch.device
+) -> CohortLoop:
     """The loop of one cell, from random weights.
 
     Raises:
@@ -50,18 +54,18 @@ def trainer(method: MethodSpec, student_word: str, teacher_word: str, recipe: Re
         found = translator_specs(method, sizes, teacher_sizes)
         translators = {name: freeze(build_translator(spec, teacher_sizes)) for name, spec in found.items()}
     distiller = build_distiller(method, sizes, teacher_sizes, translators, seed=0)
-    objective = SegmentationObjective(network, distiller, teacher_network, 0).to(device)
-    if teacher_network is not None:
-        teacher_network.to(device)
-    return Trainer(objective, recipe, device, "fp32", False, Control(Events(None)))
+    objective = SegmentationObjective(network, distiller, 0).to(device)
+    teacher_ = Teacher(teacher_network.to(device), size=recipe.crop) if teacher_network is not None else None
+    learner = Learner(objective, recipe, device, "fp32", False, Control(Events(None)), reads=network.backbone)
+    return CohortLoop([learner], teacher_)
 
 
-def measure(trainers: dict[str, Trainer], batch: Batch, rounds: int, device: torch.device) -> dict[str, list[float]]:
+def measure(loops: dict[str, CohortLoop], batch: Batch, rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each step, by name; a round that does not count comes first."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
     for count in range(rounds + 1):
-        for name, each in trainers.items():
+        for name, each in loops.items():
             start = clock()
             each.run([batch])
             if device.type == "cuda":
@@ -93,10 +97,8 @@ def main() -> None:
     table: dict[str, list[str]] = {name: [] for name in methods}
     for stride in asked.strides:
         student = f"{asked.student}@{stride}"
-        trainers = {name: trainer(m, student, asked.teacher, recipe, device) for name, m in methods.items()}
-        times = {
-            name: statistics.median(found) for name, found in measure(trainers, batch, asked.rounds, device).items()
-        }
+        loops = {name: lone_loop(m, student, asked.teacher, recipe, device) for name, m in methods.items()}
+        times = {name: statistics.median(found) for name, found in measure(loops, batch, asked.rounds, device).items()}
         for name, seconds in times.items():
             table[name].append(f"{seconds * 1e3:.0f} ms" if name == "none" else f"{seconds / times['none']:.2f}")
     print(f"{asked.student}, teacher {asked.teacher}; {asked.batch} crops of {asked.crop} x {asked.crop}")

@@ -1,6 +1,8 @@
-"""`python -m harness.worker JOB.json`: all that a job ever runs, on a laptop, under SLURM or by hand.
+"""`python -m harness.worker JOB.json [JOB.json ...]`: all that ever runs, on a laptop, under SLURM or by hand.
 
-Exit codes: 0 done, 1 failed (trying again will not help), 3 interrupted (its checkpoint is saved), 4 refused.
+Several jobs are those of a cohort: students that are trained in lock-step. Exit codes: 0 done, 1 failed (trying again
+will not help), 3 interrupted (checkpoints are saved), 4 refused, 5 memory ran out: try again with fewer jobs at once.
+Of a cohort whose stages ended differently: 5 or 3 if any did, otherwise 1.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,13 @@ from harness.workspace.files import file_digest
 from harness.workspace.folders import HEARTBEAT_S, AttemptFolder
 from harness.workspace.job import Job, read_job
 
-DONE, FAILED, INTERRUPTED, REFUSED = 0, 1, 3, 4
+DONE, FAILED, INTERRUPTED, REFUSED, TOO_LARGE = 0, 1, 3, 4, 5
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals by which a scheduler says that it will end a job soon."""
 
 
 class Stop:
-    """Set by SIGINT, SIGTERM or the death of the parent process; looked at between iterations."""
+    """Set by SIGINT, SIGTERM or the death of the parent process; looked at between steps."""
 
     def __init__(self) -> None:
         self.reason = ""
@@ -50,39 +52,34 @@ class Stop:
         self.reason = signal.Signals(number).name
 
 
-def main(job_file: Path, stop: Stop | None = None, capture: bool = False, parent_pid: int = 0) -> int:
-    """Run the job in a file; the exit code.
+def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bool = False, parent_pid: int = 0) -> int:
+    """Run the jobs in some files together; the exit code.
 
     Args:
-        job_file: written by a launcher.
-        stop: asked between iterations; by default it listens to signals.
-        capture: send what the process prints to the attempt's log.
+        job_files: written by a launcher: one, or those of a cohort.
+        stop: asked between steps; by default it listens to signals.
+        capture: send what the process prints to the attempts' log.
         parent_pid: stop when this process is no longer the parent; 0 for no such watch.
     """
     if stop is None:
         stop = Stop()
         stop.listen()
+    files = [job_files] if isinstance(job_files, Path) else job_files
     try:
-        job = read_job(job_file)
+        jobs = [read_job(file) for file in files]
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
-    if job.folder.done():
+    jobs = [job for job in jobs if not job.folder.done()]
+    if not jobs:
         return DONE
     rank = int(os.environ.get("RANK", "0"))
-    helper = rank > 0
-    attempt = _helpers_folder(job, rank) if helper else job.folder.new_attempt()
+    attempts = [_helpers_folder(job, rank) if rank else job.folder.new_attempt() for job in jobs]
     if capture:
-        _redirect(attempt.log)
-    if not helper:
-        attempt.begin(resumed_at=_resumes_at(job), job_id=str(job.extra.get("job_id", "")))
-    with _Heartbeat(attempt, stop, parent_pid):
-        code, outcome, reason = _attempt(job, attempt, stop)
-    if not helper and attempt.outcome() is None:
-        attempt.end(outcome, reason)
-    if reason:
-        print(f"{outcome}: {reason}", file=sys.stderr, flush=True)
-    return code
+        _redirect([attempt.log for attempt in attempts])
+    cohort = _Cohort(jobs, attempts, stop, helper=rank > 0)
+    with _Heartbeat(cohort, stop, parent_pid):
+        return cohort.run()
 
 
 def _helpers_folder(job: Job, rank: int) -> AttemptFolder:
@@ -92,29 +89,66 @@ def _helpers_folder(job: Job, rank: int) -> AttemptFolder:
     return AttemptFolder(path)
 
 
-def _attempt(job: Job, attempt: AttemptFolder, stop: Callable[[], bool]) -> tuple[int, str, str]:
-    """Run the stage; (exit code, outcome, reason)."""
-    try:
-        _refuse_drift(job)
-        _load_plugins(job)
-        from harness.stage.run import run_stage
-        from harness.training.loop import Interrupted
-    except HarnessError as error:
-        return REFUSED, "failed", str(error)
-    try:
-        run_stage(job, attempt, stop)
-        return DONE, "done", ""
-    except Interrupted as error:
-        reason = getattr(stop, "reason", "")
-        return INTERRUPTED, "interrupted", f"{error} ({reason})" if reason else str(error)
-    except StageFailed as error:
+class _Cohort:
+    """The attempts at the stages of one process, and how each of them ends."""
+
+    def __init__(self, jobs: Sequence[Job], attempts: Sequence[AttemptFolder], stop: Any, helper: bool) -> None:
+        self._jobs, self._attempts, self._stop, self._helper = jobs, attempts, stop, helper
+        self._codes: dict[int, int] = {}
+        if not helper:
+            for job, attempt in zip(jobs, attempts):
+                others = {"cohort": [job.folder.key for job in jobs]} if len(jobs) > 1 else {}
+                attempt.begin(resumed_at=_resumes_at(job), job_id=str(job.extra.get("job_id", "")), **others)
+
+    def beat(self) -> None:
+        """A sign of life of those that have not ended."""
+        for place, attempt in enumerate(self._attempts):
+            if place not in self._codes:
+                attempt.beat()
+
+    def run(self) -> int:
+        """Run the stages; the exit code."""
+        try:
+            for job in self._jobs:
+                _refuse_drift(job)
+                _load_plugins(job)
+            from harness.stage.run import run_stages
+
+            run_stages(list(zip(self._jobs, self._attempts)), self._stop, self.left)
+        except (Exception, SystemExit) as error:
+            for place in range(len(self._jobs)):
+                self.left(place, error)
+        for place in range(len(self._jobs)):
+            self._codes.setdefault(place, DONE)
+        codes = set(self._codes.values())
+        for code in (TOO_LARGE, INTERRUPTED):
+            if code in codes:
+                return code
+        return codes.pop() if len(codes) == 1 else FAILED
+
+    def left(self, place: int, error: BaseException) -> None:
+        """A stage has ended without a record, or came too late to be one."""
+        if place in self._codes or self._jobs[place].folder.done():
+            return
+        self._codes[place], outcome, reason = _outcome(error, getattr(self._stop, "reason", ""))
+        if not self._helper and self._attempts[place].outcome() is None:
+            self._attempts[place].end(outcome, reason)
+        name = f"{self._jobs[place].name}: " if len(self._jobs) > 1 else ""
+        print(f"{name}{outcome}: {reason}", file=sys.stderr, flush=True)
+
+
+def _outcome(error: BaseException, asked: str) -> tuple[int, str, str]:
+    """How an attempt ends by an error: (exit code, outcome, reason)."""
+    if type(error).__name__ == "Interrupted":
+        return INTERRUPTED, "interrupted", f"{error} ({asked})" if asked else str(error)
+    if type(error).__name__ == "CohortTooLarge":
+        return TOO_LARGE, "interrupted", f"out of memory: {error}; to be tried again in smaller cohorts"
+    if isinstance(error, StageFailed):
         return FAILED, "failed", str(error)
-    except HarnessError as error:
-        traceback.print_exc()
+    traceback.print_exception(error)
+    if isinstance(error, HarnessError):
         return REFUSED, "failed", str(error)
-    except (Exception, SystemExit) as error:
-        traceback.print_exc()
-        return FAILED, "failed", _sentence(error)
+    return FAILED, "failed", _sentence(error)
 
 
 def _sentence(error: BaseException) -> str:
@@ -157,26 +191,32 @@ def _resumes_at(job: Job) -> int:
     return int(state["progress"]["iteration"]) if state else 0
 
 
-def _redirect(log: Path) -> None:
-    """Send this process's output, also that of its libraries, to a file."""
+def _redirect(logs: Sequence[Path]) -> None:
+    """Send this process's output, also that of its libraries, to a file that has all these names."""
+    log = logs[0]
     log.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
+    for other in logs[1:]:
+        try:
+            os.link(log, other)
+        except OSError:  # a file system without hard links
+            other.write_text(f"see {log}\n")
 
 
 class _Heartbeat:
-    """Signs of life of an attempt while the block runs; notices when the parent process is gone."""
+    """Signs of life of attempts while the block runs; notices when the parent process is gone."""
 
-    def __init__(self, attempt: AttemptFolder, stop: Any, parent_pid: int) -> None:
-        self._attempt, self._stop = attempt, stop
+    def __init__(self, cohort: _Cohort, stop: Any, parent_pid: int) -> None:
+        self._cohort, self._stop = cohort, stop
         self._watches, self._parent = bool(parent_pid), _process(parent_pid)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> None:
-        self._attempt.beat()
+        self._cohort.beat()
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -185,7 +225,7 @@ class _Heartbeat:
 
     def _run(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
-            self._attempt.beat()
+            self._cohort.beat()
             if self._watches and not _runs(self._parent):
                 self._stop.reason = "its launcher is gone"
 
@@ -206,7 +246,7 @@ def _runs(process: psutil.Process | None) -> bool:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        print("usage: python -m harness.worker JOB.json", file=sys.stderr)
+    if len(sys.argv) < 2:
+        print("usage: python -m harness.worker JOB.json [JOB.json ...]", file=sys.stderr)
         raise SystemExit(2)
-    raise SystemExit(main(Path(sys.argv[1])))
+    raise SystemExit(main([Path(word) for word in sys.argv[1:]]))

@@ -8,9 +8,9 @@ cross-entropy, logs everything, and owns every optimiser. Words: `docs/architect
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -243,6 +243,29 @@ class Method(nn.Module, ABC):
     def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's own scalar loss. The student's maps come detached."""
         raise NotImplementedError(f"{self.name} has no discriminator")
+
+
+T = TypeVar("T")
+
+
+def memo(teacher: Maps, key: Hashable, compute: Callable[[], T]) -> T:
+    """What follows from the teacher's maps (and the batch) alone, computed once a batch for all students that ask.
+
+    Students that are trained together ask the same teacher about the same batch. Whatever a method derives from the
+    teacher's side without its own student, drawn numbers or learned adapters (a frozen translator's latent, logits
+    resized, softmaxes) may be asked for through this: the value is the one that `compute` would give, and must not be
+    changed in place. Maps that remember nothing are no obstacle: then it is computed.
+
+    Args:
+        teacher: the teacher's maps of a step.
+        key: names the value; with every parameter that it depends on, modules included.
+        compute: gives it. Called without gradients.
+    """
+    ask = getattr(teacher, "memo", None)
+    if ask is not None:
+        return cast(T, ask(key, compute))
+    with torch.no_grad():
+        return compute()
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
+from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator, memo
 from methods.parts.adapters import Adapter, IdentityAdapter, adapter
 from methods.parts.grids import check_same_shape, regrid
 from methods.parts.pairwise import row_norms, squared_distance, unit_columns
@@ -181,6 +181,11 @@ class KATranslator(Translator):
         }
 
 
+def frozen_latent(translator: KATranslator, teacher: Maps) -> Tensor:
+    """E(Φ) of a translator that is no longer trained: computed once a batch for all students that share it."""
+    return memo(teacher, ("latent", translator), lambda: translator.latent(teacher))
+
+
 def encoder_strides(teacher_stride: int, latent_stride: int) -> tuple[int, int, int]:
     """Strides of the three convolutions that bring a teacher's map to a latent stride, the first ones largest.
 
@@ -277,8 +282,7 @@ class KnowledgeAdaptation(Method):
         if not self.active:
             return {}
         assert isinstance(self.translator, KATranslator)
-        with torch.no_grad():
-            latent = regrid(self.translator.latent(step.teacher_maps), step.student.last)
+        latent = regrid(frozen_latent(self.translator, step.teacher_maps), step.student.last)
         terms: dict[str, Tensor] = {}
         adapted = self.adapter(step.student.last) if "adapter" in self._modules else None
         if "adapt" in self.active:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
-from methods.ka import KATranslator
+from methods.ka import KATranslator, frozen_latent
 from methods.parts.adapters import Adapter, adapter
 from methods.parts.grids import Grid, align, check_same_shape
 from methods.parts.pairwise import squared_distance
@@ -135,8 +134,7 @@ class KATorchdistill(Method):
         if not self.active:
             return {}
         assert isinstance(self.translator, LogitsTranslator)
-        with torch.no_grad():
-            latent = self.translator.latent(step.teacher_maps)
+        latent = frozen_latent(self.translator, step.teacher_maps)
         terms: dict[str, Tensor] = {}
         if "adapt" in self.active:
             maps = align(self.adapter(step.student.logits), latent, self.params.align)

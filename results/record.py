@@ -69,9 +69,10 @@ class Training(_Part):
     iterations: int
     samples_seen: int
     seconds: float
-    """Wall-clock seconds of training over all attempts, without evaluation."""
+    """Seconds of training over all attempts, without evaluation, as if the stage had been trained alone."""
     step_ms: float
-    """Median milliseconds of an iteration, data loading included."""
+    """Median milliseconds of an iteration as if the stage had been trained alone, its teacher and data loading
+    included."""
     loss_first: float
     loss_last: float
     terms: dict[str, TermLog] = {}
@@ -83,6 +84,17 @@ class Training(_Part):
     """Why precision or layout differ from what the recipe asked, when they do."""
     workers_beside: int = 0
     """Other workers of the launcher on the same machine: timings beside them are noisier."""
+    own_ms: float | None = None
+    """Of `step_ms`: the stage's own forward and backward pass, terms and optimisers. None in records that do not tell
+    them apart."""
+    teacher_ms: float | None = None
+    """Of `step_ms`: the teacher's forward pass, and what was computed from its maps alone."""
+    loading_ms: float | None = None
+    """Of `step_ms`: waiting for a batch, and all else."""
+    shared_by: int = 1
+    """Students that were trained together, and shared teacher and loading."""
+    paid_s: float | None = None
+    """Seconds of training, what was shared divided among those who shared it: what the stage did cost."""
 
 
 class Latency(_Part):

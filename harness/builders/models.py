@@ -51,6 +51,17 @@ def model_sizes(spec: ModelSpec, classes: int) -> Sizes:
     return dataclasses.replace(found, classes=classes)
 
 
+def model_normalisation(spec: ModelSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation, per channel, of the images that its backbone takes."""
+    return _normalisation(spec.family, spec.encoder, spec.head, spec.stride)
+
+
+@lru_cache(maxsize=1024)
+def _normalisation(family: str, encoder: str, head: str, stride: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    backbone = build_on_meta(FAMILIES.get(family)(), HEADS.get(head), encoder, stride, classes=_CLASSES).backbone
+    return tuple(backbone.mean), tuple(backbone.std)
+
+
 def model_unsupported_reason(spec: ModelSpec) -> str | None:
     """Why there is no such network, or None when there is.
 

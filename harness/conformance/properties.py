@@ -34,7 +34,7 @@ from harness.plugins.method_calls import checked_health, source_file
 from harness.plugins.validation import check_declaration, checked_weights
 from harness.specs.recipes import load_recipe
 from harness.specs.spec import MethodSpec
-from harness.training.loop import make_discriminator_optimizer
+from harness.training.optimizers import make_discriminator_optimizer
 from methods.base import Maps, Method, Step, Translator
 
 

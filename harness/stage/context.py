@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +16,11 @@ from harness.workspace.job import Job
 
 @dataclass
 class Context:
-    """What all the steps of a stage share."""
+    """What all the steps of a stage share.
+
+    Attributes:
+        dataset, device, processes: the same for all stages that are trained together.
+    """
 
     job: Job
     attempt: AttemptFolder
@@ -25,7 +28,6 @@ class Context:
     device: torch.device
     processes: Processes
     events: Events
-    should_stop: Callable[[], bool]
 
     @property
     def spec(self) -> StageSpec:

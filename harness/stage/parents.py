@@ -13,8 +13,8 @@ from harness.plugins.registries import DATASETS, METHODS
 from harness.specs.spec import ModelSpec, StageSpec
 from harness.stage.context import Context
 from harness.training.checkpoint import load_weights
-from harness.training.objective import freeze
 from harness.training.randomness import derive_seed
+from harness.training.teacher import freeze
 from harness.workspace.files import file_digest
 from harness.workspace.folders import Workspace
 from harness.workspace.job import Job
@@ -46,14 +46,13 @@ def teacher_spec(job: Job) -> StageSpec:
 
 
 def load_teacher(context: Context) -> Network:
-    """The trained teacher, frozen, its weights checked against its record."""
+    """The trained teacher, its weights checked against its record."""
     parent = Workspace(Path(context.job.workspace)).stage(context.spec.parents["teacher"])
     _check_artefact(parent)
     spec = StageSpec.model_validate(parent.record().spec)
     model = spec.model.model_copy(update={"weights": type(spec.model.weights)()})
     teacher = build_model(model, context.classes, None)
     load_weights(parent.weights_file, teacher)
-    freeze(teacher)
     return teacher
 
 
@@ -74,20 +73,30 @@ def untrained_translator(spec: StageSpec, classes: int) -> Translator:
     )
 
 
-def load_translators(context: Context, teacher: Network | None) -> dict[str, Translator]:
-    """The trained translators that the stage's methods ask for, by method."""
+def load_translators(context: Context, loaded: dict[str, Translator]) -> dict[str, Translator]:
+    """The trained translators that the stage's methods ask for, by method.
+
+    Args:
+        loaded: key -> translator, of those that other stages have loaded; what is loaded here is added.
+    """
     found: dict[str, Translator] = {}
     for role, key in context.spec.parents.items():
         kind, _, method = role.partition(":")
         if kind != "translator":
             continue
-        parent = Workspace(Path(context.job.workspace)).stage(key)
-        _check_artefact(parent)
-        translator = untrained_translator(StageSpec.model_validate(parent.record().spec), context.classes)
-        load_weights(parent.weights_file, translator)
-        freeze(translator)
-        found[method] = translator.to(context.device)
+        if key not in loaded:
+            loaded[key] = _load_translator(context, key)
+        found[method] = loaded[key]
     return found
+
+
+def _load_translator(context: Context, key: str) -> Translator:
+    parent = Workspace(Path(context.job.workspace)).stage(key)
+    _check_artefact(parent)
+    translator = untrained_translator(StageSpec.model_validate(parent.record().spec), context.classes)
+    load_weights(parent.weights_file, translator)
+    freeze(translator)
+    return translator.to(context.device)
 
 
 def first_weights(job: Job, model: ModelSpec) -> Path | None:

@@ -16,7 +16,7 @@ from harness.specs.spec import Precision
 from harness.stage.context import Context
 from harness.system.devices import environment_record
 from harness.training.checkpoint import save_weights
-from harness.training.loop import Progress
+from harness.training.learner import Progress, median
 from harness.workspace.files import file_digest, now, write_atomic
 from harness.workspace.folders import Workspace
 from results.record import Best, Cell, Cost, Metrics, Record, Training
@@ -124,6 +124,11 @@ def training_record(context: Context, progress: Progress, decision: Decision, we
         channels_last=decision.channels_last,
         numerics=decision.note,
         workers_beside=context.job.workers_beside,
+        own_ms=median(progress.own_ms),
+        teacher_ms=median(progress.teacher_ms),
+        loading_ms=median(progress.loading_ms),
+        shared_by=progress.shared_by,
+        paid_s=progress.paid_s,
     )
 
 

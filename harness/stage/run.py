@@ -1,228 +1,171 @@
-"""What each kind of stage does: build its networks, train, evaluate, measure, and say all of it in a record."""
+"""Stages from their jobs to their records: one alone, or several students of one teacher in lock-step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import cast
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
 
-from backbones.base import Network
-from harness.builders.datasets import open_dataset
-from harness.builders.distiller import build_distiller
-from harness.builders.models import build_model, model_sizes
-from harness.data.base import Dataset
-from harness.data.loading import training_loader
+from harness.data.loading import Batch, Loader, training_loader
 from harness.errors import HarnessError
-from harness.numerics.choose import Decision, choose_numerics
+from harness.planning.cohorts import unlike
 from harness.plugins.method_calls import checked_health
 from harness.plugins.registries import METHODS
 from harness.stage.context import Context
-from harness.stage.parents import (
-    first_weights,
-    load_teacher,
-    load_translators,
-    refuse_changed_sources,
-    teacher_spec,
-    untrained_translator,
-)
-from harness.stage.record import conclude, evaluate_split, training_record
-from harness.system.devices import pick_device
-from harness.training.distributed import join
-from harness.training.loop import Control, Progress, Trainer, discriminators
-from harness.training.objective import SegmentationObjective, TranslatorObjective
-from harness.training.randomness import derive_seed, seed_all
+from harness.stage.member import Member, build_member
+from harness.stage.record import conclude, training_record
+from harness.stage.shared import Shared, open_shared
+from harness.training.loop import CohortLoop, CohortTooLarge, Interrupted, out_of_memory
+from harness.training.randomness import derive_seed
 from harness.workspace.events import Events
 from harness.workspace.files import now
 from harness.workspace.folders import AttemptFolder
 from harness.workspace.job import Job
-from results.record import Best, Record, Training
-from results.statistics import miou
+from methods.base import Translator
+
+Left = Callable[[int, BaseException], None]
+"""Told of a stage that ended without a record: its place among those asked for, and why."""
 
 
-def run_stage(job: Job, attempt: AttemptFolder, should_stop: Callable[[], bool]) -> Record | None:
-    """Train a stage to its end, from its checkpoint if there is one, and write its record.
+def run_stages(tasks: Sequence[tuple[Job, AttemptFolder]], should_stop: Callable[[], bool], left: Left) -> None:
+    """Train stages to their end, each from its checkpoint if it has one, and write their records.
 
-    Returns:
-        The record; None in a process that only helps another one.
+    Args:
+        tasks: students that can be trained together, or one stage of any kind.
+        left: told of each one that fails or is interrupted; the others go on.
 
     Raises:
-        Interrupted: asked to stop; the checkpoint is saved.
-        StageFailed: trying again would not help.
-        HarnessError: something the user can mend (data, weights, a parent).
+        HarnessError: something the user can mend that concerns all of them (data, a plugin).
+        CohortTooLarge: memory ran out; fewer at once may fit.
     """
-    started = now()
-    device = pick_device(job.device)
-    processes = join(device)
-    _configure_torch(job, device)
-    dataset = open_dataset(job.stage.dataset, Path(job.data_root) if job.data_root else None)
-    _refuse_broken_data(dataset)
-    refuse_changed_sources(job)
-    events = Events(attempt.events if processes.main else None)
-    context = Context(job, attempt, dataset, device, processes, events, should_stop)
-    events.write("start", name=job.name, device=str(device))
+    if reason := unlike([job.stage for job, _ in tasks]):
+        raise HarnessError(f"these stages cannot be trained together: {reason}", "run them one by one")
+    shared = open_shared(tasks[0][0])
+    run = _Run(shared, tasks, should_stop, left, now())
     try:
-        train = _train_translator if job.stage.kind == "translator" else _train_network
-        objective, progress, training = train(context)
-        if not processes.main:
-            return None
-        record = conclude(context, objective, progress, training, started)
-        events.write("done", miou=record.metrics.miou if record.metrics else None)
-        return record
+        run.build()
+        for place in run.train():
+            run.conclude(place)
     finally:
-        processes.barrier()
-        processes.close()
-        events.close()
+        shared.processes.barrier()
+        shared.processes.close()
+        for member in run.members.values():
+            member.context.events.close()
 
 
-def _configure_torch(job: Job, device: torch.device) -> None:
-    """Threads and determinism, before anything is computed."""
-    if job.threads:
-        torch.set_num_threads(job.threads)
-    deterministic = job.stage.recipe.deterministic
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = not deterministic
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+class _Run:
+    """The stages of one call, by their place."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        tasks: Sequence[tuple[Job, AttemptFolder]],
+        should_stop: Callable[[], bool],
+        left: Left,
+        started: str,
+    ) -> None:
+        self.members: dict[int, Member] = {}
+        self._shared, self._tasks, self._started = shared, tasks, started
+        self._should_stop, self._left = should_stop, left
+
+    @property
+    def _several(self) -> bool:
+        return len(self.members) > 1
+
+    def build(self) -> None:
+        """Build all stages; those that cannot be built leave."""
+        shared = self._shared
+        for place, (job, attempt) in enumerate(self._tasks):
+            events = Events(attempt.events if shared.processes.main else None)
+            context = Context(job, attempt, shared.dataset, shared.device, shared.processes, events)
+            events.write("start", name=job.name, device=str(shared.device))
+            try:
+                self.members[place] = build_member(context, shared)
+            except (Exception, SystemExit) as error:
+                events.close()
+                self._fails(place, error)
+
+    def train(self) -> list[int]:
+        """Train all to their end; the places of those that came to it."""
+        places = {member.learner: place for place, member in self.members.items()}
+        loop = CohortLoop(
+            list(places),
+            self._shared.teacher,
+            self._should_stop,
+            self._shared.processes,
+            lambda learner, error: self._left(places[learner], error),
+        )
+        try:
+            if loop.training():
+                loop.run(make_batches(self._shared, self._tasks[0][0], loop.start))
+        except Interrupted as error:
+            for learner in loop.alive():
+                self._left(places[learner], error)
+            return []
+        return [places[learner] for learner in loop.alive()]
+
+    def conclude(self, place: int) -> None:
+        """Evaluate, measure and write the record of a stage whose training has ended."""
+        member = self.members[place]
+        context, progress = member.context, member.learner.progress
+        if not context.processes.main:
+            return
+        if self._several and self._should_stop():
+            self._left(place, Interrupted(f"stopped at iteration {progress.iteration}, before its evaluation"))
+            return
+        try:
+            training = training_record(context, progress, member.decision, member.weights)
+            if isinstance(member.trained, Translator):
+                training.health = self._health(member)
+            record = conclude(context, member.trained, progress, training, self._started)
+        except (Exception, SystemExit) as error:
+            self._fails(place, error)
+            return
+        context.events.write("done", miou=record.metrics.miou if record.metrics else None)
+
+    def _fails(self, place: int, error: BaseException) -> None:
+        """A stage leaves; for want of memory among several, all do."""
+        if out_of_memory(error) and len(self._tasks) > 1:
+            raise CohortTooLarge(f"{len(self._tasks)} students together: {error}") from error
+        if self._shared.processes.size > 1:
+            raise error
+        self._left(place, error)
+
+    def _health(self, member: Member) -> dict[str, float]:
+        """What a translator says of itself on fresh training batches."""
+        context, translator, teacher = member.context, member.trained, self._shared.teacher
+        assert isinstance(translator, Translator) and teacher is not None and context.spec.translator is not None
+        loader = training_loader(
+            context.dataset.split("train"),
+            context.spec.recipe,
+            mean=teacher.backbone.mean,
+            std=teacher.backbone.std,
+            seed=derive_seed(context.spec.seed, "health"),
+            iterations=1,
+        )
+        images = next(iter(loader)).images.to(context.device)
+        translator.eval()
+        teacher.forget()
+        with torch.no_grad():
+            maps = teacher.maps(images, teacher.backbone, "fp32")
+            health = checked_health(METHODS.get(context.spec.translator.method), lambda: translator.health(maps))
+        context.events.write("health", **health)
+        return health
 
 
-def _refuse_broken_data(dataset: Dataset) -> None:
-    problems = dataset.check(full=False)
-    if problems:
-        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise HarnessError(f"data set {dataset.name}: {problems[0]}{more}", "run harness data check")
-
-
-def _train_network(context: Context) -> tuple[nn.Module, Progress, Training]:
-    spec, device = context.spec, context.device
-    seed_all(spec.seed, "weights")
-    network = build_model(spec.model, context.classes, first_weights(context.job, spec.model))
-    teacher = load_teacher(context) if "teacher" in spec.parents else None
-    distiller = build_distiller(
-        spec.method,
-        model_sizes(spec.model, context.classes),
-        model_sizes(teacher_spec(context.job).model, context.classes) if teacher is not None else None,
-        load_translators(context, teacher),
-        seed=derive_seed(spec.seed, "adapters"),
-    )
-    objective = SegmentationObjective(network, distiller, teacher, spec.seed, spec.recipe.teacher_norm).to(device)
-    decision = _select_precision(context, network)
-    if teacher is not None:
-        teacher.to(device)
-    progress = _fit(context, objective, network, decision, lambda: _validate(context, network, decision))
-    weights = {"ce": 1.0, **distiller.weights}
-    return network, progress, training_record(context, progress, decision, weights)
-
-
-def _train_translator(context: Context) -> tuple[nn.Module, Progress, Training]:
-    spec, device = context.spec, context.device
-    teacher = load_teacher(context)
-    translator = untrained_translator(spec, context.classes)
-    objective = TranslatorObjective(translator, teacher, spec.seed, spec.recipe.teacher_norm).to(device)
-    teacher.to(device)
-    # A translator is a handful of convolutions: full precision costs little and keeps a small latent alive.
-    decision = Decision(precision="fp32", channels_last=False, note="", findings=())
-    progress = _fit(context, objective, teacher, decision, None)
-    training = training_record(context, progress, decision, {n: t.weight for n, t in translator.terms.items()})
-    training.health = _health(context, objective, teacher)
-    return translator, progress, training
-
-
-def _fit(
-    context: Context,
-    objective: nn.Module,
-    reads: Network,
-    decision: Decision,
-    validate: Callable[[], Best] | None,
-) -> Progress:
-    """Train an objective over the data set's training split; `reads` says how its images are normalised."""
-    job, processes = context.job, context.processes
-    control = Control(
-        events=context.events,
-        should_stop=lambda: processes.any(context.should_stop(), context.device),
-        checkpoint=job.folder.checkpoint_file,
-        checkpoint_every=job.checkpoint_every,
-        validate=validate if processes.main else None,
-        main_process=processes.main,
-    )
-    recipe = context.spec.recipe
-    if decision.channels_last:
-        objective.to(memory_format=torch.channels_last)
-    if recipe.compile:
-        cast(nn.Module, objective.network).compile()
-    trainer = Trainer(
-        objective,
-        recipe,
-        context.device,
-        decision.precision,
-        decision.channels_last,
-        control,
-        wrapped=processes.wrap(objective, context.device, ignored=synchronised_modules(objective)),
-    )
-    batches = training_loader(
-        context.dataset.split("train"),
-        recipe,
-        mean=reads.backbone.mean,
-        std=reads.backbone.std,
-        seed=derive_seed(context.spec.seed, "data"),
-        start_iteration=trainer.progress.iteration,
+def make_batches(shared: Shared, job: Job, start: int) -> Loader[Batch]:
+    """The training batches from an iteration on, the same for all members of a cohort that `job` is one of."""
+    assert shared.reads is not None
+    return training_loader(
+        shared.dataset.split("train"),
+        job.stage.recipe,
+        mean=shared.reads.mean,
+        std=shared.reads.std,
+        seed=derive_seed(job.stage.seed, "data"),
+        start_iteration=start,
         workers=job.loader_workers,
-        device=context.device,
-        rank=processes.rank,
-        world_size=processes.size,
-        classes=context.classes,
+        device=shared.device,
+        rank=shared.processes.rank,
+        world_size=shared.processes.size,
+        classes=len(shared.dataset.classes),
     )
-    return trainer.run(batches)
-
-
-def synchronised_modules(objective: nn.Module) -> list[nn.Module]:
-    """Discriminators and memories: they stay equal over processes without help."""
-    gathered = [part for part in objective.modules() if getattr(part, "gathers", False)]
-    return gathered + [module for _, module in discriminators(objective)]
-
-
-def _select_precision(context: Context, network: Network) -> Decision:
-    """Precision and layout in which this network's convolutions are right on this device."""
-    recipe = context.spec.recipe
-    decision = choose_numerics(
-        network,
-        recipe.crop,
-        recipe.batch_size,
-        context.device,
-        recipe.precision,
-        recipe.channels_last,
-        cache=Path(context.job.workspace) / "numerics.json",
-    )
-    if decision.note:
-        context.events.write("note", text=decision.note)
-        print(f"numerics: {decision.note}", flush=True)
-    return decision
-
-
-def _validate(context: Context, network: Network, decision: Decision) -> Best:
-    found = evaluate_split(context, network, decision, "val")
-    return Best(split="val", miou=miou(found.confusion), iteration=0)
-
-
-def _health(context: Context, objective: TranslatorObjective, teacher: Network) -> dict[str, float]:
-    """What the translator says of itself on fresh training batches."""
-    recipe = context.spec.recipe
-    loader = training_loader(
-        context.dataset.split("train"),
-        recipe,
-        mean=teacher.backbone.mean,
-        std=teacher.backbone.std,
-        seed=derive_seed(context.spec.seed, "health"),
-        iterations=1,
-    )
-    images = next(iter(loader)).images.to(context.device)
-    objective.eval()
-    with torch.no_grad():
-        maps = objective.maps(images)
-        assert context.spec.translator is not None
-        health = checked_health(METHODS.get(context.spec.translator.method), lambda: objective.network.health(maps))
-    context.events.write("health", **health)
-    return health

@@ -1,29 +1,18 @@
-"""The one training loop. It knows an objective, a recipe and a stream of batches; nothing of methods."""
+"""The one training loop: learners in lock-step over the same batches, the teacher asked once for all. One is common."""
 
 from __future__ import annotations
 
-import math
-import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
-from torch import Tensor, nn
 
 from harness.data.loading import Batch
-from harness.errors import HarnessError, StageFailed
-from harness.plugins.method_calls import display_name
-from harness.specs.spec import Recipe
-from harness.training.checkpoint import load_checkpoint, save_checkpoint
-from harness.training.distributed import average_gradients
-from harness.training.objective import Losses, SegmentationObjective
-from harness.training.schedule import lr_factor
-from harness.workspace.events import Events
-from results.record import Best, TermLog
+from harness.errors import StageFailed
+from harness.training.distributed import Processes
+from harness.training.learner import Learner
+from harness.training.teacher import Teacher
 
 CHECK_EVERY = 10
 """Iterations between two looks at the losses on a GPU: each makes it wait. A CPU looks every time."""
@@ -33,301 +22,167 @@ class Interrupted(Exception):
     """The run was asked to stop; its checkpoint is saved."""
 
 
-@dataclass
-class Progress:
-    """What a run has done so far; part of the checkpoint."""
-
-    iteration: int = 0
-    samples_seen: int = 0
-    seconds: float = 0.0
-    step_ms: list[float] = field(default_factory=list)
-    first: dict[str, float] = field(default_factory=dict)
-    last: dict[str, float] = field(default_factory=dict)
-    first_count: int = 0
-    last_count: int = 0
-    best: dict[str, Any] | None = None
-
-    def terms(self, weights: dict[str, float]) -> dict[str, TermLog]:
-        """Mean of each term over the first and the last tenth of the iterations."""
-        return {
-            name: TermLog(
-                weight=weights.get(name, 1.0),
-                first=self.first[name] / max(1, self.first_count),
-                last=self.last.get(name, 0.0) / max(1, self.last_count),
-            )
-            for name in self.first
-        }
-
-    def median_step_ms(self) -> float:
-        """Median milliseconds of an iteration, data loading included."""
-        return statistics.median(self.step_ms) if self.step_ms else 0.0
+class CohortTooLarge(Exception):
+    """Memory ran out while several were trained together; in smaller cohorts they may fit."""
 
 
-@dataclass
-class Control:
-    """How a run is watched and stopped; nothing in here changes its result.
-
-    Attributes:
-        should_stop: asked after every iteration; true saves a checkpoint and raises `Interrupted`.
-        checkpoint: file, or None to write none.
-        checkpoint_every: iterations between two checkpoints; 0 for only at interruption.
-        validate: gives mIoU on the validation split, for `recipe.validate_every`.
-    """
-
-    events: Events
-    should_stop: Callable[[], bool] = lambda: False
-    checkpoint: Path | None = None
-    checkpoint_every: int = 0
-    validate: Callable[[], Best] | None = None
-    main_process: bool = True
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, whatever the device calls it."""
+    text = str(error).lower()
+    named = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in named)
 
 
-class Trainer:
-    """Trains an objective by a recipe.
+class CohortLoop:
+    """Trains learners together. Each takes its own step on every batch, one after the other, so that memory is that of
+    one student's step beside the teacher's maps. What one does changes nothing for the others: each ends with the
+    weights that it would have had alone.
 
     Args:
-        objective: gives `Losses` for (images, labels, iteration, iterations).
-        wrapped: the objective as it is called, when something is wrapped around it (several processes).
-        recipe: how to train.
-        device: where.
-        precision, channels_last: as the numerics guard allows them.
+        learners: those of them that are behind catch up first.
+        teacher: whom they learn from, if any of them does.
+        should_stop: asked after every step; true saves all and raises `Interrupted`.
+        processes: that train each of them together.
+        left: called when one fails, with the reason.
+
+    Attributes:
+        failed: learner -> why it left. The others went on.
     """
 
     def __init__(
         self,
-        objective: nn.Module,
-        recipe: Recipe,
-        device: torch.device,
-        precision: str,
-        channels_last: bool,
-        control: Control,
-        wrapped: nn.Module | None = None,
+        learners: Sequence[Learner],
+        teacher: Teacher | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        processes: Processes | None = None,
+        left: Callable[[Learner, BaseException], None] = lambda learner, error: None,
     ) -> None:
-        self.objective, self.recipe, self.device, self.control = objective, recipe, device, control
-        self.call = wrapped or objective
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.precision = precision
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.optimizer = make_optimizer(objective, recipe)
-        self.discriminators = [
-            (m.name, module, make_discriminator_optimizer(m, module)) for m, module in discriminators(objective)
-        ]
+        self.learners, self.teacher = list(learners), teacher
+        self.failed: dict[Learner, BaseException] = {}
+        self._should_stop, self._processes, self._left = should_stop, processes or Processes(), left
+        self._together = len(self.learners) > 1
+        self._asked = False
+        self._began = 0.0
+        device = self.learners[0].device if self.learners else torch.device("cpu")
         self._look_every = 1 if device.type == "cpu" else CHECK_EVERY
-        self.progress = Progress()
-        self._restore()
 
-    def run(self, batches: Iterable[Batch]) -> Progress:
+    @property
+    def start(self) -> int:
+        """The iteration from which batches are needed: that of the learner that is furthest behind."""
+        return min(learner.progress.iteration for learner in self.training())
+
+    def run(self, batches: Iterable[Batch]) -> None:
         """Train to the end.
 
         Args:
-            batches: from the iteration at which the run stands.
+            batches: from iteration `start`.
 
         Raises:
-            Interrupted: asked to stop; the checkpoint is saved.
-            StageFailed: the loss is no longer finite.
+            Interrupted: asked to stop; the checkpoints are saved.
+            CohortTooLarge: memory ran out; checkpoints are saved, but for the one in whose step it did.
         """
-        self.call.train()
-        pending: list[Losses] = []
-        began = time.perf_counter()
+        if not self.training():
+            return
+        iteration = self.start
+        self._began = time.perf_counter()
         for batch in batches:
-            pending.append(self._iterate(batch.images, batch.labels))
-            self.progress.iteration += 1
-            self.progress.samples_seen += len(batch.images)
-            ended = self.progress.iteration == self.recipe.iterations
-            asked = self.control.should_stop()
-            saves = asked or (
-                self.control.checkpoint_every and self.progress.iteration % self.control.checkpoint_every == 0
-            )
-            if ended or saves or len(pending) >= self._look_every:
-                self._look(pending, time.perf_counter() - began)
-                pending, began = [], time.perf_counter()
-            if self._validates():
-                self._validate()
-                began = time.perf_counter()
-            if saves and not ended:
-                self.save()
-                began = time.perf_counter()
-            if asked and not ended:
-                raise Interrupted(f"stopped at iteration {self.progress.iteration}")
-        return self.progress
+            self._iterate(batch, iteration)
+            iteration += 1
+            self._after(iteration)
+            if not self.training():
+                break
 
-    def save(self) -> None:
-        """Write the checkpoint, if there is a file for it."""
-        if not (self.control.checkpoint and self.control.main_process):
-            return
-        state = {
-            "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "discriminators": [optimizer.state_dict() for *_, optimizer in self.discriminators],
-            "scaler": self.scaler.state_dict(),
-            "progress": asdict(self.progress),
-        }
-        save_checkpoint(self.control.checkpoint, state)
-        self.control.events.write("checkpoint", iteration=self.progress.iteration)
+    def training(self) -> list[Learner]:
+        """Those that have iterations to do."""
+        return [learner for learner in self.learners if learner not in self.failed and not learner.ended]
 
-    def _restore(self) -> None:
-        state = load_checkpoint(self.control.checkpoint) if self.control.checkpoint else None
-        if not state:
-            return
-        self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for (*_, optimizer), saved in zip(self.discriminators, state["discriminators"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
-        self.control.events.write("resume", iteration=self.progress.iteration)
+    def alive(self) -> list[Learner]:
+        """Those that have not failed."""
+        return [learner for learner in self.learners if learner not in self.failed]
 
-    def _iterate(self, images: Tensor, labels: Tensor) -> Losses:
-        images = images.to(self.device, non_blocking=True, memory_format=self.layout)
-        labels = labels.to(self.device, non_blocking=True)
-        iteration, iterations = self.progress.iteration, self.recipe.iterations
-        self._set_learning_rate(lr_factor(self.recipe.schedule, iteration, iterations))
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            losses: Losses = self.call(images, labels, iteration, iterations)
-        self.scaler.scale(losses.total).backward()
-        if self.recipe.clip_grad is not None:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(_parameters(self.optimizer), self.recipe.clip_grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        discriminator_losses: dict[str, Tensor] = {}
-        for method, module, optimizer in self.discriminators:
-            with self._autocast():
-                loss = cast(SegmentationObjective, self.objective).discriminator_loss(module)
-            step_discriminator(optimizer, loss, skip_overflow=self.scaler.is_enabled())
-            discriminator_losses[method] = loss.detach()
-        terms = {name: value.detach() for name, value in losses.terms.items()}
-        return Losses(losses.total.detach(), terms, discriminator_losses)
+    def _iterate(self, batch: Batch, iteration: int) -> None:
+        """A step of every learner that stands at this iteration, until asked to stop: the rest catch up later."""
+        if self.teacher is not None:
+            self.teacher.forget()
+        batch = batch.to(self.learners[0].device)
+        for learner in self.training():
+            if learner.progress.iteration != iteration or (self._asked and self._processes.size == 1):
+                continue
+            self._guarded(learner, partial(learner.step, batch, self.teacher, copy=self._together))
+            if self._processes.size == 1:
+                self._asked = self._asked or self._should_stop()
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "fp32":
-            return nullcontext()
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.type, dtype=dtype)
+    def _after(self, iteration: int) -> None:
+        """What comes between two iterations: looks at losses, evaluations, checkpoints, the end."""
+        if self._processes.size > 1:
+            self._asked = self._processes.any(self._should_stop(), self.learners[0].device)
+        here = [learner for learner in self.alive() if learner.progress.iteration == iteration and learner.pending]
+        due = any(
+            learner.ended or learner.saves or learner.validates or len(learner.pending) >= self._look_every
+            for learner in here
+        )
+        if due or self._asked:
+            self._look()
+        for learner in here:
+            if learner not in self.failed and learner.validates:
+                self._guarded(learner, learner.validate)
+        if self._asked and (self._together or self.training()):
+            self._save(self.alive())
+            raise Interrupted(f"stopped at iteration {iteration}")
+        # Those that have ended wait for each other's evaluation, and must not lose what they learned meanwhile.
+        self._save([each for each in here if each.saves or (each.ended and self._together)])
+        if due:
+            self._began = time.perf_counter()
 
-    def _set_learning_rate(self, factor: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.optimizer.lr * group["scale"] * factor
+    def _look(self) -> None:
+        """Read what the latest steps gave, and share out the time that they took."""
+        wall = time.perf_counter() - self._began
+        here = [learner for learner in self.alive() if learner.pending]
+        passes = sum(piece.seconds for piece in self.teacher.passes) if self.teacher is not None else 0.0
+        if self.teacher is not None:
+            self.teacher.passes.clear()
+        rest = max(0.0, wall - passes - sum(learner.step_seconds() for learner in here))
+        for learner in here:
+            share = learner.share(rest, len(here), wall)
+            self._guarded(learner, partial(learner.look, share), agreed=True)
+        if self._processes.size > 1:
+            self._agree(here)
 
-    def _stop_at_nan(
-        self, iteration: int, loss: float, terms: Mapping[str, float], discriminator_losses: Mapping[str, float]
-    ) -> None:
-        distiller = getattr(self.objective, "distiller", None)
-        hint = "lower the learning rate or the weights, or set precision fp32; trying again will not help"
-        if not math.isfinite(loss):
-            listed = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
-            blame = distiller.describe_nonfinite(terms) if distiller is not None else ""
-            because = f"; {blame}" if blame else ""
-            raise StageFailed(f"the loss is {loss} at iteration {iteration} ({listed}){because}", hint)
-        for method, value in discriminator_losses.items():
-            if distiller is not None and not math.isfinite(value):
-                raise StageFailed(
-                    f"{distiller.describe_nonfinite_discriminator(method, value)} at iteration {iteration}", hint
-                )
+    def _agree(self, learners: Sequence[Learner]) -> None:
+        """A learner that failed in one of several processes leaves all of them."""
+        for learner in learners:
+            if self._processes.any(learner in self.failed, learner.device) and learner not in self.failed:
+                self._leave(learner, StageFailed("it failed in another process"))
 
-    def _look(self, pending: list[Losses], seconds: float) -> None:
-        """Read the losses of the latest iterations, all in one transfer; stop at NaN; log."""
-        names, methods = list(pending[0].terms), list(pending[0].discriminators)
-        rows = [[p.total, *(p.terms[n] for n in names), *(p.discriminators[m] for m in methods)] for p in pending]
-        values = torch.stack([torch.stack([value.float() for value in row]) for row in rows]).tolist()
-        progress, total = self.progress, self.recipe.iterations
-        first = progress.iteration - len(pending)
-        for offset, (loss, *terms) in enumerate(values):
-            named = dict(zip(names, terms[: len(names)], strict=True))
-            self._stop_at_nan(first + offset, loss, named, dict(zip(methods, terms[len(names) :], strict=True)))
-            self._sum(first + offset, total, named)
-        progress.seconds += seconds
-        progress.step_ms = [*progress.step_ms, 1000 * seconds / len(pending)][-400:]
-        if self.control.events.due() or progress.iteration == total:
-            step_ms = progress.median_step_ms()
-            self.control.events.write(
-                "progress",
-                iteration=progress.iteration,
-                iterations=total,
-                loss=round(values[-1][0], 5),
-                terms={n: round(v, 6) for n, v in zip(names, values[-1][1:])},
-                lr=self.optimizer.param_groups[0]["lr"],
-                step_ms=round(step_ms, 2),
-                eta_s=round((total - progress.iteration) * step_ms / 1000, 1),
-            )
+    def _guarded(self, learner: Learner, act: Callable[[], None], agreed: bool = False) -> None:
+        """Do something for one learner; if it raises, that one leaves and the others go on.
 
-    def _sum(self, iteration: int, total: int, terms: dict[str, float]) -> None:
-        tenth = max(1, total // 10)
-        if iteration < tenth:
-            self.progress.first = {n: self.progress.first.get(n, 0.0) + v for n, v in terms.items()}
-            self.progress.first_count += 1
-        if iteration >= total - tenth:
-            self.progress.last = {n: self.progress.last.get(n, 0.0) + v for n, v in terms.items()}
-            self.progress.last_count += 1
+        Args:
+            agreed: all processes will hear of it. Otherwise they would wait for this one for ever: all must end.
+        """
+        try:
+            act()
+        except (Exception, SystemExit) as error:
+            if self._processes.size > 1 and not agreed:
+                raise
+            if out_of_memory(error) and len(self.alive()) > 1:
+                self._save([each for each in self.alive() if each is not learner])
+                raise CohortTooLarge(f"{len(self.alive())} students together: {_first_line(error)}") from error
+            self._leave(learner, error)
 
-    def _validates(self) -> bool:
-        every = self.recipe.validate_every
-        return bool(every and self.control.validate and self.progress.iteration % every == 0)
+    def _leave(self, learner: Learner, error: BaseException) -> None:
+        self.failed[learner] = error
+        self._left(learner, error)
 
-    def _validate(self) -> None:
-        assert self.control.validate
-        found = self.control.validate()
-        found.iteration = self.progress.iteration
-        self.control.events.write("validation", **found.model_dump())
-        if self.progress.best is None or found.miou > self.progress.best["miou"]:
-            self.progress.best = found.model_dump()
+    def _save(self, learners: Sequence[Learner]) -> None:
+        for learner in learners:
+            if learner in self.failed:
+                continue
+            try:
+                learner.save()
+            except Exception as error:
+                self._leave(learner, error)
 
 
-def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW over all that the objective trains but discriminators; heads and adapters have their own scale."""
-    excluded = {id(p) for _, module in discriminators(objective) for p in module.parameters()}
-    backbone: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in objective.named_parameters():
-        if parameter.requires_grad and id(parameter) not in excluded:
-            (backbone if name.startswith("network.backbone.") else rest).append(parameter)
-    o = recipe.optimizer
-    groups = [{"params": backbone, "scale": 1.0}, {"params": rest, "scale": o.head_lr}]
-    groups = [group for group in groups if group["params"]]
-    if not groups:
-        raise HarnessError("there is nothing to train: the network has no parameters")
-    if o.name == "sgd":
-        return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, weight_decay=o.weight_decay)
-    return torch.optim.AdamW(groups, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay)
-
-
-def discriminators(objective: nn.Module) -> list[tuple[Any, nn.Module]]:
-    """(method, discriminator) of every method that has one."""
-    distiller = getattr(objective, "distiller", None)
-    return distiller.discriminators() if distiller is not None else []
-
-
-def make_discriminator_optimizer(method: Any, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser that a method prescribes for its discriminator."""
-    recipe = dict(method.discriminator_recipe)
-    name = recipe.pop("name", "adam")
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    who = f"method {display_name(type(method))}: discriminator_recipe"
-    if name not in kinds:
-        raise HarnessError(f"{who} names the optimiser '{name}', which is unknown", f"known: {', '.join(kinds)}")
-    try:
-        return kinds[name](module.parameters(), **recipe)
-    except (TypeError, ValueError) as error:
-        raise HarnessError(f"{who} = {dict(method.discriminator_recipe)} makes no optimiser: {error}") from error
-
-
-def step_discriminator(optimizer: torch.optim.Optimizer, loss: Tensor, skip_overflow: bool) -> None:
-    """One step of a discriminator, with gradients averaged over processes.
-
-    Args:
-        skip_overflow: leave the step out where a gradient is not finite, as the gradient scaler does for the student.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = _parameters(optimizer)
-    average_gradients(parameters)
-    if skip_overflow:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not bool(torch.nn.utils.get_total_norm(gradients).isfinite()):
-            return
-    optimizer.step()
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,10 +15,13 @@ from harness.builders.expression import resolve
 from harness.builders.models import build_model, model_sizes
 from harness.data.loading import Batch
 from harness.specs.spec import Recipe, parse_model
-from harness.stage.run import synchronised_modules
+from harness.stage.member import synchronised_modules
 from harness.training.distributed import Processes, average_gradients, join
-from harness.training.loop import Control, Trainer, step_discriminator
+from harness.training.learner import Control, Learner
+from harness.training.loop import CohortLoop
 from harness.training.objective import SegmentationObjective
+from harness.training.optimizers import step_discriminator
+from harness.training.teacher import Teacher
 from harness.workspace.events import Events
 
 METHOD = "skd.holistic+cirkd[pixel_memory=20,region_memory=8].pixel"
@@ -33,14 +36,16 @@ def _train(rank: int, port: int, folder: Path) -> None:
     torch.manual_seed(0)
     networks = [build_model(spec, 3) for spec in (student, teacher)]
     distiller = build_distiller(resolve(METHOD)[0], model_sizes(student, 3), model_sizes(teacher, 3), {}, seed=0)
-    objective = SegmentationObjective(*networks[:1], distiller, networks[1], seed=0)
+    objective = SegmentationObjective(networks[0], distiller, seed=0)
     recipe = Recipe(iterations=3, batch_size=2)
     wrapped = processes.wrap(objective, torch.device("cpu"), synchronised_modules(objective))
-    run = Trainer(objective, recipe, torch.device("cpu"), "fp32", False, Control(Events(None)), wrapped)
+    reads = networks[0].backbone
+    learner = Learner(objective, recipe, torch.device("cpu"), "fp32", False, Control(Events(None)), wrapped, reads)
+    loop = CohortLoop([learner], Teacher(networks[1]), processes=processes)
     generator = torch.Generator().manual_seed(100 + rank)
     images = [torch.randn(2, 3, 64, 64, generator=generator) for _ in range(3)]
     labels = [torch.randint(3, (2, 64, 64), generator=generator) for _ in range(3)]
-    run.run(Batch(i, y, ("", ""), torch.arange(2)) for i, y in zip(images, labels, strict=True))
+    loop.run(Batch(i, y, ("", ""), torch.arange(2)) for i, y in zip(images, labels, strict=True))
     torch.save(objective.state_dict(), folder / f"{rank}.pt")
     processes.barrier()
     processes.close()

@@ -20,9 +20,12 @@ from harness.errors import StageFailed
 from harness.specs.recipes import load_recipe
 from harness.specs.spec import Recipe, parse_model
 from harness.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
-from harness.training.loop import Control, Losses, Trainer, make_optimizer
-from harness.training.objective import TeacherNorm, cross_entropy, freeze, frozen_maps, renormalise
+from harness.training.learner import Control, Learner
+from harness.training.loop import CohortLoop
+from harness.training.objective import Losses, cross_entropy
+from harness.training.optimizers import make_optimizer
 from harness.training.randomness import seed_all
+from harness.training.teacher import Teacher, TeacherNorm, renormalise
 from harness.workspace.events import Events, last_events
 from harness.workspace.folders import Workspace
 from methods.base import IGNORE
@@ -48,19 +51,19 @@ def test_a_batch_without_a_pixel_that_counts_moves_nothing() -> None:
 
 
 def test_a_teacher_sees_images_in_its_own_normalisation() -> None:
-    student = build_model(parse_model("timm:test_efficientnet/linear@16"), 3)
-    teacher = build_model(parse_model("timm:test_resnet/linear@16"), 3)
-    teacher.backbone.mean, teacher.backbone.std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    student = build_model(parse_model("timm:test_efficientnet/linear@16"), 3).backbone
+    teacher = build_model(parse_model("timm:test_resnet/linear@16"), 3).backbone
+    teacher.mean, teacher.std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
     pixels = torch.rand(2, 3, 8, 8)
     as_row = lambda v: torch.tensor(v)[:, None, None]  # noqa: E731
-    seen = renormalise((pixels - as_row(student.backbone.mean)) / as_row(student.backbone.std), student, teacher)
-    wanted = (pixels - as_row(teacher.backbone.mean)) / as_row(teacher.backbone.std)
+    seen = renormalise((pixels - as_row(student.mean)) / as_row(student.std), student, teacher)
+    wanted = (pixels - as_row(teacher.mean)) / as_row(teacher.std)
     torch.testing.assert_close(seen, wanted)
 
 
 def test_maps_of_a_frozen_network_take_part_in_a_backward_pass() -> None:
-    network = build_model(parse_model("timm:test_resnet/linear@16"), 3).eval().requires_grad_(False)
-    maps = frozen_maps(network, torch.randn(1, 3, 32, 32))
+    network = build_model(parse_model("timm:test_resnet/linear@16"), 3)
+    maps = Teacher(network).maps(torch.randn(1, 3, 32, 32), network.backbone, "fp32")
     weight = torch.ones(1, requires_grad=True)
     (maps.last * weight).sum().backward()
     assert weight.grad is not None and not any(p.requires_grad for p in network.parameters())
@@ -72,8 +75,8 @@ def test_a_teacher_may_use_the_statistics_of_the_batch_and_is_not_changed_by_it(
     before = {name: value.clone() for name, value in network.state_dict().items()}
     images = torch.randn(4, 3, 32, 32) * 2
     expected = {"running": network.eval(), "batch": copy.deepcopy(network).train()}[norm](images).logits
-    found = frozen_maps(freeze(network, norm), images).logits
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    found = Teacher(network, norm).maps(images, network.backbone, "fp32").logits
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(p.requires_grad for p in network.parameters())
 
@@ -93,7 +96,9 @@ class Line(nn.Module):
         self.network = nn.Linear(1, 1, bias=False)
         self.nan_at = nan_at
 
-    def forward(self, images: Tensor, labels: Tensor, iteration: int, iterations: int) -> Losses:
+    def forward(
+        self, images: Tensor, labels: Tensor, iteration: int, iterations: int, teacher: object = None
+    ) -> Losses:
         x = images.mean((1, 2, 3))[:, None]
         loss = ((self.network(x) - 3 * x) ** 2).mean()
         loss = loss * float("nan") if iteration == self.nan_at else loss
@@ -107,10 +112,18 @@ def batches(count: int, start: int = 0) -> list[Batch]:
     return [Batch(i, labels, ("",) * 4, torch.arange(4)) for i in images[start:]]
 
 
-def trainer(objective: nn.Module, tmp_path: Path, **recipe: object) -> Trainer:
+def learner(objective: nn.Module, tmp_path: Path, **recipe: object) -> Learner:
     values = {"iterations": 40, "optimizer": {"lr": 0.3, "momentum": 0.5}, **recipe}
     control = Control(Events(tmp_path / "events.jsonl", every_s=0))
-    return Trainer(objective, Recipe.model_validate(values), torch.device("cpu"), "fp32", False, control)
+    return Learner(objective, Recipe.model_validate(values), torch.device("cpu"), "fp32", False, control)
+
+
+def train(learner: Learner, batches: list[Batch]) -> None:
+    """Run the loop; what goes wrong is raised."""
+    loop = CohortLoop([learner])
+    loop.run(batches)
+    for error in loop.failed.values():
+        raise error
 
 
 @pytest.mark.parametrize("optimizer", [{"lr": 0.3}, {"name": "adamw", "lr": 0.3}, {"lr": 0.1, "nesterov": True}])
@@ -118,8 +131,9 @@ def trainer(objective: nn.Module, tmp_path: Path, **recipe: object) -> Trainer:
 def test_every_optimiser_and_schedule_fits_a_line(tmp_path: Path, optimizer: dict[str, object], schedule: str) -> None:
     seed_all(0, "test")
     line = Line()
-    run = trainer(line, tmp_path, iterations=80, optimizer=optimizer, schedule={"name": schedule})
-    progress = run.run(batches(80))
+    run = learner(line, tmp_path, iterations=80, optimizer=optimizer, schedule={"name": schedule})
+    train(run, batches(80))
+    progress = run.progress
     assert line.network.weight.item() == pytest.approx(3, abs=0.15)
     assert (progress.iteration, progress.samples_seen) == (80, 320)
     terms = progress.terms({"fit": 2.0})["fit"]
@@ -128,11 +142,11 @@ def test_every_optimiser_and_schedule_fits_a_line(tmp_path: Path, optimizer: dic
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_iteration(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match=r"nan at iteration 7 .*fit nan"):
-        trainer(Line(nan_at=7), tmp_path).run(batches(40))
+        train(learner(Line(nan_at=7), tmp_path), batches(40))
 
 
 def test_events_tell_how_far_it_is(tmp_path: Path) -> None:
-    trainer(Line(), tmp_path).run(batches(40))
+    train(learner(Line(), tmp_path), batches(40))
     progress = last_events(tmp_path / "events.jsonl")["progress"]
     assert progress["iteration"] == progress["iterations"] == 40 and progress["eta_s"] == 0
     with (tmp_path / "events.jsonl").open("a") as file:
@@ -144,7 +158,7 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     line = Line()
     before = line.network.weight.item()
     options = {"iterations": 1, "clip_grad": 1e-3, "optimizer": {"lr": 1.0, "momentum": 0.0, "weight_decay": 0}}
-    trainer(line, tmp_path, **options).run(batches(1))
+    train(learner(line, tmp_path, **options), batches(1))
     assert 0 < abs(line.network.weight.item() - before) <= 1e-3 * 1.001
 
 

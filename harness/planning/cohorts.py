@@ -1,0 +1,140 @@
+"""Which students can be trained in lock-step, and how a sweep's students are grouped for the places there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.builders.models import model_normalisation
+from harness.errors import HarnessError
+from harness.planning.estimate import cohort_macs, own_macs
+from harness.specs.spec import StageSpec, digest
+
+if TYPE_CHECKING:
+    from harness.planning.plan import Plan
+
+AUTO_MOST = 16
+"""The most students that share a cohort unless more are asked for: each keeps its weights and optimiser in memory."""
+_EQUAL = ("crop", "batch_size", "iterations", "augment", "precision", "channels_last", "deterministic", "teacher_norm")
+"""Fields of a recipe that decide what a batch is, what the teacher says of it, and in what is computed. Optimiser,
+schedule and evaluation are each student's own affair."""
+
+
+def shared_part(spec: StageSpec) -> dict[str, Any]:
+    """What must be equal for students to be trained together, but for their teacher, which some have none of."""
+    recipe = spec.recipe.model_dump(mode="json")
+    return {
+        "data set": spec.dataset.model_dump(mode="json"),
+        "seed": spec.seed,
+        **{name: recipe[name] for name in _EQUAL},
+    }
+
+
+def unlike(specs: Sequence[StageSpec]) -> str:
+    """Why these stages cannot be trained together; "" if they can."""
+    if len(specs) < 2:
+        return ""
+    if other := next((spec for spec in specs if spec.kind != "student"), None):
+        return f"one of them is a {other.kind}"
+    first = shared_part(specs[0])
+    for spec in specs[1:]:
+        for name, value in shared_part(spec).items():
+            if value != first[name]:
+                return f"they differ in {name}"
+    if len({spec.parents["teacher"] for spec in specs if "teacher" in spec.parents}) > 1:
+        return "they have different teachers"
+    return ""
+
+
+def group_name(spec: StageSpec) -> str:
+    """Equal for students that may be trained together, whatever their teacher."""
+    return digest(shared_part(spec))
+
+
+def largest_cohort(choice: str) -> int:
+    """The most students that a cohort may have, by the user's word: "auto", "off" or a number.
+
+    Raises:
+        HarnessError: it is none of them.
+    """
+    if choice == "auto":
+        return AUTO_MOST
+    if choice == "off":
+        return 1
+    if choice.isdigit() and int(choice) > 0:
+        return int(choice)
+    raise HarnessError(f"--cohort {choice}: it is auto, off or a number of students")
+
+
+def make_cohorts(plan: Plan, keys: Sequence[str], choice: str = "auto", slots: int = 1) -> list[tuple[str, ...]]:
+    """The stages in the groups in which they are run, parents before children; teachers and translators alone.
+
+    "auto" first fills the places that there are, then groups: with two places, ten students are two cohorts of five. A
+    cohort asks its teacher once for all its members, so that fewer and larger ones are less work; but no place should
+    be idle for it. The number of cohorts is the one with which the last place is done first.
+
+    Args:
+        keys: the stages to run.
+        slots: places at which a cohort can run at once.
+    """
+    most = largest_cohort(choice)
+    if most == 1:
+        return [(key,) for key in keys]
+    alone = [(key,) for key in keys if plan.nodes[key].spec.kind != "student"]
+    groups = _groups(plan, keys, slots)
+    costs = {key: own_macs(plan.nodes[key]) for group in groups for key in group}
+
+    def divided(parts: int) -> list[tuple[str, ...]]:
+        return [part for group in groups for part in _parts(group, costs, max(parts, -(-len(group) // most)), most)]
+
+    def takes(cohorts: Sequence[tuple[str, ...]]) -> float:
+        return _longest([cohort_macs(plan, cohort) for cohort in cohorts], slots)
+
+    widest = max((len(group) for group in groups), default=1)
+    choices = [divided(parts) for parts in range(1, min(widest, 2 * slots) + 1)] if choice == "auto" else [divided(1)]
+    best = min(choices, key=lambda cohorts: (round(takes(cohorts) / (takes(choices[0]) or 1), 2), len(cohorts)))
+    return alone + best
+
+
+def _groups(plan: Plan, keys: Sequence[str], slots: int) -> list[list[str]]:
+    """Students that may be trained together, those that wait for least first."""
+    missing = set(keys)
+    groups: dict[tuple[Any, ...], dict[str, list[str]]] = {}
+    for key in keys:
+        spec = plan.nodes[key].spec
+        if spec.kind == "student":
+            place = (group_name(spec), model_normalisation(spec.model))
+            groups.setdefault(place, {}).setdefault(spec.parents.get("teacher", ""), []).append(key)
+    found: list[list[str]] = []
+    for by_teacher in groups.values():
+        untaught = by_teacher.pop("", [])
+        teacher = next(iter(by_teacher), "")
+        # Students without a teacher share the loading of those with one; but while it is still to be trained, another
+        # place can train them.
+        if teacher and not (slots > 1 and teacher in missing):
+            by_teacher[teacher] = [*untaught, *by_teacher[teacher]]
+            untaught = []
+        found += [untaught] if untaught else []
+        found += by_teacher.values()
+    waits = lambda key: sum(parent in missing for parent in plan.nodes[key].parents)  # noqa: E731
+    return [sorted(group, key=waits) for group in found]
+
+
+def _parts(group: Sequence[str], costs: Mapping[str, float], parts: int, most: int) -> list[tuple[str, ...]]:
+    """The group cut into neighbouring parts of about equal cost, none empty and none larger than allowed."""
+    total = sum(costs[key] for key in group)
+    cut: dict[int, list[str]] = {}
+    before = 0.0
+    for place, key in enumerate(group):
+        share = (before + costs[key] / 2) / total if total else (place + 0.5) / len(group)
+        cut.setdefault(min(parts - 1, int(share * parts)), []).append(key)
+        before += costs[key]
+    return [tuple(part[i : i + most]) for part in cut.values() for i in range(0, len(part), most)]
+
+
+def _longest(work: Sequence[float], slots: int) -> float:
+    """When the last of the places is done, if the longest is begun first, each at the place that is free first."""
+    loads = [0.0] * slots
+    for each in sorted(work, reverse=True):
+        loads[loads.index(min(loads))] += each
+    return max(loads)

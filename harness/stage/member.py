@@ -1,0 +1,143 @@
+"""A stage about to be trained: its networks, distiller and optimisers, built from its job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from backbones.base import Backbone, Network
+from harness.builders.distiller import build_distiller
+from harness.builders.models import build_model, model_sizes
+from harness.numerics.choose import Decision, choose_numerics
+from harness.stage.context import Context
+from harness.stage.parents import first_weights, refuse_changed_sources, teacher_spec, untrained_translator
+from harness.stage.record import evaluate_split
+from harness.stage.shared import Shared
+from harness.training.learner import Control, Learner
+from harness.training.objective import SegmentationObjective, TranslatorObjective
+from harness.training.optimizers import discriminators
+from harness.training.randomness import derive_seed, seed_all
+from results.record import Best
+from results.statistics import miou
+
+
+@dataclass
+class Member:
+    """A stage among those that are trained together.
+
+    Attributes:
+        learner: what trains it, at the iteration of its checkpoint.
+        trained: what it is all about: the network, or the translator.
+        weights: of the terms, by name.
+    """
+
+    context: Context
+    learner: Learner
+    trained: nn.Module
+    decision: Decision
+    weights: dict[str, float]
+
+
+def build_member(context: Context, shared: Shared) -> Member:
+    """Build a stage, and load its checkpoint if it has one.
+
+    Raises:
+        StageFailed: trying again would not help.
+        HarnessError: something the user can mend (weights, a parent, a plugin).
+    """
+    refuse_changed_sources(context.job)
+    build = _build_translator if context.spec.kind == "translator" else _build_network
+    return build(context, shared)
+
+
+def _build_network(context: Context, shared: Shared) -> Member:
+    spec = context.spec
+    seed_all(spec.seed, "weights")
+    network = build_model(spec.model, context.classes, first_weights(context.job, spec.model))
+    shared.normalised_for(network.backbone)
+    decision = _select_precision(context, network)
+    taught = "teacher" in spec.parents
+    distiller = build_distiller(
+        spec.method,
+        model_sizes(spec.model, context.classes),
+        model_sizes(teacher_spec(context.job).model, context.classes) if taught else None,
+        shared.translators(context, decision.channels_last) if taught else None,
+        seed=derive_seed(spec.seed, "adapters"),
+    )
+    objective = SegmentationObjective(network, distiller, spec.seed).to(context.device)
+    if objective.needs_teacher:
+        shared.ask_teacher(context)
+    learner = _learner(context, objective, network.backbone, decision, lambda: _validate(context, network, decision))
+    return Member(context, learner, network, decision, {"ce": 1.0, **distiller.weights})
+
+
+def _build_translator(context: Context, shared: Shared) -> Member:
+    teacher = shared.ask_teacher(context)
+    shared.normalised_for(teacher.backbone)
+    translator = untrained_translator(context.spec, context.classes)
+    objective = TranslatorObjective(translator, context.spec.seed).to(context.device)
+    # A translator is a handful of convolutions: full precision costs little and keeps a small latent alive.
+    decision = Decision(precision="fp32", channels_last=False, note="", findings=())
+    learner = _learner(context, objective, teacher.backbone, decision, None)
+    weights = {name: term.weight for name, term in translator.terms.items()}
+    return Member(context, learner, translator, decision, weights)
+
+
+def _learner(
+    context: Context,
+    objective: nn.Module,
+    reads: Backbone,
+    decision: Decision,
+    validate: Callable[[], Best] | None,
+) -> Learner:
+    """What trains an objective; `reads` says how its images are normalised."""
+    job, processes, recipe = context.job, context.processes, context.spec.recipe
+    control = Control(
+        events=context.events,
+        checkpoint=job.folder.checkpoint_file,
+        checkpoint_every=job.checkpoint_every,
+        validate=validate if processes.main else None,
+        main_process=processes.main,
+    )
+    if decision.channels_last:
+        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.compile:
+        cast(nn.Module, objective.network).compile()
+    wrapped = processes.wrap(objective, context.device, ignored=synchronised_modules(objective))
+    return Learner(
+        objective, recipe, context.device, decision.precision, decision.channels_last, control, wrapped, reads
+    )
+
+
+def synchronised_modules(objective: nn.Module) -> list[nn.Module]:
+    """Discriminators and memories: they stay equal over processes without help."""
+    gathered = [part for part in objective.modules() if getattr(part, "gathers", False)]
+    return gathered + [module for _, module in discriminators(objective)]
+
+
+def _select_precision(context: Context, network: Network) -> Decision:
+    """Precision and layout in which this network's convolutions are right on this device."""
+    recipe = context.spec.recipe
+    decision = choose_numerics(
+        network,
+        recipe.crop,
+        recipe.batch_size,
+        context.device,
+        recipe.precision,
+        recipe.channels_last,
+        cache=Path(context.job.workspace) / "numerics.json",
+    )
+    if decision.note:
+        context.events.write("note", text=decision.note)
+        print(f"numerics: {context.job.name}: {decision.note}", flush=True)
+    return decision
+
+
+def _validate(context: Context, network: Network, decision: Decision) -> Best:
+    found = evaluate_split(context, network, decision, "val")
+    return Best(split="val", miou=miou(found.confusion), iteration=0)

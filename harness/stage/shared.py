@@ -1,0 +1,114 @@
+"""What stages that are trained together have in common: data, device, processes, the teacher and its translators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from backbones.base import Backbone
+from harness.builders.datasets import open_dataset
+from harness.data.base import Dataset
+from harness.errors import HarnessError
+from harness.numerics.choose import choose_numerics
+from harness.specs.spec import Precision
+from harness.stage.context import Context
+from harness.stage.parents import load_teacher, load_translators
+from harness.system.devices import pick_device
+from harness.training.distributed import Processes, join
+from harness.training.teacher import Teacher
+from harness.workspace.job import Job
+from methods.base import Translator
+
+
+@dataclass
+class Shared:
+    """Loaded once, by the first stage that asks."""
+
+    dataset: Dataset
+    device: torch.device
+    processes: Processes
+    teacher: Teacher | None = None
+    reads: Backbone | None = None
+    """For which backbone the batches are normalised."""
+    _teacher_key: str = ""
+    _translators: dict[bool, dict[str, Translator]] = field(default_factory=lambda: {True: {}, False: {}})
+
+    def ask_teacher(self, context: Context) -> Teacher:
+        """The teacher of a stage, frozen, on the device, in the layout in which its convolutions are right.
+
+        Raises:
+            HarnessError: it is not the one of the others, or not whole.
+        """
+        key = context.spec.parents["teacher"]
+        if self.teacher is not None:
+            if key != self._teacher_key:
+                raise HarnessError("stages of different teachers cannot be trained together", "run them one by one")
+            return self.teacher
+        recipe, network = context.spec.recipe, load_teacher(context).to(self.device)
+
+        def layout(precision: Precision) -> torch.memory_format:
+            cache = Path(context.job.workspace) / "numerics.json"
+            decision = choose_numerics(
+                network, recipe.crop, recipe.batch_size, self.device, precision, recipe.channels_last, cache
+            )
+            right = decision.precision == precision and decision.channels_last
+            return torch.channels_last if right else torch.contiguous_format
+
+        self.teacher, self._teacher_key = Teacher(network, recipe.teacher_norm, recipe.crop, layout), key
+        return self.teacher
+
+    def translators(self, context: Context, channels_last: bool) -> dict[str, Translator]:
+        """The trained translators of a stage's methods, by method; one object for all stages of the same layout."""
+        return load_translators(context, self._translators[channels_last])
+
+    def normalised_for(self, backbone: Backbone) -> None:
+        """See that a stage wants its images normalised as the others do.
+
+        Raises:
+            HarnessError: it does not.
+        """
+        if self.reads is None:
+            self.reads = backbone
+        if (backbone.mean, backbone.std) != (self.reads.mean, self.reads.std):
+            raise HarnessError(
+                "students that want their images normalised differently cannot be trained together",
+                "run them one by one",
+            )
+
+
+def open_shared(job: Job) -> Shared:
+    """What the stages of a cohort have in common, by the job of one of them.
+
+    Raises:
+        HarnessError: the data set is broken, or its plugin changed.
+    """
+    device = pick_device(job.device)
+    processes = join(device)
+    _configure_torch(job, device)
+    dataset = open_dataset(job.stage.dataset, Path(job.data_root) if job.data_root else None)
+    _refuse_broken_data(dataset)
+    return Shared(dataset, device, processes)
+
+
+def _configure_torch(job: Job, device: torch.device) -> None:
+    """Threads and determinism, before anything is computed."""
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    deterministic = job.stage.recipe.deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # Otherwise every tensor is filled before it is written: a tenth of a step, for code that reads what it did not
+    # write, and there is none.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def _refuse_broken_data(dataset: Dataset) -> None:
+    problems = dataset.check(full=False)
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise HarnessError(f"data set {dataset.name}: {problems[0]}{more}", "run harness data check")

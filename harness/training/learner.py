@@ -1,0 +1,358 @@
+"""One stage's training: its objective, optimisers, progress, checkpoint and events, one step at a time."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backbones.base import Backbone
+from harness.data.loading import Batch
+from harness.errors import StageFailed
+from harness.specs.spec import Precision, Recipe
+from harness.training.checkpoint import load_checkpoint, save_checkpoint
+from harness.training.objective import Losses, SegmentationObjective
+from harness.training.optimizers import (
+    discriminators,
+    make_discriminator_optimizer,
+    make_optimizer,
+    parameters_of,
+    step_discriminator,
+)
+from harness.numerics.modes import autocast
+from harness.training.schedule import lr_factor
+from harness.training.teacher import Teacher, TeacherMaps
+from harness.training.timing import Piece, Share, total
+from harness.workspace.events import Events
+from results.record import Best, TermLog
+
+_STEPS_KEPT = 400
+"""Times of an iteration of which the median is taken: those of the latest ones."""
+
+
+@dataclass
+class Progress:
+    """What a run has done so far; part of the checkpoint.
+
+    Attributes:
+        seconds: of training, as if the run had been alone; `paid_s` with what was shared divided among those who
+            shared it.
+        step_ms, own_ms, teacher_ms, loading_ms: of the latest iterations, as if the run had been alone.
+        shared_by: the most students that were trained together.
+    """
+
+    iteration: int = 0
+    samples_seen: int = 0
+    seconds: float = 0.0
+    step_ms: list[float] = field(default_factory=list)
+    first: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+    first_count: int = 0
+    last_count: int = 0
+    best: dict[str, Any] | None = None
+    paid_s: float = 0.0
+    own_ms: list[float] = field(default_factory=list)
+    teacher_ms: list[float] = field(default_factory=list)
+    loading_ms: list[float] = field(default_factory=list)
+    shared_by: int = 1
+
+    def terms(self, weights: dict[str, float]) -> dict[str, TermLog]:
+        """Mean of each term over the first and the last tenth of the iterations."""
+        return {
+            name: TermLog(
+                weight=weights.get(name, 1.0),
+                first=self.first[name] / max(1, self.first_count),
+                last=self.last.get(name, 0.0) / max(1, self.last_count),
+            )
+            for name in self.first
+        }
+
+    def median_step_ms(self) -> float:
+        """Median milliseconds of an iteration, data loading and the teacher included."""
+        return median(self.step_ms)
+
+    def took(self, share: Share, iterations: int) -> None:
+        """Add the time of some iterations."""
+        self.seconds += share.alone
+        self.paid_s += share.paid
+        self.shared_by = max(self.shared_by, share.students)
+        for name, seconds in (
+            ("step_ms", share.alone),
+            ("own_ms", share.own),
+            ("teacher_ms", share.teacher),
+            ("loading_ms", share.loading),
+        ):
+            setattr(self, name, [*getattr(self, name), 1000 * seconds / iterations][-_STEPS_KEPT:])
+
+
+def median(values: list[float]) -> float:
+    """The median; 0 of nothing."""
+    return statistics.median(values) if values else 0.0
+
+
+@dataclass
+class Control:
+    """How a run is watched; nothing in here changes its result.
+
+    Attributes:
+        checkpoint: file, or None to write none.
+        checkpoint_every: iterations between two checkpoints; 0 for only at interruption.
+        validate: gives mIoU on the validation split, for `recipe.validate_every`.
+    """
+
+    events: Events
+    checkpoint: Path | None = None
+    checkpoint_every: int = 0
+    validate: Callable[[], Best] | None = None
+    main_process: bool = True
+
+
+class Learner:
+    """Trains an objective by a recipe, a batch at a time; goes on from its checkpoint if there is one.
+
+    Args:
+        objective: gives `Losses` for (images, labels, iteration, iterations, teacher's maps).
+        wrapped: the objective as it is called, when something is wrapped around it (several processes).
+        recipe: how to train.
+        device: where.
+        precision, channels_last: as the numerics guard allows them.
+        reads: the backbone for which the batch's images are normalised; needed where a teacher is asked.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        recipe: Recipe,
+        device: torch.device,
+        precision: Precision,
+        channels_last: bool,
+        control: Control,
+        wrapped: nn.Module | None = None,
+        reads: Backbone | None = None,
+    ) -> None:
+        self.objective, self.recipe, self.device, self.control = objective, recipe, device, control
+        self.call = wrapped or objective
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.precision, self.reads = precision, reads
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.optimizer = make_optimizer(objective, recipe)
+        self.discriminators = [
+            (m.name, module, make_discriminator_optimizer(m, module)) for m, module in discriminators(objective)
+        ]
+        self.pending: list[Losses] = []
+        self._steps: list[Piece] = []
+        self._asked: list[Piece] = []
+        self._computed: list[Piece] = []
+        self._wall_ms: deque[float] = deque(maxlen=_STEPS_KEPT)
+        self.progress = Progress()
+        self._restore()
+        self.call.train()
+
+    @property
+    def ended(self) -> bool:
+        """It has done all its iterations."""
+        return self.progress.iteration >= self.recipe.iterations
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Its objective reads a teacher's maps."""
+        return bool(getattr(self.objective, "needs_teacher", False))
+
+    @property
+    def saves(self) -> bool:
+        """A checkpoint is due."""
+        every = self.control.checkpoint_every
+        return bool(every) and self.progress.iteration % every == 0 and not self.ended
+
+    @property
+    def validates(self) -> bool:
+        """An evaluation on the validation split is due."""
+        every = self.recipe.validate_every
+        return bool(every and self.control.validate) and self.progress.iteration % every == 0
+
+    def step(self, batch: Batch, teacher: Teacher | None, copy: bool = False) -> None:
+        """Take one step on a batch; the losses are kept until they are looked at.
+
+        Args:
+            copy: others get the same batch: a method of others that writes to it must not change theirs.
+
+        Raises:
+            StageFailed: a method's code raised.
+        """
+        with Piece(self.device) as copying:
+            images = batch.images.to(self.device, memory_format=self.layout, copy=copy)
+            labels = batch.labels.to(self.device, copy=copy)
+        maps: TeacherMaps | None = None
+        if self.needs_teacher:
+            assert teacher is not None and self.reads is not None
+            maps = teacher.maps(images, self.reads, self.precision)
+        with Piece(self.device) as work:
+            self.pending.append(self._iterate(images, labels, maps))
+        self._steps += [copying, work]
+        if maps is not None:
+            for piece in maps.asked:
+                piece.askers += 1
+            self._asked += maps.asked
+            self._computed += maps.computed
+        self.progress.iteration += 1
+        self.progress.samples_seen += len(images)
+
+    def _iterate(self, images: Tensor, labels: Tensor, maps: TeacherMaps | None) -> Losses:
+        iteration, iterations = self.progress.iteration, self.recipe.iterations
+        self._set_learning_rate(lr_factor(self.recipe.schedule, iteration, iterations))
+        with autocast(self.device, self.precision):
+            losses: Losses = self.call(images, labels, iteration, iterations, maps)
+        self.scaler.scale(losses.total).backward()
+        if self.recipe.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(parameters_of(self.optimizer), self.recipe.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        # Gradients and maps are dropped at once: others may take their steps before this run takes its next.
+        self.optimizer.zero_grad(set_to_none=True)
+        discriminator_losses = self._step_discriminators()
+        terms = {name: value.detach() for name, value in losses.terms.items()}
+        return Losses(losses.total.detach(), terms, discriminator_losses)
+
+    def _step_discriminators(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        if not isinstance(self.objective, SegmentationObjective):
+            return found
+        for method, module, optimizer in self.discriminators:
+            with autocast(self.device, self.precision):
+                loss = self.objective.discriminator_loss(module)
+            step_discriminator(optimizer, loss, skip_overflow=self.scaler.is_enabled())
+            found[method] = loss.detach()
+        self.objective.forget()
+        return found
+
+    def _set_learning_rate(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.optimizer.lr * group["scale"] * factor
+
+    def read(self) -> list[tuple[float, dict[str, float], dict[str, float]]]:
+        """Losses of the steps since the last reading, all in one transfer: (total, terms, discriminators' own)."""
+        pending, self.pending = self.pending, []
+        if not pending:
+            return []
+        names, methods = list(pending[0].terms), list(pending[0].discriminators)
+        rows = [[p.total, *(p.terms[n] for n in names), *(p.discriminators[m] for m in methods)] for p in pending]
+        values = torch.stack([torch.stack([value.float() for value in row]) for row in rows]).tolist()
+        split = 1 + len(names)
+        return [(v[0], dict(zip(names, v[1:split])), dict(zip(methods, v[split:]))) for v in values]
+
+    def step_seconds(self) -> float:
+        """Seconds of the steps since the last look, with what they computed for others too."""
+        return total(self._steps)
+
+    def share(self, loading: float, students: int, wall: float) -> Share:
+        """The time of the steps since the last look; see `Share`."""
+        own = total(self._steps) - total(self._computed)
+        paid = sum(piece.seconds / piece.askers for piece in self._asked)
+        share = Share(own, total(self._asked), loading, paid, students, wall)
+        for pieces in (self._steps, self._asked, self._computed):
+            pieces.clear()
+        return share
+
+    def look(self, share: Share) -> None:
+        """Read the losses, add them and the time up, and say how far it is.
+
+        Raises:
+            StageFailed: a loss is no longer finite.
+        """
+        rows = self.read()
+        if not rows:
+            return
+        first = self.progress.iteration - len(rows)
+        for offset, (loss, terms, own) in enumerate(rows):
+            self._stop_at_nan(first + offset, loss, terms, own)
+            self._sum(first + offset, terms)
+        self.progress.took(share, len(rows))
+        self._wall_ms.append(1000 * share.wall / len(rows))
+        if self.control.events.due() or self.ended:
+            self._report(rows[-1][0], rows[-1][1])
+
+    def _report(self, loss: float, terms: dict[str, float]) -> None:
+        progress, iterations = self.progress, self.recipe.iterations
+        wall_ms = median(list(self._wall_ms))
+        self.control.events.write(
+            "progress",
+            iteration=progress.iteration,
+            iterations=iterations,
+            loss=round(loss, 5),
+            terms={name: round(value, 6) for name, value in terms.items()},
+            lr=self.optimizer.param_groups[0]["lr"],
+            step_ms=round(progress.median_step_ms(), 2),
+            eta_s=round((iterations - progress.iteration) * wall_ms / 1000, 1),
+        )
+
+    def _stop_at_nan(
+        self, iteration: int, loss: float, terms: Mapping[str, float], discriminator_losses: Mapping[str, float]
+    ) -> None:
+        distiller = getattr(self.objective, "distiller", None)
+        hint = "lower the learning rate or the weights, or set precision fp32; trying again will not help"
+        if not math.isfinite(loss):
+            listed = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+            blame = distiller.describe_nonfinite(terms) if distiller is not None else ""
+            because = f"; {blame}" if blame else ""
+            raise StageFailed(f"the loss is {loss} at iteration {iteration} ({listed}){because}", hint)
+        for method, value in discriminator_losses.items():
+            if distiller is not None and not math.isfinite(value):
+                raise StageFailed(
+                    f"{distiller.describe_nonfinite_discriminator(method, value)} at iteration {iteration}", hint
+                )
+
+    def _sum(self, iteration: int, terms: dict[str, float]) -> None:
+        iterations = self.recipe.iterations
+        tenth = max(1, iterations // 10)
+        if iteration < tenth:
+            self.progress.first = {n: self.progress.first.get(n, 0.0) + v for n, v in terms.items()}
+            self.progress.first_count += 1
+        if iteration >= iterations - tenth:
+            self.progress.last = {n: self.progress.last.get(n, 0.0) + v for n, v in terms.items()}
+            self.progress.last_count += 1
+
+    def validate(self) -> None:
+        """Evaluate on the validation split, and remember the best."""
+        assert self.control.validate
+        found = self.control.validate()
+        found.iteration = self.progress.iteration
+        self.control.events.write("validation", **found.model_dump())
+        if self.progress.best is None or found.miou > self.progress.best["miou"]:
+            self.progress.best = found.model_dump()
+
+    def state(self) -> dict[str, Any]:
+        """All that a run needs to go on as if nothing had happened."""
+        return {
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "discriminators": [optimizer.state_dict() for *_, optimizer in self.discriminators],
+            "scaler": self.scaler.state_dict(),
+            "progress": asdict(self.progress),
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is a file for it."""
+        if not (self.control.checkpoint and self.control.main_process):
+            return
+        save_checkpoint(self.control.checkpoint, self.state())
+        self.control.events.write("checkpoint", iteration=self.progress.iteration)
+
+    def _restore(self) -> None:
+        state = load_checkpoint(self.control.checkpoint) if self.control.checkpoint else None
+        if not state:
+            return
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for (*_, optimizer), saved in zip(self.discriminators, state["discriminators"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+        self.control.events.write("resume", iteration=self.progress.iteration)
