@@ -85,6 +85,14 @@ class Running:
             help="Stages at once on this machine; 0: one a device (a core, where there is no GPU).",
         ),
     ] = 0
+    cohort: Annotated[
+        str,
+        typer.Option(
+            "--cohort",
+            help="Students of one teacher and seed that are trained in lock-step, the teacher asked once for all: auto "
+            "(fills the devices first, then groups), off, or the most of one group.",
+        ),
+    ] = "auto"
     threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads of a stage; 0: one on CPUs.")] = 0
     loader_workers: Annotated[
         int, typer.Option("--loader-workers", min=0, help="Processes that load data, for each stage.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.launch.base import Launcher, Options
-    from harness.planning.plan import Node, Plan
+    from harness.planning.plan import Plan
     from harness.workspace.folders import Workspace
 
 
@@ -20,7 +21,7 @@ def print_plan(plan: Plan, missing: list[str], options: Options, launcher: Launc
     """Print the plan, as JSON or for people; a long list of stages is cut for people."""
     absent = set(missing)
     if as_json:
-        typer.echo(json.dumps(_as_data(plan, absent), indent=1))
+        typer.echo(json.dumps(_as_data(plan, absent, launcher.cohorts(plan, missing, options), options), indent=1))
         return
     from rich.console import Console
     from rich.markup import escape
@@ -37,7 +38,10 @@ def print_plan(plan: Plan, missing: list[str], options: Options, launcher: Launc
         console.print(f"[yellow]skip[/] {escape(f'{skip.cell}: {skip.reason}')}", highlight=False)
     if absent:
         console.print(_table(plan, absent, options.workspace))
-    console.print(_estimate(plan, missing, options), highlight=False)
+    cohorts = launcher.cohorts(plan, missing, options)
+    if told := _told_cohorts(plan, cohorts):
+        console.print(escape(told), highlight=False)
+    console.print(_estimate(plan, cohorts, options), highlight=False)
     if description := launcher.describe(plan, missing, options):
         console.print(description, highlight=False, markup=False)
 
@@ -58,37 +62,48 @@ def _table(plan: Plan, absent: set[str], workspace: Workspace, most: int = 40) -
     return table
 
 
-def _estimate(plan: Plan, missing: list[str], options: Options) -> str:
-    """Multiply-adds of the training that is left; time, if stages done here tell how fast this machine is."""
-    macs = {key: training_macs(plan, plan.nodes[key]) for key in missing}
-    total = sum(macs.values())
-    text = f"training left: {total / 1e15:.3g} PMAC (forward and backward, teachers' forward included)"
+def _told_cohorts(plan: Plan, cohorts: Sequence[tuple[str, ...]]) -> str:
+    """The groups of students that are trained together, and what they save; "" if all are trained alone."""
+    several = [cohort for cohort in cohorts if len(cohort) > 1]
+    if not several:
+        return ""
+    taught = [sum("teacher" in plan.nodes[key].spec.parents for key in cohort) for cohort in several]
+    saved = sum(count - 1 for count in taught if count)
+    sizes = ", ".join(str(len(cohort)) for cohort in several)
+    return (
+        f"{sum(map(len, several))} students in {len(several)} cohort{'s' if len(several) > 1 else ''} ({sizes}), each "
+        f"trained in lock-step on the same batches: the teacher is asked {len([c for c in taught if c])} times a batch "
+        f"instead of {sum(taught)}, {saved} passes saved"
+    )
+
+
+def _seconds(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) -> tuple[float, int] | None:
+    """About how long the training that is left takes, and how many stages done here tell so; None if none does."""
+    from harness.planning.estimate import cohort_macs
+
     rates = _rates(plan, options.workspace)
-    if not rates or not missing:
+    if not rates or not cohorts:
+        return None
+    total = sum(cohort_macs(plan, cohort) for cohort in cohorts)
+    return total / statistics.median(rates) / (options.workers or 1), len(rates)
+
+
+def _estimate(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) -> str:
+    """Multiply-adds of the training that is left; time, if stages done here tell how fast this machine is."""
+    from harness.planning.estimate import cohort_macs
+
+    total = sum(cohort_macs(plan, cohort) for cohort in cohorts)
+    text = f"training left: {total / 1e15:.3g} PMAC (forward and backward, teachers' forward included)"
+    if not (found := _seconds(plan, cohorts, options)):
         return text
     workers = options.workers or 1
-    seconds = total / statistics.median(rates) / workers
-    return f"{text}, about {seconds / 60:.0f} min with {workers} worker(s), judging by {len(rates)} stages done here"
-
-
-def training_macs(plan: Plan, node: Node) -> float:
-    """Multiply-adds of a stage's training: three forward passes' worth an image, plus its teacher's forward pass."""
-    spec = node.spec
-    images = spec.recipe.iterations * spec.recipe.batch_size
-    own = 0.0 if spec.kind == "translator" else 3 * _forward_macs(spec.model.word, spec.recipe.crop)
-    teacher = spec.parents.get("teacher")
-    teacher_macs = _forward_macs(plan.nodes[teacher].spec.model.word, spec.recipe.crop) if teacher else 0.0
-    return images * (own + teacher_macs)
-
-
-def _forward_macs(word: str, crop: tuple[int, int]) -> float:
-    from harness.cost.forward import forward_macs
-
-    return forward_macs(word, crop)
+    return f"{text}, about {found[0] / 60:.0f} min with {workers} worker(s), judging by {found[1]} stages done here"
 
 
 def _rates(plan: Plan, workspace: Workspace) -> list[float]:
     """Multiply-adds a second of stages of this plan that are done."""
+    from harness.planning.estimate import training_macs
+
     rates = []
     for node in plan.nodes.values():
         folder = workspace.stage(node.key)
@@ -99,7 +114,10 @@ def _rates(plan: Plan, workspace: Workspace) -> list[float]:
     return rates
 
 
-def _as_data(plan: Plan, absent: set[str]) -> dict[str, object]:
+def _as_data(plan: Plan, absent: set[str], cohorts: Sequence[tuple[str, ...]], options: Options) -> dict[str, object]:
+    from harness.planning.estimate import cohort_macs, teacher_macs, training_macs
+
+    found = _seconds(plan, cohorts, options)
     return {
         "sweep": plan.id,
         "cells": plan.cells,
@@ -115,5 +133,15 @@ def _as_data(plan: Plan, absent: set[str]) -> dict[str, object]:
             }
             for node in plan.nodes.values()
         ],
+        "cohorts": [
+            {
+                "stages": list(cohort),
+                "training_macs": cohort_macs(plan, cohort),
+                "macs_saved": sum(training_macs(plan, plan.nodes[key]) for key in cohort) - cohort_macs(plan, cohort),
+                "teacher_passes_saved": max(0, sum(bool(teacher_macs(plan, plan.nodes[key])) for key in cohort) - 1),
+            }
+            for cohort in cohorts
+        ],
+        "estimated_s": found[0] if found else None,
         "skips": [{"cell": skip.cell, "reason": skip.reason} for skip in plan.skips],
     }

@@ -27,6 +27,7 @@ class Options:
     Attributes:
         workers: stages at once on this machine; 0 lets the launcher choose.
         threads: CPU threads of each stage; 0 lets the launcher choose.
+        cohort: how students are grouped that can be trained together: "auto", "off" or the most of one cohort.
         checkpoint_every: iterations between checkpoints.
         settings: the launcher's own, as they were given: partition, time, ... (`Launcher.settings` checks them).
     """
@@ -38,6 +39,7 @@ class Options:
     device: str = "auto"
     workers: int = 0
     threads: int = 0
+    cohort: str = "auto"
     loader_workers: int = 0
     checkpoint_every: int = 100
     quiet: bool = False
@@ -82,6 +84,10 @@ class Launcher(ABC):
     @abstractmethod
     def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
         """Run, or submit, the stages `keys` of the plan: those not done yet, parents before children."""
+
+    def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
+        """The groups in which `launch` would run the stages; each alone by default."""
+        return [(key,) for key in keys]
 
     def describe(self, plan: Plan, keys: Sequence[str], options: Options) -> str:
         """What `launch` would do, for `--dry-run`."""

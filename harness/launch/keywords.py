@@ -69,6 +69,9 @@ class SweepKeywords(AskedKeywords, total=False):
     """Stages at once on this machine; 0: one a device (a core, where there is no GPU)."""
     threads: int
     """CPU threads of a stage; 0: one on CPUs."""
+    cohort: str | int
+    """Students of one teacher and seed trained in lock-step: "auto" (fills the devices first, then groups), "off", or
+    the most of one group."""
     loader_workers: int
     """Processes that load data, for each stage."""
     checkpoint_every: int

@@ -1,4 +1,4 @@
-"""On this machine: each stage a process of its own, forked from a warm one that has imported torch already."""
+"""On this machine: each cohort a process of its own, forked from a warm one that has imported torch already."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from pydantic import Field
 
 from harness.launch.base import Launcher, LaunchResult, Options, make_job, parents_done
 from harness.launch.settings import LauncherSettings
+from harness.worker import TOO_LARGE
 from harness.workspace.events import last_events
 from harness.workspace.folders import Workspace
+from harness.workspace.job import Job
 from harness.workspace.status import State, stage_state
 
 if TYPE_CHECKING:
@@ -54,12 +56,16 @@ def _main_module_hidden() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _work(job_file: str, parent_pid: int) -> None:
+def _work(job_files: list[str], parent_pid: int) -> None:
     from harness.worker import main
 
     # A Ctrl-C reaches the whole group of processes; it is the launcher that asks workers to stop.
     os.setpgrp()
-    raise SystemExit(main(Path(job_file), capture=True, parent_pid=parent_pid))
+    raise SystemExit(main([Path(file) for file in job_files], capture=True, parent_pid=parent_pid))
+
+
+Unit = tuple[str, ...]
+"""Keys of the stages that one process runs: one, or the students of a cohort."""
 
 
 class LocalSettings(LauncherSettings):
@@ -78,10 +84,10 @@ class _Run:
     plan: Plan
     options: Options
     settings: LocalSettings
-    waiting: list[str]
+    waiting: list[Unit]
     done: set[str]
-    running: dict[str, BaseProcess] = field(default_factory=dict)
-    devices: dict[str, str] = field(default_factory=dict)
+    running: dict[Unit, BaseProcess] = field(default_factory=dict)
+    devices: dict[Unit, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
@@ -89,6 +95,15 @@ class _Run:
     @property
     def workspace(self) -> Workspace:
         return self.options.workspace
+
+    def ready(self, unit: Unit) -> bool:
+        """All that it waits for is done."""
+        return all(parents_done(self.plan, key, self.done) for key in unit)
+
+    def again(self, keys: Sequence[str], in_halves: bool) -> None:
+        """Put stages back, together or in halves."""
+        half = -(-len(keys) // 2) if in_halves and len(keys) > 1 else len(keys)
+        self.waiting[:0] = [tuple(part) for part in (keys[:half], keys[half:]) if part]
 
 
 class LocalLauncher(Launcher):
@@ -106,7 +121,8 @@ class LocalLauncher(Launcher):
         context = warm_up()
         slots = _slots(options)
         done = {key for key in set(plan.nodes) - set(keys) if options.workspace.stage(key).done()}
-        run = _Run(plan, options, settings, most_awaited_first(plan, keys), done)
+        units = most_awaited_first(plan, self.cohorts(plan, keys, options))
+        run = _Run(plan, options, settings, units, done)
         with _ctrl_c() as asked, Display(plan, list(keys), quiet=options.quiet) as display:
             while run.waiting or run.running:
                 if asked:
@@ -115,61 +131,89 @@ class LocalLauncher(Launcher):
                 self._reap(run, display)
                 self._block(run, display)
                 self._start(run, context, slots)
-                display.update({key: self._progress(run, key) for key in run.running})
+                display.update({key: self._progress(run, key) for unit in run.running for key in unit})
                 time.sleep(POLL_S)
         return LaunchResult(True, run.failed, run.blocked)
 
+    def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
+        """Students grouped for the places that there are on this machine."""
+        from harness.planning.cohorts import make_cohorts
+
+        return make_cohorts(plan, keys, options.cohort, len(_slots(options)))
+
     def _start(self, run: _Run, context: Any, slots: list[str]) -> None:
         free = [slot for slot in slots if slot not in run.devices.values()]
-        for key in [k for k in run.waiting if parents_done(run.plan, k, run.done)][: len(free)]:
+        for unit in [unit for unit in run.waiting if run.ready(unit)][: len(free)]:
             slot = free.pop(0)
-            job = make_job(
-                run.plan,
-                run.plan.nodes[key],
-                run.options,
-                device=slot.partition("#")[0],
-                threads=run.options.threads or _threads(slots),
-                workers_beside=len(slots) - 1,
-            )
-            process = context.Process(target=_work, args=(str(job.write()), os.getpid()), name=key)
+            files = [str(self._job(run, key, slot, slots).write()) for key in unit]
+            process = context.Process(target=_work, args=(files, os.getpid()), name=unit[0])
             with _main_module_hidden():
                 process.start()
-            run.waiting.remove(key)
-            run.running[key], run.devices[key] = process, slot
-            run.attempts[key] = run.attempts.get(key, 0) + 1
+            run.waiting.remove(unit)
+            run.running[unit], run.devices[unit] = process, slot
+            for key in unit:
+                run.attempts[key] = run.attempts.get(key, 0) + 1
+
+    def _job(self, run: _Run, key: str, slot: str, slots: list[str]) -> Job:
+        return make_job(
+            run.plan,
+            run.plan.nodes[key],
+            run.options,
+            device=slot.partition("#")[0],
+            threads=run.options.threads or _threads(slots),
+            workers_beside=len(slots) - 1,
+        )
 
     def _reap(self, run: _Run, display: Any) -> None:
-        for key, process in list(run.running.items()):
+        for unit, process in list(run.running.items()):
             if process.is_alive():
                 continue
             process.join()
-            del run.running[key], run.devices[key]
-            state, reason, _ = stage_state(run.workspace.stage(key))
-            if state is State.DONE:
-                run.done.add(key)
-                display.finished(key)
-            elif (
-                process.exitcode is not None and process.exitcode < 0 and run.attempts[key] < run.settings.max_attempts
-            ):
-                name = signal.Signals(-process.exitcode).name
-                _close_attempt(run.workspace, key, f"killed by {name}")
-                display.note(f"{run.plan.nodes[key].name} was killed by {name}; it goes on from its checkpoint")
-                run.waiting.insert(0, key)
-            else:
-                why = reason or f"its process ended with code {process.exitcode}"
-                _close_attempt(run.workspace, key, why, outcome="failed")
-                run.failed[key] = why
-                display.failed(key, why)
+            del run.running[unit], run.devices[unit]
+            code = process.exitcode or 0
+            again = [key for key in unit if not self._ended(run, key, code, display)]
+            if code == TOO_LARGE:
+                display.note(f"{len(again)} students together do not fit into memory; they go on in halves")
+            elif again:
+                them = run.plan.nodes[again[0]].name if len(again) == 1 else f"a cohort of {len(again)} students"
+                display.note(f"{them} was killed by {_killer(code)}; it goes on from its checkpoint")
+            # SIGKILL is what a system without memory left sends.
+            run.again(again, in_halves=code in (TOO_LARGE, -signal.SIGKILL))
+
+    def _ended(self, run: _Run, key: str, code: int, display: Any) -> bool:
+        """See how a stage of a process that is gone ended; False when it is to be tried again."""
+        state, reason, _ = stage_state(run.workspace.stage(key))
+        if state is State.DONE:
+            run.done.add(key)
+            display.finished(key)
+            return True
+        own = _own_end(run.workspace, key)
+        if code == TOO_LARGE and own != "failed":
+            run.attempts[key] -= 1  # the next try is at something else
+            return False
+        if code < 0 and own != "failed" and run.attempts[key] < run.settings.max_attempts:
+            _close_attempt(run.workspace, key, f"killed by {_killer(code)}")
+            return False
+        why = reason or f"its process ended with code {code}"
+        _close_attempt(run.workspace, key, why, outcome="failed")
+        run.failed[key] = why
+        display.failed(key, why)
+        return True
 
     def _block(self, run: _Run, display: Any) -> None:
-        for key in list(run.waiting):
-            parents = run.plan.nodes[key].parents
-            culprit = next((p for p in parents if p in run.failed or p in run.blocked), None)
-            if culprit:
-                why = run.failed.get(culprit) or run.blocked[culprit]
-                run.blocked[key] = f"{run.plan.nodes[culprit].name} failed: {why}" if culprit in run.failed else why
-                run.waiting.remove(key)
-                display.blocked(key, run.blocked[key])
+        """Take out what waits for a stage that failed; the others of its cohort go on."""
+        for unit in list(run.waiting):
+            for key in unit:
+                parents = run.plan.nodes[key].parents
+                culprit = next((p for p in parents if p in run.failed or p in run.blocked), None)
+                if culprit:
+                    why = run.failed.get(culprit) or run.blocked[culprit]
+                    run.blocked[key] = f"{run.plan.nodes[culprit].name} failed: {why}" if culprit in run.failed else why
+                    display.blocked(key, run.blocked[key])
+            left = tuple(key for key in unit if key not in run.blocked)
+            if left != unit:
+                place = run.waiting.index(unit)
+                run.waiting[place : place + 1] = [left] if left else []
 
     def _stop(self, run: _Run) -> None:
         """Ask workers to save and end; insist after a while, or at a second Ctrl-C."""
@@ -191,9 +235,19 @@ class LocalLauncher(Launcher):
         return last_events(attempt.events) if attempt else {}
 
 
-def most_awaited_first(plan: Plan, keys: Sequence[str]) -> list[str]:
-    """The stages, those first for which most others wait: no worker should idle at the end while a late chain runs."""
-    return sorted(keys, key=lambda key: -len(plan.children[key]))
+def most_awaited_first(plan: Plan, units: Sequence[Unit]) -> list[Unit]:
+    """Those first for which most others wait, then the largest: no place should idle while a late chain runs."""
+    return sorted(units, key=lambda unit: (-max(len(plan.children[key]) for key in unit), -len(unit)))
+
+
+def _killer(code: int) -> str:
+    return signal.Signals(-code).name
+
+
+def _own_end(workspace: Workspace, key: str) -> str:
+    """How the latest attempt at a stage says that it ended; "" if it does not."""
+    attempt = workspace.stage(key).last_attempt()
+    return str(((attempt.outcome() if attempt else None) or {}).get("outcome", ""))
 
 
 def _close_attempt(workspace: Workspace, key: str, reason: str, outcome: str = "interrupted") -> None:

@@ -191,7 +191,10 @@ def sweep_command(planned: PlannedSweep) -> str:
 
 def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
     from harness.launch.launchers import make_options
+    from harness.planning.cohorts import largest_cohort
 
+    cohort = str(given.get("cohort", "auto"))
+    largest_cohort(cohort)
     names = ("device", "workers", "threads", "loader_workers", "checkpoint_every", "settings")
     return make_options(
         workspace=_path(given.get("workspace") or os.environ.get("HARNESS_WORKSPACE")) or Path("runs"),
@@ -200,6 +203,7 @@ def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
         data_root=_path(given.get("data_root") or os.environ.get("HARNESS_DATA")),
         launcher=given.get("launcher", "local"),
         quiet=not given.get("progress", True),
+        cohort=cohort,
         **{name: given[name] for name in names if name in given},
     )
 

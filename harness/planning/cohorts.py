@@ -63,7 +63,7 @@ def largest_cohort(choice: str) -> int:
         return 1
     if choice.isdigit() and int(choice) > 0:
         return int(choice)
-    raise HarnessError(f"--cohort {choice}: it is auto, off or a number of students")
+    raise HarnessError(f"'{choice}' is no choice of cohorts: it is auto, off or a number of students")
 
 
 def make_cohorts(plan: Plan, keys: Sequence[str], choice: str = "auto", slots: int = 1) -> list[tuple[str, ...]]:

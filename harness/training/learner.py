@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from backbones.base import Backbone
 from harness.data.loading import Batch
 from harness.errors import StageFailed
+from harness.numerics.modes import autocast
 from harness.specs.spec import Precision, Recipe
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.objective import Losses, SegmentationObjective
@@ -26,7 +27,6 @@ from harness.training.optimizers import (
     parameters_of,
     step_discriminator,
 )
-from harness.numerics.modes import autocast
 from harness.training.schedule import lr_factor
 from harness.training.teacher import Teacher, TeacherMaps
 from harness.training.timing import Piece, Share, total

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from backbones.base import Backbone, Network
 from backbones.folding import fold_batch_norms
-from harness.specs.spec import Precision
 from harness.numerics.modes import autocast
+from harness.specs.spec import Precision
 from harness.training.timing import Piece
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
