@@ -15,6 +15,7 @@ from harness.errors import HarnessError
 from harness.launch import local
 from harness.launch.base import LaunchResult, Options
 from harness.launch.local import LocalLauncher
+from harness.worker import TOO_LARGE
 from harness.workspace.folders import StageFolder, Workspace
 from harness.workspace.status import State, stage_state
 from tests.harness.launch.stages import Plan, begin_and_end, finish, folder_of
@@ -39,19 +40,27 @@ def dies(folder: StageFolder) -> int:
     return -signal.SIGKILL
 
 
+def terminated(folder: StageFolder) -> int:
+    begin_and_end(folder)
+    return -signal.SIGTERM
+
+
 class Machine:
     """A multiprocessing context whose processes do what a test says, each over when it is looked at twice."""
 
     def __init__(self, acts: dict[str, list[Act]]) -> None:
         self.acts, self.started, self.alive, self.most = acts, list[str](), set[str](), 0
+        self.cohorts: list[tuple[str, ...]] = []
 
-    def Process(self, target: Any, args: tuple[str, int], name: str) -> Process:
-        return Process(self, name, Path(args[0]))
+    def Process(self, target: Any, args: tuple[list[str], int], name: str) -> Process:
+        folders = [folder_of(Path(file)) for file in args[0]]
+        self.cohorts.append(tuple(folder.key for folder in folders))
+        return Process(self, name, folders)
 
 
 class Process:
-    def __init__(self, machine: Machine, key: str, job_file: Path) -> None:
-        self._machine, self._key, self._folder = machine, key, folder_of(job_file)
+    def __init__(self, machine: Machine, key: str, folders: list[StageFolder]) -> None:
+        self._machine, self._key, self._folders = machine, key, folders
         self._looks, self.exitcode = 0, None
 
     def start(self) -> None:
@@ -63,7 +72,8 @@ class Process:
         self._looks += 1
         if self._looks == 2:
             left = self._machine.acts.get(self._key, [])
-            self.exitcode = (left.pop(0) if left else succeeds)(self._folder)
+            act = left.pop(0) if left else succeeds
+            self.exitcode = max((act(folder) for folder in self._folders), key=abs)
             self._machine.alive.discard(self._key)
         return self._looks < 2
 
@@ -150,8 +160,56 @@ def test_settings_are_checked_before_anything_runs(tmp_path: Path, monkeypatch: 
     assert machine.started.count(plan.teacher) == 1
 
 
-def _dies_once(job_file: str, parent_pid: int) -> None:
-    folder = folder_of(Path(job_file))
+def together(keys: list[str]) -> Any:
+    """A launcher's grouping: these in one cohort, the others alone."""
+
+    def cohorts(_launcher: Any, _plan: Any, all_keys: list[str], _options: Any) -> list[tuple[str, ...]]:
+        return [*((key,) for key in all_keys if key not in keys), tuple(keys)]
+
+    return cohorts
+
+
+def does_not_fit(folder: StageFolder) -> int:
+    begin_and_end(folder, "interrupted", "out of memory")
+    return TOO_LARGE
+
+
+@pytest.mark.parametrize(("act", "sizes"), [(does_not_fit, [4, 2, 2]), (dies, [4, 2, 2]), (terminated, [4, 4])])
+def test_a_cohort_that_is_killed_or_too_large_goes_on_in_halves(
+    act: Act, sizes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, machine = Plan(students=4), Machine({})
+    monkeypatch.setattr(LocalLauncher, "cohorts", together(plan.students))
+    machine.acts = {plan.students[0]: [act]}
+    launched = launch(plan, tmp_path, monkeypatch, machine)
+    assert not launched.failed and not launched.blocked
+    assert [len(cohort) for cohort in machine.cohorts if cohort[0] in plan.students] == sizes
+
+
+def test_one_that_failed_is_not_tried_again_with_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, machine = Plan(students=4), Machine({})
+    monkeypatch.setattr(LocalLauncher, "cohorts", together(plan.students))
+
+    def act(folder: StageFolder) -> int:
+        return fails(folder) if folder.key == plan.students[2] else dies(folder)
+
+    machine.acts = {plan.students[0]: [act]}
+    launched = launch(plan, tmp_path, monkeypatch, machine)
+    assert launched.failed == {plan.students[2]: "the loss is nan"}
+    assert [len(cohort) for cohort in machine.cohorts if cohort[0] in plan.students] == [4, 2, 1]
+
+
+def test_a_member_that_is_blocked_leaves_its_cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, machine = Plan(students=2), Machine({})
+    monkeypatch.setattr(LocalLauncher, "cohorts", together([*plan.students, plan.alone]))
+    machine.acts = {plan.teacher: [fails]}
+    launched = launch(plan, tmp_path, monkeypatch, machine)
+    assert set(launched.blocked) == {plan.translator, *plan.students}
+    assert machine.cohorts == [(plan.teacher,), (plan.alone,)]
+
+
+def _dies_once(job_files: list[str], parent_pid: int) -> None:
+    folder = folder_of(Path(job_files[0]))
     first = not folder.attempts()
     begin_and_end(folder)
     if first:
