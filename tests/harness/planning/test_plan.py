@@ -78,5 +78,6 @@ def test_the_literal_command_works_with_every_other_choice_defaulted() -> None:
 
 def test_what_most_others_wait_for_starts_first_on_this_machine() -> None:
     found = plan(methods=("none", "kd", "ka"), strides=(16, 32))
-    order = [found.nodes[key].spec.kind for key in most_awaited_first(found, list(found.nodes))]
+    units = most_awaited_first(found, [(key,) for key in found.nodes])
+    order = [found.nodes[key].spec.kind for (key,) in units]
     assert order == ["teacher", "translator"] + ["student"] * 6
