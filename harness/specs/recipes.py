@@ -112,3 +112,33 @@ def load_recipe(name: str) -> RecipeFile:
     for kind in KINDS:
         recipe.for_kind(kind)
     return recipe
+
+
+def differences(one: RecipeFile, other: RecipeFile) -> list[tuple[str, Any, Any]]:
+    """Fields in which two recipes differ, as (dotted path, value, other value).
+
+    A field that differs alike for every kind of stage stands once, without the kind before it.
+    """
+    found: dict[Kind, dict[str, tuple[Any, Any]]] = {}
+    for kind in KINDS:
+        first, second = (_flat(recipe.for_kind(kind).model_dump(mode="json")) for recipe in (one, other))
+        found[kind] = {
+            path: (first.get(path), second.get(path))
+            for path in (*first, *(path for path in second if path not in first))
+            if first.get(path) != second.get(path)
+        }
+    rows: list[tuple[str, Any, Any]] = []
+    for kind, fields in found.items():
+        for path, values in fields.items():
+            alike = all(found[k].get(path) == values for k in KINDS)
+            if not alike or kind == KINDS[0]:
+                rows.append((path if alike else f"{kind}.{path}", *values))
+    return rows
+
+
+def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Values by dotted path."""
+    result: dict[str, Any] = {}
+    for key, value in data.items():
+        result |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
+    return result

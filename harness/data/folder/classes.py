@@ -80,15 +80,16 @@ class Classes:
             what = f"{picture.path}: mask is a {picture.lossy}, which changes class numbers along every border"
             raise HarnessError(what, "save masks as PNG, or say lossy_masks: nearest in dataset.yaml")
         if picture.rgb is None and self.numbered:
-            return self._read_numbers(picture.numbers(), picture.path, nearest)
+            return self.read_numbers(picture.numbers(), picture.path, nearest)
         if self.colours:
             return self._read_colours(picture.colours(), picture.path, nearest)
         if picture.rgb is not None and (picture.rgb == picture.rgb[..., :1]).all():
-            return self._read_numbers(picture.rgb[..., 0], picture.path, nearest)
+            return self.read_numbers(picture.rgb[..., 0], picture.path, nearest)
         what = f"{picture.path}: is a mask of colours, and the class table has none"
         raise HarnessError(what, "write NAME: [r, g, b] under classes: in dataset.yaml")
 
-    def _read_numbers(self, numbers: np.ndarray, path: Path, nearest: bool) -> np.ndarray:
+    def read_numbers(self, numbers: np.ndarray, path: Path, nearest: bool = False) -> np.ndarray:
+        """(H, W) of any integers to (H, W), uint8. `nearest` and errors as in `read`."""
         table = _number_table(tuple(sorted(self.values.items())), nearest)
         beyond = (numbers < 0) | (numbers > LARGEST)
         read = table[np.where(beyond, LARGEST + 1, numbers)]

@@ -206,3 +206,13 @@ def test_progress_prints_names_and_reasons_as_they_are(capsys: pytest.CaptureFix
     assert "| ka[beta=10] timm:resnet18" in shown
     assert "failed ka[beta=10]" in shown and "no map of that name: last[/]" in shown
     assert "see [red]this[/red]" in shown
+
+
+def test_recipes_are_shown_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["recipes", "camvid"], ["recipes", "show", "camvid"]):
+        assert run(words) == 0
+        assert "student: {" in capsys.readouterr().out
+    assert run(["recipes", "show", "ka-cityscapes", "--diff", "cirkd-cityscapes"]) == 0
+    assert "crop: [769, 769] -> [512, 1024]" in capsys.readouterr().out
+    assert run(["recipes", "--diff", "camvid"]) == 2
+    assert run(["recipes", "a", "b"]) == 2

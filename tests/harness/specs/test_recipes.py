@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.specs.recipes import KINDS, load_recipe, recipe_names
+from harness.specs.recipes import KINDS, differences, load_recipe, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -83,3 +83,27 @@ def test_camvid_teaches_teacher_and_student_alike_at_full_scale_and_clips_nothin
 def test_camvid_tiny_is_the_recipe_that_the_published_rows_were_trained_with() -> None:
     """Its label is that of the board of results/published/camvid, from when it was named `camvid`."""
     assert load_recipe("camvid-tiny").label() == "camvid-tiny-a9f758"
+
+
+def test_the_papers_recipes_are_theirs() -> None:
+    """He et al. 2019: 30K, 30K and 90K iterations; CIRKD: crops by data set."""
+    ka = {name: load_recipe(f"ka-{name}").for_kind("student") for name in ("voc", "context", "cityscapes")}
+    assert {name: (r.iterations, r.crop[0]) for name, r in ka.items()} == {
+        "voc": (30000, 513), "context": (30000, 513), "cityscapes": (90000, 769),
+    }  # fmt: skip
+    assert {(r.optimizer.lr, r.optimizer.weight_decay, r.batch_size, r.schedule.power) for r in ka.values()} == {
+        (0.007, 4e-5, 16, 0.9)
+    }
+    crops = {"cityscapes": (512, 1024), "voc": (512, 512), "ade20k": (512, 512), "camvid": (360, 360)}
+    for name, crop in crops.items():
+        recipe = load_recipe(f"cirkd-{name}").for_kind("student")
+        assert (recipe.crop, recipe.iterations, recipe.batch_size, recipe.optimizer.lr) == (crop, 40000, 16, 0.02)
+
+
+def test_the_difference_of_two_recipes() -> None:
+    found = differences(load_recipe("ka-voc"), load_recipe("cirkd-voc"))
+    assert ("crop", [513, 513], [512, 512]) in found and ("optimizer.lr", 0.007, 0.02) in found
+    assert {path for path, *_ in found} == {
+        "crop", "optimizer.lr", "optimizer.weight_decay", "validate_every", "teacher.iterations", "student.iterations",
+    }  # fmt: skip
+    assert differences(load_recipe("ka-voc"), load_recipe("ka_paper")) == []

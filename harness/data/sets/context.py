@@ -1,0 +1,110 @@
+"""`context`: Pascal Context, 59 classes or 60 with background (Mottaghi et al. 2014)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from harness.data.base import IGNORE, DataParams, Problem
+from harness.data.folder.classes import Classes
+from harness.data.folder.items import Item, Mask
+from harness.data.official import OfficialDataset, generated_palette, listed, numbered_classes, read_names
+from harness.errors import HarnessError
+
+CLASSES = (
+    "aeroplane", "bag", "bed", "bedclothes", "bench", "bicycle", "bird", "boat", "book", "bottle", "building", "bus",
+    "cabinet", "car", "cat", "ceiling", "chair", "cloth", "computer", "cow", "cup", "curtain", "dog", "door", "fence",
+    "floor", "flower", "food", "grass", "ground", "horse", "keyboard", "light", "motorbike", "mountain", "mouse",
+    "person", "plate", "platform", "pottedplant", "road", "rock", "sheep", "shelves", "sidewalk", "sign", "sky",
+    "snow", "sofa", "table", "track", "train", "tree", "truck", "tvmonitor", "wall", "water", "window", "wood",
+)  # fmt: skip
+"""By the alphabet, which is their order in masks that are converted from the 459 labels."""
+_ALIASES = {"diningtable": "table", "tv": "tvmonitor", "tv/monitor": "tvmonitor", "airplane": "aeroplane"}
+
+
+class ContextParams(DataParams):
+    classes: Literal["59", "60"] = Field("59", description="59: what is none of them is ignored; 60: it is background")
+
+
+class Context(OfficialDataset):
+    """VOC 2010's `JPEGImages`, and one of two folders of labels.
+
+    `SegmentationClassContext/*.png` are converted from the 459 labels: 0 for the rest, 1 to 59 by the alphabet.
+    `59_context_labels/*.png` are those of the authors, in the order of their `59_labels.txt`, which must be there.
+    """
+
+    name = "context"
+    summary = "Pascal Context: 4998 train, 5105 val, 59 classes"
+    classes: tuple[str, ...] = CLASSES
+    palette = generated_palette(59)
+    recipe = "small-context"
+    places = ("VOC2010", "VOCdevkit/VOC2010", "pascal_context", "PascalContext")
+    wanted = ("JPEGImages", "ImageSets")
+    source = "VOCtrainval_03-May-2010.tar, with SegmentationClassContext/ or 59_context_labels/ and 59_labels.txt"
+    Params: ClassVar[type[DataParams]] = ContextParams
+
+    def __init__(self, params: DataParams, root: Path | None = None) -> None:
+        super().__init__(params, root)
+        self._background = params.classes == "60"  # type: ignore[attr-defined]
+        if self._background:
+            self.classes, self.palette = ("background", *CLASSES), ((0, 0, 0), *generated_palette(59))
+
+    @property
+    def eval_size(self) -> tuple[int, int]:
+        return (512, 512)
+
+    @property
+    def labels(self) -> Path:
+        """The folder of labels.
+
+        Raises:
+            HarnessError: there is none of the two.
+        """
+        for name in ("SegmentationClassContext", "59_context_labels"):
+            for place in (self.folder, self.folder.parent, self.root or self.folder):
+                if (place / name).is_dir():
+                    return place / name
+        raise HarnessError(
+            f"{self.folder} has neither SegmentationClassContext/ nor 59_context_labels/, and nor has the folder above",
+            self.source,
+        )
+
+    @property
+    def table(self) -> Classes:
+        order = CLASSES if self.labels.name == "SegmentationClassContext" else self._own_order()
+        shift = 1 if self._background else 0
+        values = {value: CLASSES.index(name) + shift for value, name in enumerate(order, 1)}
+        return numbered_classes(self.classes, self.palette, {0: 0 if self._background else IGNORE, **values})
+
+    def _own_order(self) -> tuple[str, ...]:
+        """The order of `59_labels.txt`, whose lines are `1: aeroplane`."""
+        files = [place / "59_labels.txt" for place in (self.labels, self.labels.parent, self.folder)]
+        file = next((file for file in files if file.is_file()), None)
+        if file is None:
+            raise HarnessError(f"{files[1]} is missing: it says which value of 59_context_labels/ is which class",
+                               self.source)  # fmt: skip
+        found = re.findall(r"^\s*(\d+)\s*:?\s*([A-Za-z/ ]+?)\s*$", file.read_text(encoding="utf-8"), re.M)
+        names = {int(value): _ALIASES.get(name.strip(), name.strip()) for value, name in found if int(value)}
+        if sorted(names.values()) != sorted(CLASSES) or sorted(names) != list(range(1, 60)):
+            wrong = sorted(set(names.values()) ^ set(CLASSES))[:3]
+            raise HarnessError(f"{file}: does not name the 59 classes: {', '.join(wrong) or 'values are not 1 to 59'}")
+        return tuple(names[value] for value in range(1, 60))
+
+    def find(self, split: str) -> tuple[Sequence[Item], Sequence[Problem]]:
+        names = self._names(split)
+        return listed(names, lambda name: self.folder / f"JPEGImages/{name}.jpg",
+                      lambda name: self.labels / f"{name}.png", Mask)  # fmt: skip
+
+    def _names(self, split: str) -> list[str]:
+        """Names of a split: of the list for Context, else of VOC 2010's list, as far as they have labels."""
+        own = self.folder / f"ImageSets/SegmentationContext/{split}.txt"
+        if own.is_file():
+            return read_names(own)
+        main = self.folder / f"ImageSets/Main/{split}.txt"
+        if not main.is_file():
+            raise HarnessError(f"there is neither {own} nor {main}", self.source)
+        return [name for name in read_names(main) if (self.labels / f"{name}.png").is_file()]
