@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from harness.data.folder.tree import Tree
 from harness.errors import HarnessError
+from harness.specs.yaml_files import yaml_word
 
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trn": "train",
@@ -106,21 +106,6 @@ def fraction_splits(guess: Guess, names: Sequence[str]) -> None:
 
 # ------------------------------------------------------------------------------------------------------- writing
 
-_PLAIN = re.compile(r"[A-Za-z_][\w./-]*(?: [\w./-]+)*")
-_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
-
-
-def yaml_scalar(value: Any) -> str:
-    """A scalar or a flat list, as YAML."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(yaml_scalar(item) for item in value)}]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{yaml_scalar(k)}: {yaml_scalar(v)}" for k, v in value.items()) + "}"
-    text = str(value)
-    if isinstance(value, str) and not (_PLAIN.fullmatch(text) and text.lower() not in _WORDS):
-        return json.dumps(text, ensure_ascii=False)
-    return text
-
 
 def yaml_text(guess: Guess) -> str:
     """The whole file: each field under what was found about it."""
@@ -129,11 +114,11 @@ def yaml_text(guess: Guess) -> str:
         lines += [f"# {note}" for note in guess.notes.get(name, [])]
         lines += [f"# UNSURE: {note}" for note in guess.unsure.get(name, [])]
         if isinstance(value, dict) and name in ("classes", "splits", "annotations"):
-            lines += [f"{name}:", *(f"  {yaml_scalar(key)}: {yaml_scalar(item)}" for key, item in value.items())]
+            lines += [f"{name}:", *(f"  {yaml_word(key)}: {yaml_word(item)}" for key, item in value.items())]
         elif isinstance(value, list) and name == "classes":
-            lines += [f"{name}:", *(f"  - {yaml_scalar(item)}" for item in value)]
+            lines += [f"{name}:", *(f"  - {yaml_word(item)}" for item in value)]
         else:
-            lines.append(f"{name}: {yaml_scalar(value)}")
+            lines.append(f"{name}: {yaml_word(value)}")
     rest = {name: notes for name, notes in {**guess.notes, **guess.unsure}.items() if name not in guess.fields}
     lines += [f"# {note}" for notes in rest.values() for note in notes]
     return "\n".join(lines) + "\n"

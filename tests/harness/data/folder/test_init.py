@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from harness.builders.datasets import located, open_dataset
 from harness.cli.app import app, run
-from harness.data.folder.guess import guess_group, guess_layout, split_of, yaml_scalar, yaml_text
+from harness.data.folder.guess import guess_group, guess_layout, split_of, yaml_text
 from harness.errors import HarnessError
-from harness.specs.yaml_files import read_yaml
+from harness.specs.yaml_files import read_yaml, yaml_word
 from tests.harness.data.folder import trees
 from tests.harness.data.folder.trees import label, photo, save, write
 
@@ -98,7 +98,7 @@ def test_the_masks_of_instances_and_overlays_are_passed_over(tmp_path: Path) -> 
 )
 def test_what_is_written_is_read_back(value: str, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
-    file.write_text(f"{yaml_scalar(value)}: [{yaml_scalar(value)}, 1]\n", encoding="utf-8")
+    file.write_text(f"{yaml_word(value)}: [{yaml_word(value)}, 1]\n", encoding="utf-8")
     assert read_yaml(file) == {value: [value, 1]}
 
 
