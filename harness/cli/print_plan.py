@@ -79,9 +79,9 @@ def _told_cohorts(plan: Plan, cohorts: Sequence[tuple[str, ...]]) -> str:
 
 def _seconds(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) -> tuple[float, int] | None:
     """About how long the training that is left takes, and how many stages done here tell so; None if none does."""
-    from harness.planning.estimate import cohort_macs
+    from harness.planning.estimate import cohort_macs, stage_rates
 
-    rates = _rates(plan, options.workspace)
+    rates = stage_rates(plan, options.workspace)
     if not rates or not cohorts:
         return None
     total = sum(cohort_macs(plan, cohort) for cohort in cohorts)
@@ -98,20 +98,6 @@ def _estimate(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) 
         return text
     workers = options.workers or 1
     return f"{text}, about {found[0] / 60:.0f} min with {workers} worker(s), judging by {found[1]} stages done here"
-
-
-def _rates(plan: Plan, workspace: Workspace) -> list[float]:
-    """Multiply-adds a second of stages of this plan that are done."""
-    from harness.planning.estimate import training_macs
-
-    rates = []
-    for node in plan.nodes.values():
-        folder = workspace.stage(node.key)
-        if folder.done():
-            seconds = folder.record().training.seconds
-            if seconds > 0 and (macs := training_macs(plan, node)):
-                rates.append(macs / seconds)
-    return rates
 
 
 def _as_data(plan: Plan, absent: set[str], cohorts: Sequence[tuple[str, ...]], options: Options) -> dict[str, object]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.builders.models import model_normalisation
 from harness.errors import HarnessError
-from harness.planning.estimate import cohort_macs, own_macs
+from harness.planning.estimate import cohort_macs, own_macs, teacher_macs
 from harness.specs.spec import StageSpec, digest
 
 if TYPE_CHECKING:
@@ -66,7 +67,19 @@ def largest_cohort(choice: str) -> int:
     raise HarnessError(f"'{choice}' is no choice of cohorts: it is auto, off or a number of students")
 
 
-def make_cohorts(plan: Plan, keys: Sequence[str], choice: str = "auto", slots: int = 1) -> list[tuple[str, ...]]:
+def group_alike(specs: Mapping[str, StageSpec], most: int) -> list[tuple[str, ...]]:
+    """Students that can be trained together, in groups of at most so many, without a look at what they cost."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for key, spec in specs.items():
+        if spec.kind == "student":
+            place = (group_name(spec), model_normalisation(spec.model), spec.parents.get("teacher", ""))
+            groups.setdefault(place, []).append(key)
+    return [tuple(group[i : i + most]) for group in groups.values() for i in range(0, len(group), most)]
+
+
+def make_cohorts(
+    plan: Plan, keys: Sequence[str], choice: str = "auto", slots: int = 1, largest_macs: float = math.inf
+) -> list[tuple[str, ...]]:
     """The stages in the groups in which they are run, parents before children; teachers and translators alone.
 
     "auto" first fills the places that there are, then groups: with two places, ten students are two cohorts of five. A
@@ -76,16 +89,21 @@ def make_cohorts(plan: Plan, keys: Sequence[str], choice: str = "auto", slots: i
     Args:
         keys: the stages to run.
         slots: places at which a cohort can run at once.
+        largest_macs: multiply-adds that a cohort of several may have, by the time that it is given.
     """
     most = largest_cohort(choice)
     if most == 1:
         return [(key,) for key in keys]
     alone = [(key,) for key in keys if plan.nodes[key].spec.kind != "student"]
-    groups = _groups(plan, keys, slots)
+    groups = _groups(plan, keys, slots if choice == "auto" else 1)
     costs = {key: own_macs(plan.nodes[key]) for group in groups for key in group}
 
     def divided(parts: int) -> list[tuple[str, ...]]:
-        return [part for group in groups for part in _parts(group, costs, max(parts, -(-len(group) // most)), most)]
+        return [part for group in groups for part in _parts(group, costs, max(parts, fewest(group)), most)]
+
+    def fewest(group: Sequence[str]) -> int:
+        own = max(largest_macs - max(teacher_macs(plan, plan.nodes[key]) for key in group), 1.0)
+        return min(len(group), max(-(-len(group) // most), math.ceil(sum(costs[key] for key in group) / own)))
 
     def takes(cohorts: Sequence[tuple[str, ...]]) -> float:
         return _longest([cohort_macs(plan, cohort) for cohort in cohorts], slots)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.planning.plan import Node, Plan
+    from harness.workspace.folders import Workspace
 
 
 def own_macs(node: Node) -> float:
@@ -32,6 +34,24 @@ def cohort_macs(plan: Plan, keys: Sequence[str]) -> float:
     """Of stages that are trained together: the teacher is asked once."""
     nodes = [plan.nodes[key] for key in keys]
     return sum(own_macs(node) for node in nodes) + max(teacher_macs(plan, node) for node in nodes)
+
+
+def stage_rates(plan: Plan, workspace: Workspace) -> list[float]:
+    """Multiply-adds a second of stages of this plan that are done."""
+    rates = []
+    for node in plan.nodes.values():
+        folder = workspace.stage(node.key)
+        if folder.done():
+            seconds = folder.record().training.seconds
+            if seconds > 0 and (macs := training_macs(plan, node)):
+                rates.append(macs / seconds)
+    return rates
+
+
+def macs_per_second(plan: Plan, workspace: Workspace) -> float | None:
+    """How fast stages of this plan were trained here; None if none is done."""
+    rates = stage_rates(plan, workspace)
+    return statistics.median(rates) if rates else None
 
 
 def _images(node: Node) -> int:

@@ -58,13 +58,13 @@ def site(cluster: Cluster, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Place]:
-    """What the local launcher makes of a sweep; the same sweep is run once."""
+    """What the local launcher makes of a sweep, each stage alone; the same sweep is run once."""
     place = Place(tmp_path_factory.mktemp("local") / "runs")
     ran: set[tuple[str, ...]] = set()
 
     def run(arguments: list[str]) -> Place:
         if tuple(arguments) not in ran:
-            command = ("sweep", *arguments, f"--workspace={place.folder}", "--json")
+            command = ("sweep", *arguments, "--cohort=off", f"--workspace={place.folder}", "--json")
             done = harness(*command, env=host_environment())
             assert done.returncode == 0, done.stdout + done.stderr
             ran.add(tuple(arguments))

@@ -82,8 +82,8 @@ def test_code_that_changed_while_queued_is_refused_unless_a_snapshot_was_made(si
     assert frozen.place.done() == {key}
 
 
-def test_several_processes_and_packed_runs(site: Site, local: Local) -> None:
-    """Two GPUs for one run are two processes of one group; two students in one job share it."""
+def test_several_processes_and_cohorts(site: Site, local: Local) -> None:
+    """Two GPUs for one run are two processes of one group; students of one seed are one task, as alone."""
     site.sweep(*words("paced", iterations=4), "-o", "gpus_per_run=2")
     site.until_done()
     key = site.place.key("student")
@@ -95,9 +95,10 @@ def test_several_processes_and_packed_runs(site: Site, local: Local) -> None:
     assert "#SBATCH --ntasks-per-node=2" in script and "#SBATCH --gpus-per-node=2" in script
 
     packed = Site(site.cluster, Place(site.place.folder.with_name("packed")))
-    arguments = words("none", seeds="0,1")
-    packed.sweep(*arguments, "-o", "runs_per_job=2", "-o", "concurrent=true")
-    assert len(packed.place.jobs) == 2
+    arguments = words("none,kd,cwd", seeds="0,1")
+    packed.sweep(*arguments, "--cohort", "3")
     packed.until_done()
     same(packed.place, local(arguments))
-    assert len(packed.place.done()) == 2
+    assert len(packed.place.done()) == 7
+    shared = [packed.place.record(key)["training"]["shared_by"] for key in packed.place.done()]
+    assert sorted(shared) == [1, 3, 3, 3, 3, 3, 3]

@@ -52,13 +52,22 @@ class Array:
 
 
 @dataclass(frozen=True)
+class _Unit:
+    """What one task runs: a stage, or the students of a cohort, and all that they wait for."""
+
+    kind: str
+    keys: tuple[str, ...]
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Group:
-    """Stages of one kind with the same parents to wait for."""
+    """Tasks of one kind with the same parents to wait for."""
 
     kind: str
     after: tuple[Place, ...]
     after_jobs: tuple[str, ...]
-    keys: tuple[str, ...]
+    tasks: tuple[tuple[str, ...], ...]
 
 
 def make_arrays(
@@ -67,11 +76,13 @@ def make_arrays(
     queued: Mapping[str, str] | None = None,
     parents: Mapping[str, Sequence[str]] | None = None,
     largest: int = 1000,
+    cohorts: Iterable[tuple[str, ...]] = (),
 ) -> list[Array]:
     """The arrays of a submission, parents before children.
 
     Args:
         todo: the stages, parents before children.
+        cohorts: keys of students that one task trains together; whatever is in none is a task of its own.
         queued: key -> task of SLURM, of stages that an earlier submission will do.
         parents: key -> parents, of stages that are not in `todo`.
         largest: tasks in one array; SLURM's MaxArraySize caps the index, so 5 allows five tasks, 0 to 4.
@@ -80,14 +91,14 @@ def make_arrays(
     family = {**(parents or {}), **{stage.key: stage.parents for stage in todo}}
     place: dict[str, Place] = {}
     arrays: list[Array] = []
-    for wave in _waves(todo):
-        groups: dict[tuple[str, tuple[Place, ...], tuple[str, ...]], list[str]] = {}
-        for stage in wave:
-            waits = _nearest([p for p in stage.parents if p in place or p in queued], family)
+    for wave in _waves(_units(todo, cohorts)):
+        groups: dict[tuple[str, tuple[Place, ...], tuple[str, ...]], list[tuple[str, ...]]] = {}
+        for unit in wave:
+            waits = _nearest([p for p in unit.parents if p in place or p in queued], family)
             after = tuple(sorted({place[p] for p in waits if p in place}))
             jobs = tuple(sorted({queued[p] for p in waits if p not in place}))
-            groups.setdefault((stage.kind, after, jobs), []).append(stage.key)
-        found = [_Group(*name, tuple(keys)) for name, keys in groups.items()]
+            groups.setdefault((unit.kind, after, jobs), []).append(unit.keys)
+        found = [_Group(*name, tuple(tasks)) for name, tasks in groups.items()]
         for array in _shape(found, arrays, config, largest):
             for index, task in enumerate(array.tasks):
                 place |= {key: (len(arrays), index) for key in task}
@@ -95,15 +106,29 @@ def make_arrays(
     return _throttled(arrays, config.max_parallel)
 
 
-def _waves(todo: Sequence[PendingStage]) -> list[list[PendingStage]]:
-    """The stages by depth, counted among those to be sent."""
-    depth: dict[str, int] = {}
-    waves: list[list[PendingStage]] = []
+def _units(todo: Sequence[PendingStage], cohorts: Iterable[tuple[str, ...]]) -> list[_Unit]:
+    """The stages as tasks run them, each cohort at the place of its last member."""
+    members = {key: cohort for cohort in cohorts for key in cohort}
+    stages = {stage.key: stage for stage in todo}
+    found: dict[tuple[str, ...], _Unit] = {}
     for stage in todo:
-        depth[stage.key] = 1 + max((depth[p] for p in stage.parents if p in depth), default=-1)
-        while len(waves) <= depth[stage.key]:
+        keys = tuple(key for key in members.get(stage.key, (stage.key,)) if key in stages)
+        parents = tuple(dict.fromkeys(p for key in keys for p in stages[key].parents))
+        found.pop(keys, None)
+        found[keys] = _Unit(stage.kind, keys, parents)
+    return list(found.values())
+
+
+def _waves(units: Sequence[_Unit]) -> list[list[_Unit]]:
+    """The tasks by depth, counted among those to be sent."""
+    depth: dict[str, int] = {}
+    waves: list[list[_Unit]] = []
+    for unit in units:
+        level = 1 + max((depth[p] for p in unit.parents if p in depth), default=-1)
+        depth |= dict.fromkeys(unit.keys, level)
+        while len(waves) <= level:
             waves.append([])
-        waves[depth[stage.key]].append(stage)
+        waves[level].append(unit)
     return waves
 
 
@@ -127,18 +152,16 @@ def _shape(groups: list[_Group], arrays: list[Array], config: SlurmConfig, large
     for kind in dict.fromkeys(group.kind for group in groups):
         for number, parent in enumerate(arrays):
             matching = {g.after[0][1]: g for g in rest if g.kind == kind and _single_parent(g) == number}
-            if not _side_by_side(matching, parent, config, kind):
+            if not _side_by_side(matching, parent):
                 continue
             resources = config.resources(kind)
             ordered = [matching[index] for index in range(len(parent.tasks))]
-            for row in zip(*(group.keys for group in ordered), strict=True):
-                yield Array(kind, resources, tuple((key,) for key in row), aligned_with=number)
+            for row in zip(*(group.tasks for group in ordered), strict=True):
+                yield Array(kind, resources, tuple(row), aligned_with=number)
             rest = [group for group in rest if group not in ordered]
     for group in rest:
-        size = config.runs_per_job if group.kind == "student" else 1
-        tasks = [group.keys[i : i + size] for i in range(0, len(group.keys), size)]
-        for start in range(0, len(tasks), largest):
-            part = tuple(tasks[start : start + largest])
+        for start in range(0, len(group.tasks), largest):
+            part = group.tasks[start : start + largest]
             yield Array(group.kind, config.resources(group.kind), part, group.after, group.after_jobs)
 
 
@@ -147,11 +170,11 @@ def _single_parent(group: _Group) -> int | None:
     return group.after[0][0] if len(group.after) == 1 and not group.after_jobs else None
 
 
-def _side_by_side(matching: dict[int, _Group], parent: Array, config: SlurmConfig, kind: str) -> bool:
+def _side_by_side(matching: dict[int, _Group], parent: Array) -> bool:
     """Every task of the parent array has children, equally many, and fewer than there are tasks."""
-    if len(matching) < 2 or len(matching) != len(parent.tasks) or (kind == "student" and config.runs_per_job > 1):
+    if len(matching) < 2 or len(matching) != len(parent.tasks):
         return False
-    sizes = {len(group.keys) for group in matching.values()}
+    sizes = {len(group.tasks) for group in matching.values()}
     return len(sizes) == 1 and sizes.pop() < len(matching)
 
 

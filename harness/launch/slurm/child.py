@@ -1,4 +1,4 @@
-"""The process in which a task's stage runs, and how it ended."""
+"""The process in which a task's stages run together, and how each of them ended."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,83 +22,43 @@ _CHILD = """
 import sys
 from pathlib import Path
 from harness.worker import main
-raise SystemExit(main(Path(sys.argv[1]), capture=True, parent_pid=int(sys.argv[2])))
+files = [Path(word) for word in sys.argv[2:]]
+raise SystemExit(main(files, capture=True, parent_pid=int(sys.argv[1])))
 """
 
 
+TOO_LARGE = 5
+"""Exit code of a worker whose stages do not fit into memory together (`harness.worker`, which imports too much)."""
 _POLL_S = 0.1
-
-
 _NEARLY_ALL = 0.85
 """Share of a job's memory above which a killed worker is taken to have died of it."""
 
 
-class Worker:
-    """One stage in a child process, tried again where that makes sense."""
+class Stage:
+    """A stage of a task: its files, and what this submission has tried with it."""
 
     def __init__(self, job_file: Path, request: dict[str, Any]) -> None:
         self.job_file, self._request = job_file, request
         self.folder = StageFolder(job_file.parent)
         self.sentence = f"{self.folder.key} did not run"
-        self._child: subprocess.Popen[bytes] | None = None
-        self._asked_to_end = False
-        self._peak_kb = 0
 
     @property
     def done(self) -> bool:
         """Its record is there."""
         return self.folder.done()
 
-    def start(self) -> None:
-        """Start the child, once."""
-        if self._child is None and not self._asked_to_end and not self.done:
-            self._close_predecessor()
-            if process_rank() == 0:
-                self._sign()
-            command = [sys.executable, "-c", _CHILD, str(self.job_file), str(os.getpid())]
-            self._child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_ignore_warnings
-            )
+    @property
+    def failed(self) -> bool:
+        """Its latest attempt under this submission says that trying again would not help."""
+        attempt = self.folder.last_attempt()
+        outcome = ((attempt.outcome() if attempt else None) or {}).get("outcome")
+        return bool(attempt and outcome == "failed" and self._under_this_submission(attempt))
 
-    def run(self) -> None:
-        """Run to the end, again after a death that was not the stage's own fault."""
-        while not self.done and not self._asked_to_end:
-            if self._spent():
-                self._give_up(self._last_reason())
-                return
-            self.start()
-            code = self.wait()
-            if self._child is not None:
-                self._child.wait()
-            self._child = None
-            if code >= 0 or self._asked_to_end or process_rank() > 0:
-                return
-            name = signal.Signals(-code).name
-            if self._out_of_memory():
-                self.label("failed", f"out of memory: killed by {name} at {self._peak_kb >> 10} MB")
-                return
-            self.label("interrupted", f"its process was killed by {name}")
-
-    def wait(self, within_s: float = float("inf")) -> int:
-        """Wait for the child to end, and end it when it takes too long; its exit code, negative for a signal."""
-        child = self._child
-        if child is None:
-            return 0
-        end = time.monotonic() + within_s
-        while (code := _exit_code(child)) is None:
-            self._peak_kb = max(self._peak_kb, _resident_kb(child.pid))
-            if time.monotonic() > end:
-                child.kill()
-            time.sleep(_POLL_S)
-        self.sentence = f"{self.folder.key} {self._last_reason() or f'ended with code {code}'}"
-        return code
-
-    def terminate(self) -> None:
-        """Ask the child to save itself and end."""
-        self._asked_to_end = True
-        if self._child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._child.send_signal(signal.SIGTERM)
+    def prepare(self) -> None:
+        """Before a try: close what a killed predecessor left open, and write down who runs it."""
+        self._close_predecessor()
+        if process_rank() == 0:
+            self._sign()
 
     def label(self, outcome: str, reason: str) -> None:
         """Say of the latest attempt how it ended, unless it came to its own end."""
@@ -112,18 +73,23 @@ class Worker:
         """It has had all its attempts under this submission; says so in the last one."""
         if self.done or not self._spent():
             return False
-        self._give_up(self._last_reason())
-        return True
-
-    def _spent(self) -> bool:
-        begun = [a for a in self.folder.attempts() if a.started().get("started", "") >= self._request["submitted"]]
-        return len(begun) >= self._request["max_attempts"]
-
-    def _give_up(self, why: str) -> None:
         attempt = self.folder.last_attempt()
         if attempt and process_rank() == 0 and (attempt.outcome() or {}).get("outcome") != "failed":
-            attempt.end("failed", f"given up after {self._request['max_attempts']} attempts; the last: {why}")
+            why = f"given up after {self._request['max_attempts']} attempts; the last: {self._last_reason()}"
+            attempt.end("failed", why)
         self.sentence = f"{self.folder.key} {self._last_reason()}"
+        return True
+
+    def ended(self, code: int) -> None:
+        """Its process has ended with this code."""
+        self.sentence = f"{self.folder.key} {self._last_reason() or f'ended with code {code}'}"
+
+    def _spent(self) -> bool:
+        begun = [a for a in self.folder.attempts() if self._under_this_submission(a)]
+        return len(begun) >= self._request["max_attempts"]
+
+    def _under_this_submission(self, attempt: AttemptFolder) -> bool:
+        return bool(attempt.started().get("started", "") >= self._request["submitted"])
 
     def _last_reason(self) -> str:
         attempt = self.folder.last_attempt()
@@ -146,6 +112,82 @@ class Worker:
         facts = {name.lower(): os.environ[name] for name in names if name in os.environ}
         job["extra"] = {**job.get("extra", {}), "job_id": job_id(), **facts}
         write_json(self.job_file, job)
+
+
+class Worker:
+    """The stages of a cohort in one child process, tried again where that makes sense.
+
+    Attributes:
+        halves: the stages that did not fit into memory together, in two groups; empty when they did.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = list(stages)
+        self.halves: list[list[Stage]] = []
+        self._child: subprocess.Popen[bytes] | None = None
+        self._asked_to_end = False
+        self._peak_kb = 0
+
+    def run(self) -> None:
+        """Run to the end, again after a death that was not the stages' own fault."""
+        while not self._asked_to_end and (stages := self._left()):
+            self._start(stages)
+            code = self.wait()
+            if self._child is not None:
+                self._child.wait()
+            self._child = None
+            for stage in stages:
+                stage.ended(code)
+            if self._asked_to_end or process_rank() > 0 or (code >= 0 and code != TOO_LARGE):
+                return
+            if code == TOO_LARGE or self._out_of_memory():
+                self._split(code)
+                return
+            for stage in stages:
+                stage.label("interrupted", f"its process was killed by {signal.Signals(-code).name}")
+
+    def _left(self) -> list[Stage]:
+        """Those that may be tried; those that were tried too often are given up."""
+        return [stage for stage in self.stages if not (stage.done or stage.failed or stage.exhausted())]
+
+    def _start(self, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            stage.prepare()
+        command = [sys.executable, "-c", _CHILD, str(os.getpid()), *(str(stage.job_file) for stage in stages)]
+        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_ignore_warnings)
+
+    def _split(self, code: int) -> None:
+        """Memory ran out: one stage alone fails of it, several are tried again in halves."""
+        left = [stage for stage in self.stages if not (stage.done or stage.failed)]
+        how = f"killed by {signal.Signals(-code).name} at {self._peak_kb >> 10} MB" if code < 0 else "in its process"
+        if len(left) > 1:
+            for stage in left:
+                stage.label("interrupted", f"out of memory, {how}: to be tried again in a smaller cohort")
+            middle = -(-len(left) // 2)
+            self.halves = [left[:middle], left[middle:]]
+        else:
+            for stage in left:
+                stage.label("failed", f"out of memory: {how}")
+
+    def wait(self, within_s: float = float("inf")) -> int:
+        """Wait for the child to end, and end it when it takes too long; its exit code, negative for a signal."""
+        child = self._child
+        if child is None:
+            return 0
+        end = time.monotonic() + within_s
+        while (code := _exit_code(child)) is None:
+            self._peak_kb = max(self._peak_kb, _resident_kb(child.pid))
+            if time.monotonic() > end:
+                child.kill()
+            time.sleep(_POLL_S)
+        return code
+
+    def terminate(self) -> None:
+        """Ask the child to save itself and end."""
+        self._asked_to_end = True
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(signal.SIGTERM)
 
     def _out_of_memory(self) -> bool:
         limit_mb = float(os.environ.get("SLURM_MEM_PER_NODE") or 0)

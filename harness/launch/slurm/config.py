@@ -151,10 +151,6 @@ class SlurmConfig(Resources):
     """Tasks of one kind that run at once; 0 for no limit but the site's."""
     max_array_size: int = Field(default=0, ge=0)
     """Tasks of one array; 0 asks SLURM (`MaxArraySize`, which caps the index)."""
-    runs_per_job: int = Field(default=1, ge=1)
-    """Students that share one job."""
-    concurrent: bool = False
-    """The students of one job run at once, not one after the other."""
     max_attempts: int = Field(default=10, ge=1)
     """Tries at a stage under one submission."""
     signal_delay_s: int = Field(default=90, ge=5)
@@ -243,6 +239,9 @@ def make_config(changes: Mapping[str, Any], file: Path | None = None) -> SlurmCo
             values[name] = value
             for own in stages.values():
                 own.pop(name, None)
+    if gone := {"runs_per_job", "concurrent"} & set(values):
+        what = f"there is no setting {min(gone)} any more: students that share a job are trained in lock-step"
+        raise HarnessError(what, "say how many by --cohort N, or leave it to --cohort auto")
     config = validated(SlurmConfig, {**values, "stages": stages}, source or "SLURM settings")
     for kind in KINDS:
         config.resources(kind)

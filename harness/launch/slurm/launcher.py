@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ from harness.launch.base import Launcher, LaunchResult, Options, make_job, refus
 from harness.launch.slurm import queue as slurm_queue
 from harness.launch.slurm.arrays import PendingStage, describe, make_arrays
 from harness.launch.slurm.checks import slurm_checks
-from harness.launch.slurm.config import NAME, SlurmConfig, settings_config
+from harness.launch.slurm.config import NAME, SlurmConfig, minutes, settings_config
 from harness.launch.slurm.observer import Watch, live_tasks
 from harness.launch.slurm.site import site_facts, site_text
 from harness.launch.slurm.submissions import latest, read_submissions
@@ -24,6 +25,12 @@ from harness.workspace.status import PlannedStage, StageStatus
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
+
+
+USUAL_PLACES = 8
+"""Cohorts that a cluster is taken to run at once where `max_parallel` does not say."""
+_OF_THE_LIMIT = 0.8
+"""Part of a job's time limit that the training of a cohort may take by the estimate; evaluation takes its own."""
 
 
 class SlurmLauncher(Launcher):
@@ -39,7 +46,6 @@ class SlurmLauncher(Launcher):
         "time": ("--time",),
         "mem": ("--mem",),
         "max_parallel": ("--max-parallel",),
-        "runs_per_job": ("--runs-per-job",),
         "snapshot": ("--snapshot",),
         "config": ("--slurm-config",),
     }
@@ -51,7 +57,8 @@ class SlurmLauncher(Launcher):
         """Submit the stages and return with the ids of their jobs."""
         refuse_empty(keys)
         config = settings_config(options.settings)
-        request = Request(options.workspace, config, plan.id, _kept(options.settings), _collect_command(options))
+        kept = _kept(options.settings)
+        request = Request(options.workspace, config, plan.id, kept, _collect_command(options), options.cohort)
         code = tree_digest()
         device, threads = options.device, options.threads
         if not threads and (device == "cpu" or (device == "auto" and config.gpus == 0)):
@@ -62,7 +69,18 @@ class SlurmLauncher(Launcher):
             node = plan.nodes[key]
             return make_job(plan, node, options, threads=threads, launcher=self.name, code=code)
 
-        return submit(request, _todo(plan, keys), job, _parents(plan))
+        return submit(request, _todo(plan, keys), job, _parents(plan), lambda fresh: self.cohorts(plan, fresh, options))
+
+    def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
+        """Students grouped for as many places as may run at once, no group longer than its time limit allows."""
+        from harness.planning.cohorts import make_cohorts
+        from harness.planning.estimate import macs_per_second
+
+        config = settings_config(options.settings)
+        places = config.max_parallel or USUAL_PLACES
+        rate = macs_per_second(plan, options.workspace)
+        limit_s = 60 * minutes(config.resources("student").time) * _OF_THE_LIMIT
+        return make_cohorts(plan, keys, options.cohort, places, limit_s * rate if rate else math.inf)
 
     def describe(self, plan: Plan, keys: Sequence[str], options: Options) -> str:
         """The arrays that would be sent, and what each waits for."""
@@ -70,7 +88,8 @@ class SlurmLauncher(Launcher):
         todo = _todo(plan, keys)
         queued = live_tasks(options.workspace, keys) if (options.workspace.root / "slurm").is_dir() else {}
         todo = [stage for stage in todo if stage.key not in queued]
-        arrays = make_arrays(todo, config, queued, _parents(plan), largest_array(config))
+        grouped = self.cohorts(plan, [stage.key for stage in todo], options)
+        arrays = make_arrays(todo, config, queued, _parents(plan), largest_array(config), grouped)
         return describe(arrays, {stage.key: stage.name for stage in todo}, config.collect)
 
     def settings(self, given: Mapping[str, Any]) -> SlurmConfig:
@@ -101,6 +120,8 @@ class SlurmLauncher(Launcher):
         Raises:
             HarnessError: they were never sent, or sbatch refused.
         """
+        from harness.planning.cohorts import group_alike, largest_cohort
+
         refuse_empty(keys)
         submissions = read_submissions(workspace)
         places = latest(submissions)
@@ -113,10 +134,16 @@ class SlurmLauncher(Launcher):
         settings = {**last["settings"], **_kept({self.setting_name(n): v for n, v in changes.items()})}
         jobs = {key: read_job(workspace.stage(key).job_file) for key in keys}
         todo = [PendingStage(k, job.stage.kind, job.name, tuple(job.stage.parents.values())) for k, job in jobs.items()]
-        request = Request(workspace, settings_config(settings), last["sweep"], settings, last["collect"])
+        choice = last.get("cohort", "auto")
+        request = Request(workspace, settings_config(settings), last["sweep"], settings, last["collect"], choice)
         update = {"code": tree_digest(), "launcher": self.name, "extra": {}}
         parents = {stage.key: stage.parents for stage in todo}
-        return submit(request, todo, lambda key: jobs[key].model_copy(update=update), parents)
+        most = largest_cohort(choice)
+
+        def cohorts(fresh: Sequence[str]) -> list[tuple[str, ...]]:
+            return group_alike({key: jobs[key].stage for key in fresh}, most)
+
+        return submit(request, todo, lambda key: jobs[key].model_copy(update=update), parents, cohorts)
 
     def logs(self, workspace: Workspace, key: str) -> list[Path]:
         """What the stage's latest job printed outside of the stage's own log."""

@@ -38,7 +38,7 @@ class Request:
 
     Attributes:
         sweep: the plan that it belongs to.
-        settings: the user's words, for `retry` to begin from.
+        settings: the user's words, for `retry` to begin from; so is `cohort`.
         collect: the arguments of `harness` that bring the database up to date.
     """
 
@@ -47,6 +47,7 @@ class Request:
     sweep: str
     settings: dict[str, Any]
     collect: list[str]
+    cohort: str = "auto"
     id: str = field(default_factory=lambda: f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
 
     @property
@@ -56,7 +57,11 @@ class Request:
 
 
 def submit(
-    request: Request, todo: Sequence[PendingStage], job: Callable[[str], Job], parents: Mapping[str, Sequence[str]]
+    request: Request,
+    todo: Sequence[PendingStage],
+    job: Callable[[str], Job],
+    parents: Mapping[str, Sequence[str]],
+    cohorts: Callable[[Sequence[str]], Sequence[tuple[str, ...]]] = lambda keys: (),
 ) -> LaunchResult:
     """Send the stages that are not on their way already.
 
@@ -64,6 +69,7 @@ def submit(
         todo: what to send, parents before children.
         job: key -> its job.
         parents: key -> parents, of every stage known.
+        cohorts: groups the stages that are sent.
 
     Raises:
         HarnessError: this is no cluster, or sbatch refused; what was sent before stays, and is named.
@@ -72,7 +78,8 @@ def submit(
     fresh = [stage for stage in todo if stage.key not in queued]
     if not fresh:
         return LaunchResult(False, message="all of it is on its way already: harness status --watch")
-    arrays = make_arrays(fresh, request.config, queued, parents, largest_array(request.config))
+    grouped = cohorts([stage.key for stage in fresh])
+    arrays = make_arrays(fresh, request.config, queued, parents, largest_array(request.config), grouped)
     submission = _write_down(request, arrays)
     setup = list(request.config.setup)
     prepared = _with_snapshot(request, job, setup)
@@ -108,7 +115,7 @@ def _write_down(request: Request, arrays: Sequence[Array]) -> Submission:
             "submitted": now(),
             "sweep": request.sweep,
             "settings": request.settings,
-            "concurrent": request.config.concurrent,
+            "cohort": request.cohort,
             "max_attempts": request.config.max_attempts,
             "collect": request.collect,
             "arrays": [

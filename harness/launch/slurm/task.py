@@ -1,4 +1,4 @@
-"""What a SLURM job runs: the workers of its stages, one after the other or at once, kept alive through time limits.
+"""What a SLURM job runs: the process of its stages, a cohort or one alone, kept alive through time limits.
 
 submitit starts `StageTask` in every process of a job, and asks it for a checkpoint before a time limit or a preemption.
 The pickle that it travels in holds the path of a JSON file and two numbers. Nothing heavy is imported: the training
@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from harness.launch.slurm import queue as slurm_queue
-from harness.launch.slurm.child import Worker, job_id, process_rank
+from harness.launch.slurm.child import Stage, Worker, job_id, process_rank
 
 DONE, FAILED, INTERRUPTED = 0, 1, 3
 """Exit codes of a worker."""
@@ -39,15 +39,16 @@ class StageTask:
     """The callable of a job. It keeps nothing between calls but the paths that it is called with."""
 
     def __init__(self) -> None:
-        self._workers: list[Worker] = []
+        self._stages: list[Stage] = []
+        self._worker: Worker | None = None
         self._told = ""
         self._printed_before = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_workers": [], "_told": "", "_printed_before": 0}
+        return {"_stages": [], "_worker": None, "_told": "", "_printed_before": 0}
 
     def __call__(self, request_file: str, array: int, task: int) -> None:
-        """Run the stages of one task.
+        """Run the stages of one task together; where they do not fit into memory, in halves one after the other.
 
         Raises:
             TaskFailed: one of them failed, or was stopped and will not be tried again in this job.
@@ -56,65 +57,63 @@ class StageTask:
         self._printed_before = _log_size()
         signal.signal(signal.SIGTERM, self._terminated)
         _distributed_environment()
-        self._workers = [Worker(Path(f), request) for f in request["arrays"][array]["tasks"][task]["jobs"]]
-        if request["concurrent"]:
-            for worker in self._workers:
-                worker.start()
-        for worker in self._workers:
-            if self._told:
-                break
-            worker.run()
+        self._stages = [Stage(Path(f), request) for f in request["arrays"][array]["tasks"][task]["jobs"]]
+        waiting = [self._stages]
+        while waiting and not self._told:
+            self._worker = Worker(waiting.pop(0))
+            self._worker.run()
+            waiting[:0] = self._worker.halves
         self._conclude()
 
     def checkpoint(self, request_file: str, array: int, task: int) -> Any:
-        """Ask the workers to save themselves; what submitit is to run after the requeue, None to give up."""
+        """Ask the stages to save themselves; what submitit is to run after the requeue, None to give up."""
         from submitit.helpers import DelayedSubmission
 
         request = json.loads(Path(request_file).read_bytes())
         limit_min = request["arrays"][array]["minutes"]
         timed_out = _elapsed_s() > limit_min * 60 - request["arrays"][array]["signal_s"] - 90
         self._told = "timeout" if timed_out else "preempted"
-        self._stop_workers(request["arrays"][array]["signal_s"] - 5)
+        self._stop(request["arrays"][array]["signal_s"] - 5)
         self._label(self._told, "the time limit of the job came near" if timed_out else "another job took its place")
-        if all(worker.done for worker in self._workers):
+        if all(stage.done for stage in self._stages):
             raise SystemExit(0)
-        if any(worker.exhausted() for worker in self._workers):
-            return None
-        return DelayedSubmission(StageTask(), request_file, array, task)
+        return DelayedSubmission(StageTask(), request_file, array, task) if self._left() else None
 
     def _terminated(self, *_: object) -> None:
-        """SLURM ends the job: hand it on. Why, is asked when the workers have saved themselves."""
+        """SLURM ends the job: hand it on. Why, is asked when the stages have saved themselves."""
         self._told = self._told or "terminated"
-        for worker in self._workers:
-            worker.terminate()
+        if self._worker:
+            self._worker.terminate()
 
-    def _stop_workers(self, within_s: float) -> None:
-        """Ask the workers to save themselves; those that take too long go on from an older checkpoint."""
-        for worker in self._workers:
-            worker.terminate()
-        end = time.monotonic() + within_s
-        for worker in self._workers:
-            worker.wait(max(0.5, end - time.monotonic()))
+    def _stop(self, within_s: float) -> None:
+        """Ask the stages to save themselves; if that takes too long they go on from older checkpoints."""
+        if self._worker:
+            self._worker.terminate()
+            self._worker.wait(max(0.5, within_s))
 
     def _label(self, outcome: str, reason: str) -> None:
-        for worker in self._workers:
-            worker.label(outcome, reason)
+        for stage in self._stages:
+            stage.label(outcome, reason)
+
+    def _left(self) -> list[Stage]:
+        """Those that another run of the job could bring to their end."""
+        return [stage for stage in self._stages if not (stage.done or stage.failed or stage.exhausted())]
 
     def _conclude(self) -> None:
         """Say how it ended. A job that SLURM ends for good, though its stages could go on, is put back in the queue."""
         if self._told == "terminated":
-            self._stop_workers(_GRACE_S)
+            self._stop(_GRACE_S)
             self._after_termination()
-        failed = [worker.sentence for worker in self._workers if not worker.done]
+        failed = [stage.sentence for stage in self._stages if not stage.done]
         if failed:
             raise TaskFailed("; ".join(failed))
 
     def _after_termination(self) -> None:
-        if all(worker.done for worker in self._workers):
+        if all(stage.done for stage in self._stages):
             return
         outcome, reason, ended_for_good = _why_terminated(self._printed_before)
         self._label(outcome, reason)
-        if ended_for_good and not any(worker.exhausted() for worker in self._workers):
+        if ended_for_good and self._left():
             _requeue()
 
 

@@ -129,11 +129,11 @@ def test_all_settings_reach_the_launcher(
         return FinishedSweep(planned, None)
 
     monkeypatch.setattr("harness.launch.run_sweep.run_sweep", keep)
-    flags = ["--partition", "gpu", "--time", "1:00:00", "--runs-per-job", "3", "-o", "mem=8G", "--snapshot"]
+    flags = ["--partition", "gpu", "--time", "1:00:00", "--max-parallel", "3", "-o", "mem=8G", "--snapshot"]
     monkeypatch.setattr("harness.launch.slurm.launcher.SlurmLauncher.describe", lambda *_: "")
     # The database is not there, so that nothing can be shown: what was asked of the launcher is all that is looked at.
     run([*command, "--launcher", "slurm", "-w", str(tmp_path), *flags, "--gpus-per-run", "2"])
-    wanted = {"partition": "gpu", "time": "1:00:00", "runs_per_job": 3, "mem": "8G", "snapshot": True, "gpus": 2}
+    wanted = {"partition": "gpu", "time": "1:00:00", "max_parallel": 3, "mem": "8G", "snapshot": True, "gpus": 2}
     assert seen == wanted
 
 

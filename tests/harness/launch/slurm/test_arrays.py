@@ -85,7 +85,9 @@ def test_every_stage_once_after_its_parents_in_arrays_that_fit(
     teachers: int, students: int, largest: int, runs: int, most: int
 ) -> None:
     todo = _sweep(teachers, students)
-    arrays = make_arrays(todo, SlurmConfig(runs_per_job=runs, max_parallel=most), largest=largest)
+    pupils = [stage.key for stage in todo if stage.kind == "student"]
+    cohorts = [tuple(pupils[i : i + runs]) for i in range(0, len(pupils), runs)] if runs > 1 and teachers == 1 else []
+    arrays = make_arrays(todo, SlurmConfig(max_parallel=most), largest=largest, cohorts=cohorts)
     sent = Counter(key for array in arrays for task in array.tasks for key in task)
     assert sent == Counter(stage.key for stage in todo)
     assert all(len(array.tasks) <= largest for array in arrays)
@@ -109,10 +111,30 @@ def test_parents_that_are_on_their_way_already() -> None:
     assert _waits(arrays) == ["afterok:8_2", "afterok:7_0", ""]
 
 
-def test_packed_runs_are_students_only() -> None:
-    arrays = make_arrays(_sweep(2, 5), SlurmConfig(runs_per_job=2))
-    assert [array.tasks for array in arrays if array.kind != "student"] == [(("t0",), ("t1",)), (("x0",), ("x1",))]
-    assert [len(task) for array in arrays if array.kind == "student" for task in array.tasks] == [2, 2, 1, 2, 2, 1]
+def test_a_cohort_is_one_task_that_waits_for_all_that_its_members_do() -> None:
+    todo = _todo(
+        ("t", "teacher", ()), ("n", "student", ()), ("k", "student", ("t",)), ("x", "translator", ("t",)),
+        ("a", "student", ("t", "x")), ("b", "student", ("t",)),
+    )  # fmt: skip
+    arrays = make_arrays(todo, PLAIN, cohorts=[("n", "k", "a")])
+    assert [array.tasks for array in arrays] == [(("t",),), (("x",),), (("b",),), (("n", "k", "a"),)]
+    assert _waits(arrays) == ["", "afterok:100_0", "afterok:100_0", "afterok:101_0"]
+    # What is on its way already is no member.
+    arrays = make_arrays([s for s in todo if s.key not in "tk"], PLAIN, {"t": "7_0"}, cohorts=[("n", "k", "a")])
+    assert (("n", "a"),) in [array.tasks for array in arrays]
+
+
+def test_cohorts_of_several_seeds_are_tasks_of_one_array() -> None:
+    todo = _todo(("t", "teacher", ()), *[(f"s{i}.{j}", "student", ("t",)) for i in range(3) for j in range(4)])
+    cohorts = [tuple(f"s{i}.{j}" for j in range(4)) for i in range(3)]
+    teacher, students = make_arrays(todo, PLAIN, cohorts=cohorts)
+    assert students.tasks == tuple(cohorts) and students.stages == 12 and teacher.tasks == (("t",),)
+
+
+def test_the_settings_that_cohorts_replaced_say_so() -> None:
+    for name in ("runs_per_job", "concurrent"):
+        with pytest.raises(HarnessError, match=f"no setting {name} any more.*--cohort"):
+            make_config({name: 2})
 
 
 def test_throttle_is_shared_by_arrays_of_a_kind() -> None:

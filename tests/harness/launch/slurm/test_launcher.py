@@ -78,11 +78,14 @@ class World:
     def todo(self) -> list[PendingStage]:
         return [PendingStage(k, j.stage.kind, j.name, tuple(j.stage.parents.values())) for k, j in self.jobs.items()]
 
-    def send(self, todo: Sequence[PendingStage] | None = None, **settings: Any) -> LaunchResult:
+    def send(
+        self, todo: Sequence[PendingStage] | None = None, cohorts: Sequence[tuple[str, ...]] = (), **settings: Any
+    ) -> LaunchResult:
         config = settings_config(settings)
         request = Request(self.workspace, config, "abc", settings, ["collect", "--workspace", "w", "--db", "d"])
         chosen = self.todo if todo is None else todo
-        return submit(request, chosen, self.jobs.__getitem__, {stage.key: stage.parents for stage in self.todo})
+        parents = {stage.key: stage.parents for stage in self.todo}
+        return submit(request, chosen, self.jobs.__getitem__, parents, lambda _: cohorts)
 
     def states(self) -> dict[str, StageStatus]:
         found = stage_states(self.workspace, read_sweeps(self.workspace), observer(self.workspace))
@@ -345,7 +348,9 @@ def test_a_lost_attempt_and_a_job_that_began_again(world: World, fake: FakeSlurm
 
 
 def test_a_shared_job(world: World, fake: FakeSlurm) -> None:
-    world.send(runs_per_job=3)
+    world.send(cohorts=[tuple(world.students)])
+    arrays = read_submissions(world.workspace)[0].request["arrays"]
+    assert [len(task["jobs"]) for array in arrays for task in array["tasks"]] == [1, 1, 3]
     world.done(world.teacher)
     world.done(world.translator)
     assert "waits for its turn" in _said(world, fake, world.students[2], "TASK|RUNNING|1|n1|None").reason
