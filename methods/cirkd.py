@@ -13,9 +13,9 @@ from torch import distributed as dist
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from methods.base import IGNORE, Method, MethodParams, Step, Term, resize_labels
+from methods.base import IGNORE, Maps, Method, MethodParams, Step, Term, resize_labels
 from methods.parts.adapters import Adapter
-from methods.parts.grids import Grid, Source, align, channels, pick
+from methods.parts.grids import Grid, Source, align, channels, pick, taught
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise, unit
 
@@ -290,11 +290,11 @@ class CIRKD(Method):
         terms: dict[str, Tensor] = {}
         source = self.params.source
         if self.active & {"batch", "pixel", "region"}:
-            ours, theirs, seeds = pick(step.student, source), pick(step.teacher_maps, source), Seeds.draw()
+            ours, seeds = pick(step.student, source), Seeds.draw()
             if "batch" in self.active:
-                terms["batch"] = self._batch(ours, theirs, seeds)
+                terms["batch"] = self._batch(ours, step.teacher_maps, seeds)
             if self.active & {"pixel", "region"}:
-                terms |= self._memories(self.projection(ours), theirs, step.labels, seeds)
+                terms |= self._memories(self.projection(ours), step.teacher_maps, step.labels, seeds)
         if "kd" in self.active:
             terms["kd"] = kd_term(step, self.params)
         return terms
@@ -306,20 +306,25 @@ class CIRKD(Method):
             return None
         return torch.randperm(positions, device=x.device, generator=_random(seed, x.device))[:wanted]
 
-    def _batch(self, ours: Tensor, theirs: Tensor, seeds: Seeds) -> Tensor:
-        student, teacher = align(ours, theirs, self.params.align)
+    def _positions(self, maps: Maps, teacher: Tensor, pool: int = 1) -> Tensor:
+        """The teacher's unit vectors on a grid, computed once a batch for all that ask."""
+        what, grid = f"unit positions of {self.params.source}", self.params.align
+        return taught(maps, what, teacher, grid, lambda x: unit_positions(x, pool), pool)
+
+    def _batch(self, ours: Tensor, maps: Maps, seeds: Seeds) -> Tensor:
+        student, teacher = align(ours, pick(maps, self.params.source), self.params.align)
         with full_precision(student):
-            s, t = unit_positions(student, self.params.pool), unit_positions(teacher, self.params.pool)
+            s, t = unit_positions(student, self.params.pool), self._positions(maps, teacher, self.params.pool)
             return pixel_relations(s, t, self.params.tau, self._anchors(s, seeds.anchors))
 
-    def _memories(self, projected: Tensor, theirs: Tensor, labels: Tensor, seeds: Seeds) -> dict[str, Tensor]:
+    def _memories(self, projected: Tensor, maps: Maps, labels: Tensor, seeds: Seeds) -> dict[str, Tensor]:
         """The memory terms; a batch without any label gives zeros."""
-        projected, teacher = align(projected, theirs, self.params.align)
+        projected, teacher = align(projected, pick(maps, self.params.source), self.params.align)
         label = resize_labels(labels, teacher).flatten(1)
         classes, params = self.student.classes, self.params
         valid = (label != IGNORE) & (label >= 0) & (label < classes)
         with full_precision(projected):
-            s, t = unit_positions(projected), unit_positions(teacher)
+            s, t = unit_positions(projected), self._positions(maps, teacher)
             if self.training:
                 member = F.one_hot(label.masked_fill(~valid, classes), classes + 1)[..., :classes].bool()
                 self._remember(t, member, seeds)

@@ -12,23 +12,39 @@ from torch.nn import functional as F
 from methods.base import Method, MethodParams, Step, Term
 from methods.parts.adapters import adapter
 from methods.parts.discriminator import DISCRIMINATOR_RECIPE, DiscriminatorFields
-from methods.parts.grids import Grid, Source, align, channels, check_same_shape, pick
+from methods.parts.grids import Grid, Source, align, channels, check_same_shape, pick, taught
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise
 
 
-def channel_divergence(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
+def log_positions(x: Tensor, tau: float) -> Tensor:
+    """log softmax over positions of x/τ, in full precision: (B, C, h, w) -> (B, C, h·w)."""
+    with full_precision(x):
+        return F.log_softmax(precise(x).flatten(2) / tau, dim=-1)
+
+
+def channel_divergence(student: Tensor, teacher: Tensor, tau: float, target: Tensor | None = None) -> Tensor:
     """τ²/(B·C) · Σ_channels KL( φ(T) ‖ φ(S) ),  φ = softmax over positions of x/τ: (B, C, h, w) twice -> scalar.
+
+    Args:
+        target: `log_positions` of the teacher, where they are known.
 
     Raises:
         ValueError: the shapes differ.
     """
     check_same_shape(student, teacher)
     with full_precision(student):
-        target = F.log_softmax(precise(teacher).flatten(2) / tau, dim=-1)
-        ours = F.log_softmax(precise(student).flatten(2) / tau, dim=-1)
+        target = log_positions(teacher, tau) if target is None else target
+        ours = log_positions(student, tau)
         kl = (target.exp() * (target - ours)).sum(dim=-1)
         return kl.mean() * tau**2
+
+
+def logits_divergence(step: Step, grid: Grid, tau: float) -> Tensor:
+    """`channel_divergence` of a step's logits; the teacher's side is computed once a batch for all that ask."""
+    student, teacher = align(step.student.logits, step.teacher_maps.logits, grid)
+    target = taught(step.teacher_maps, "positions of logits", teacher, grid, lambda x: log_positions(x, tau), tau)
+    return channel_divergence(student, teacher, tau, target)
 
 
 class CWD(Method):
@@ -87,13 +103,14 @@ class CWD(Method):
         terms: dict[str, Tensor] = {}
         params = self.params
         if "logits" in self.active:
-            maps = align(step.student.logits, step.teacher_maps.logits, params.align)
-            terms["logits"] = channel_divergence(*maps, params.tau)
+            terms["logits"] = logits_divergence(step, params.align, params.tau)
         if "feature" in self.active:
             ours = pick(step.student, params.source)
             adapted = self.adapter(ours) if self.adapter is not None else ours
-            maps = align(adapted, pick(step.teacher_maps, params.source), params.align)
-            terms["feature"] = channel_divergence(*maps, params.feature_tau)
+            student, teacher = align(adapted, pick(step.teacher_maps, params.source), params.align)
+            what, tau = f"positions of {params.source}", params.feature_tau
+            target = taught(step.teacher_maps, what, teacher, params.align, lambda x: log_positions(x, tau), tau)
+            terms["feature"] = channel_divergence(student, teacher, tau, target)
         if "adversarial" in self.active:
             student, _ = align(step.student.logits, step.teacher_maps.logits, params.align)
             terms["adversarial"] = self.discriminator.student_loss(student, step.images)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from methods import base
 from methods.base import IGNORE, Method, Step, Term, resize_labels
-from methods.parts.grids import Grid, align, check_same_shape
+from methods.parts.grids import Grid, align, check_same_shape, taught
 from methods.parts.precision import full_precision, precise, safe_sqrt
 
 
@@ -62,7 +62,11 @@ class DIST(Method):
         student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
         check_same_shape(student, teacher)
         with full_precision(student):
-            p, q = probabilities(student, self.params.tau), probabilities(teacher, self.params.tau)
+            tau = self.params.tau
+            p = probabilities(student, tau)
+            q = taught(
+                step.teacher_maps, "probabilities", teacher, self.params.align, lambda x: probabilities(x, tau), tau
+            )
             if self.params.mask_ignored:
                 valid = (resize_labels(step.labels, student) != IGNORE).flatten()
                 if not bool(valid.any()):

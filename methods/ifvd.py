@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from methods.base import IGNORE, Method, MethodParams, Step, Term, resize_labels
 from methods.parts.discriminator import DISCRIMINATOR_RECIPE, DiscriminatorFields
-from methods.parts.grids import Grid, Source, align, pick
+from methods.parts.grids import Grid, Source, align, pick, taught
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise, unit
 
@@ -39,7 +39,13 @@ def variation(features: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def variation_distance(
-    student: Tensor, teacher: Tensor, labels: Tensor, classes: int, *, divide_by: Literal["all", "labelled"] = "all"
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    divide_by: Literal["all", "labelled"] = "all",
+    target: Tensor | None = None,
 ) -> Tensor:
     """Mean squared difference of the variations of student and teacher.
 
@@ -48,6 +54,7 @@ def variation_distance(
         labels: (B, H, W), resized to nearest. Pixels of no class add nothing.
         classes: K.
         divide_by: count all positions, as the reference does, or those of some class.
+        target: `variation` of the teacher, where it is known.
 
     Raises:
         ValueError: batch or grid differ.
@@ -55,7 +62,8 @@ def variation_distance(
     if student.shape[0] != teacher.shape[0] or student.shape[2:] != teacher.shape[2:]:
         raise ValueError(f"variations of {tuple(student.shape)} and {tuple(teacher.shape)} cannot be compared")
     label = resize_labels(labels, student)
-    difference = (variation(student, label, classes) - variation(teacher, label, classes)).square()
+    target = variation(teacher, label, classes) if target is None else target
+    difference = (variation(student, label, classes) - target).square()
     if divide_by == "all":
         return difference.mean()
     valid = (label != IGNORE) & (label >= 0) & (label < classes)
@@ -124,14 +132,27 @@ class IFVD(Method):
         terms: dict[str, Tensor] = {}
         params = self.params
         if "ifv" in self.active:
-            maps = align(pick(step.student, params.source), pick(step.teacher_maps, params.source), params.align)
-            terms["ifv"] = variation_distance(*maps, step.labels, self.student.classes, divide_by=params.divide_by)
+            terms["ifv"] = self._variation(step)
         if "adversarial" in self.active:
             student, _ = align(step.student.logits, step.teacher_maps.logits, params.align)
             terms["adversarial"] = self.discriminator.student_loss(student, step.images)
         if "kd" in self.active:
             terms["kd"] = kd_term(step, params)
         return terms
+
+    def _variation(self, step: Step) -> Tensor:
+        params, classes, labels = self.params, self.student.classes, step.labels
+        theirs = pick(step.teacher_maps, params.source)
+        student, teacher = align(pick(step.student, params.source), theirs, params.align)
+        target = taught(
+            step.teacher_maps,
+            f"variation of {params.source}",
+            teacher,
+            params.align,
+            lambda x: variation(x, resize_labels(labels, x), classes),
+            classes,
+        )
+        return variation_distance(student, teacher, labels, classes, divide_by=params.divide_by, target=target)
 
     def get_discriminator(self) -> nn.Module | None:
         """The discriminator, or None while its term is not active."""

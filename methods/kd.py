@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, MethodParams, Step, Term
-from methods.parts.grids import Grid, align
-from methods.parts.logits_kd import Reduction, pixel_kl
+from methods.parts.grids import Grid
+from methods.parts.logits_kd import Reduction, logits_kl
 
 
 class KD(Method):
@@ -39,7 +39,7 @@ class KD(Method):
         """{"kd": KL}, if active."""
         if "kd" not in self.active:
             return {}
-        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
-        labels = step.labels if self.params.mask_ignored else None
-        params = self.params
-        return {"kd": pixel_kl(student, teacher, tau=params.tau, reduction=params.reduction, labels=labels)}
+        p = self.params
+        return {
+            "kd": logits_kl(step, grid=p.align, tau=p.tau, reduction=p.reduction, mask_ignored=p.mask_ignored),
+        }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods import base
-from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator
+from methods.base import Maps, Method, MethodParams, Sizes, Step, Term, Translator, memo
 from methods.parts.grids import Grid, align, check_same_shape, regrid
 from methods.parts.logits_kd import pixel_kl
 from methods.parts.precision import full_precision, precise
@@ -181,11 +181,14 @@ class MasKD(Method):
             return {}
         assert isinstance(self.translator, ReceptiveTokens)
         student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
-        with torch.no_grad():
-            # The masks belong to the teacher's own logits; a coarser grid takes their area averages.
-            logits = step.teacher_maps.logits
-            masks = self.translator.masks(logits).reshape(logits.shape[0], -1, *logits.shape[-2:])
-            masks = regrid(masks, student).flatten(2)
+        # The masks belong to the teacher's own logits; a coarser grid takes their area averages.
+        logits, translator = step.teacher_maps.logits, self.translator
+        masks = memo(
+            step.teacher_maps,
+            ("masks", translator),
+            lambda: translator.masks(logits).reshape(logits.shape[0], -1, *logits.shape[-2:]),
+        )
+        masks = regrid(masks, student).flatten(2)
         return {"mask": masked_distance(student, teacher, masks)}
 
     @classmethod

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from methods import base
 from methods.base import Method, Step, Term
-from methods.cwd import channel_divergence
+from methods.cwd import logits_divergence
 from methods.parts.adapters import Adapter, adapter
 from methods.parts.grids import Grid, Source, align, channels, check_same_shape, pick
 from methods.parts.precision import full_precision, precise
@@ -90,6 +90,5 @@ class MGD(Method):
             generated = self.generator(student * random_mask(student, params.mask_ratio))
             terms["generate"] = squared_error(generated, teacher, params.divide_by)
         if "cwd" in self.active:
-            maps = align(step.student.logits, step.teacher_maps.logits, params.align)
-            terms["cwd"] = channel_divergence(*maps, params.tau)
+            terms["cwd"] = logits_divergence(step, params.align, params.tau)
         return terms

@@ -216,6 +216,8 @@ class _Watched:
         self._maps, self._seen = maps, seen
 
     def __getattr__(self, name: str) -> Any:
+        if name == "memo":
+            raise AttributeError(name)  # these maps remember nothing, and to ask for it is to look at none
         self._seen.add(name)
         return getattr(self._maps, name)
 

@@ -12,13 +12,15 @@ bilinear resizing that aligns the corners, both ways: what most published code d
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Hashable
+from typing import Literal, TypeVar
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import Maps, Sizes
+from methods.base import Maps, Sizes, memo
 
+T = TypeVar("T")
 Grid = Literal["teacher", "student", "teacher-corners", "student-corners"]
 """The grid on which student and teacher are compared, and how the other map is resized to it."""
 Source = Literal["last", "deep"]
@@ -54,6 +56,19 @@ def align(student: Tensor, teacher: Tensor, grid: Grid = "teacher") -> tuple[Ten
     if whose == "teacher":
         return resized(student, teacher), teacher
     return student, resized(teacher, student)
+
+
+def taught(
+    teacher: Maps, what: str, aligned: Tensor, grid: Grid, compute: Callable[[Tensor], T], *others: Hashable
+) -> T:
+    """`compute(aligned)`, computed once a batch for all students that compare on such a grid: see `methods.base.memo`.
+
+    Args:
+        what: names the map and what is made of it.
+        aligned: the teacher's map as `align` gave it.
+        others: what it depends on besides.
+    """
+    return memo(teacher, (what, grid, tuple(aligned.shape), *others), lambda: compute(aligned))
 
 
 def _with_corners(x: Tensor, like: Tensor) -> Tensor:

@@ -10,10 +10,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.base import IGNORE, Params, Step, Term, resize_labels
-from methods.parts.grids import Grid, align, check_same_shape
+from methods.parts.grids import Grid, align, check_same_shape, taught
 from methods.parts.precision import full_precision, precise
 
 Reduction = Literal["pixels", "elements", "batch"]
+
+
+def log_probabilities(logits: Tensor, tau: float) -> Tensor:
+    """log softmax over classes of logits/τ, in full precision: (B, K, h, w) -> the same."""
+    with full_precision(logits):
+        return F.log_softmax(precise(logits) / tau, dim=1)
+
+
+def logits_kl(step: Step, *, grid: Grid, tau: float, reduction: Reduction, mask_ignored: bool) -> Tensor:
+    """`pixel_kl` of a step's logits on a grid; the teacher's side is computed once a batch for all that ask."""
+    student, teacher = align(step.student.logits, step.teacher_maps.logits, grid)
+    target = taught(
+        step.teacher_maps, "log-probabilities", teacher, grid, lambda logits: log_probabilities(logits, tau), tau
+    )
+    labels = step.labels if mask_ignored else None
+    return pixel_kl(student, teacher, tau=tau, reduction=reduction, labels=labels, target=target)
 
 
 def pixel_kl(
@@ -23,6 +39,7 @@ def pixel_kl(
     tau: float = 1.0,
     reduction: Reduction = "pixels",
     labels: Tensor | None = None,
+    target: Tensor | None = None,
 ) -> Tensor:
     """τ² · KL(softmax(T/τ) ‖ softmax(S/τ)) over classes, at every pixel (Hinton et al., 2015).
 
@@ -33,13 +50,14 @@ def pixel_kl(
             images ("batch": B).
         labels: (B, H, W); pixels labelled `IGNORE` (after nearest resizing) are left out of the sum and of the count.
             None to keep all.
+        target: `log_probabilities` of the teacher, where they are known.
 
     Raises:
         ValueError: the shapes differ.
     """
     check_same_shape(student, teacher)
     with full_precision(student):
-        target = F.log_softmax(precise(teacher) / tau, dim=1)
+        target = log_probabilities(teacher, tau) if target is None else target
         log_student = F.log_softmax(precise(student) / tau, dim=1)
         kl = (target.exp() * (target - log_student)).sum(dim=1)
         batch, classes, height, width = student.shape
@@ -67,11 +85,10 @@ class KDFields(Params):
 
 def kd_term(step: Step, params: KDFields) -> Tensor:
     """The term `kd`: `pixel_kl` of a step's logits, under the method's fields."""
-    student, teacher = align(step.student.logits, step.teacher_maps.logits, params.kd_align)
-    return pixel_kl(
-        student,
-        teacher,
+    return logits_kl(
+        step,
+        grid=params.kd_align,
         tau=params.kd_tau,
         reduction=params.kd_reduction,
-        labels=step.labels if params.kd_mask_ignored else None,
+        mask_ignored=params.kd_mask_ignored,
     )

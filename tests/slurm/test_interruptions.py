@@ -131,3 +131,22 @@ def test_time_limit(time_limit: Site, local: Local) -> None:
     outcomes = [a["outcome"] for a in site.place.attempts(key)]
     assert set(outcomes[:-1]) == {"timeout"} and outcomes[-1] == "done", outcomes
     _resumed(site, local, key, outcomes)
+
+
+def test_a_cohort_goes_on_where_each_of_its_members_stopped(site: Site, local: Local) -> None:
+    """Two students in one task: requeued, then their process killed, then one of them alone is left to do."""
+    arguments = words("none,paced", iterations=16)
+    site.sweep(*arguments, "--cohort", "2", PACE_S=PACE)
+    slow, quick = site.place.key("student", "paced"), site.place.key("student", "none")
+    site.until_iteration(slow, 5)
+    assert site.place.task(slow) == site.place.task(quick)
+    site.cluster.run("scontrol", "requeue", site.place.task(slow))
+    site.cluster.wait_until(lambda: len(site.place.attempts(quick)) == 2, "a second attempt", 400)
+    site.until_iteration(slow, 8)
+    os.kill(site.place.attempts(slow)[-1]["pid"], signal.SIGKILL)
+    site.until_done()
+    for key in (slow, quick):
+        outcomes = [attempt.get("outcome") for attempt in site.place.attempts(key)]
+        assert outcomes == ["interrupted", "interrupted", "done"], outcomes
+        assert site.place.record(key)["training"]["shared_by"] == 2
+    same(site.place, local(arguments), {slow, quick})
