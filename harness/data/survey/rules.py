@@ -60,22 +60,30 @@ def nothing_to_count(seen: Seen) -> Iterator[Finding]:
 
 
 def _why_void(split: SplitReport) -> str:
-    stored = set(split.stored)
-    if stored and stored <= {"0", "255"} and len(stored) == 2:
-        return ": the files hold 0 and 255, a binary mask in which 255 is read as void; say that it is a class"
+    if void := _void_of_binary(split):
+        return f": the files hold 0 and 255, a binary mask in which {void} is read as void; say that it is a class"
     if not split.void.pixels:
         return ""
     counted = sum(found.pixels for found in split.classes.values())
     rest = f", and {split.void.pixels / (split.void.pixels + counted):.0%} of the pixels are void" if counted else ""
-    values = f"; the files hold {some(split.stored, 6)}" if stored else ""
+    values = f"; the files hold {some(split.stored, 6)}" if split.stored else ""
     return f"{rest}{values}"
 
 
+def _void_of_binary(split: SplitReport) -> str:
+    """Which number is read as void, told by its pixels, where files hold both 0 and 255 and nothing else; else ""."""
+    if set(split.stored) != {"0", "255"} or not split.void.pixels:
+        return ""
+    which = [number for number, found in split.stored.items() if found.pixels == split.void.pixels]
+    return which[0] if len(which) == 1 else "one of them"
+
+
 def binary_masks(seen: Seen) -> Iterator[Finding]:
-    """0 and 255 in all files, and 255 is void."""
+    """0 and 255 in all files, and one of them is void."""
     stored = {value for split in seen.splits.values() for value in split.stored}
-    if stored == {"0", "255"} and any(split.void.pixels for split in seen.splits.values()):
-        what = "all label files hold 0 and 255 only: a binary mask, in which 255 is read as void"
+    void = next(filter(None, map(_void_of_binary, seen.splits.values())), "")
+    if stored == {"0", "255"} and void:
+        what = f"all label files hold 0 and 255 only: a binary mask, in which {void} is read as void"
         yield _finding("error", "binary-mask", "labels", f"{what}; say that it is a class")
 
 

@@ -128,7 +128,7 @@ def test_binary_masks_read_as_void_are_an_error(tmp_path: Path) -> None:
         classes = ("background", "thing")
         palette = PALETTE[:2]
 
-    make(tmp_path, (0, 255))
+    make(tmp_path, (0, 0, 255))
     found = kinds(Binary(DataParams(), tmp_path), "error")
     assert ("error", "binary-mask", "labels") in found and ("error", "one-class", "train") in found
     assert "a binary mask, in which 255 is read as void" in the(Binary(DataParams(), tmp_path), "binary-mask").what
@@ -351,12 +351,13 @@ def test_colours_in_the_files_are_counted(tmp_path: Path) -> None:
 
 
 def test_everything_is_foreground_when_the_background_is_ignored(tmp_path: Path) -> None:
-    make(tmp_path, (0, 255))
+    make(tmp_path, (0, 255, 255))
     dataset = described(tmp_path, "classes: {background: 0, thing: 255}\n")
     assert survey(dataset).of("error") == []
     dataset = described(tmp_path, "classes: {background: 0, thing: 255, other: 7}\nbackground: ignore\n")
     found = [finding for finding in survey(dataset).of("error") if finding.kind == "one-class"]
-    assert [f.where for f in found] == ["train", "test"] and "one class only, 'thing', and" in found[0].what
+    assert [f.where for f in found] == ["train", "test"] and "one class only, 'thing'" in found[0].what
+    assert "a binary mask in which 0 is read as void" in found[0].what
 
 
 # -------------------------------------------------------------------------------------------------------- images
@@ -566,7 +567,7 @@ def test_the_page_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_run_refuses_what_the_check_calls_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Binary masks 0/255 of two classes: before, a teacher was trained and the board said 100.0."""
-    make(tmp_path / "data", (0, 255))
+    make(tmp_path / "data", (0, 0, 255))
     assert harness(command(tmp_path, "data", "check", "mine")) == 1
     assert "a binary mask, in which 255 is read as void" in capsys.readouterr().out
     sweep = ["sweep", "--methods", "none", "--strides", "16", "--dataset", "mine", "--seeds", "0"]
