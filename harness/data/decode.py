@@ -69,6 +69,7 @@ class LabelPicture:
         white: the number that is shown as white, in files without palette: 1, 3, 15, 255 or more.
         lossy: name of the format where it does not keep numbers ("JPEG"), else "".
         orientation: EXIF orientation it was turned by; 1 for none.
+        doubt: why its numbers may not be the label although its colours are certain, else "".
     """
 
     path: Path
@@ -79,6 +80,7 @@ class LabelPicture:
     white: int = 255
     lossy: str = ""
     orientation: int = 1
+    doubt: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -91,8 +93,10 @@ class LabelPicture:
         """(H, W), unsigned or int32: the number of every pixel.
 
         Raises:
-            HarnessError: the picture holds colours.
+            HarnessError: the picture holds colours, or its numbers are in doubt.
         """
+        if self.doubt:
+            raise HarnessError(f"{self.path}: {self.doubt}", "save it as PNG, or tell its classes by colour")
         if self.values is None:
             what = f"{self.path}: label picture has mode {self.mode}: colours, not class numbers"
             raise HarnessError(what, "save it with one number a pixel: mode L or P")
@@ -449,19 +453,18 @@ def _palette(opened: _Opened) -> LabelPicture:
     values = np.ascontiguousarray(values[..., 0]) if values.ndim == 3 else values
     colours = opened.picture.getpalette("RGB") or []
     palette = np.array(colours, np.uint8).reshape(-1, 3)
-    if opened.format == "GIF":
-        _refuse_grey_out_of_order(opened, values, palette)
-    return _label(opened, values=values, palette=palette)
+    doubt = _grey_out_of_order(values, palette) if opened.format == "GIF" else ""
+    return _label(opened, values=values, palette=palette, doubt=doubt)
 
 
-def _refuse_grey_out_of_order(opened: _Opened, values: np.ndarray, palette: np.ndarray) -> None:
+def _grey_out_of_order(values: np.ndarray, palette: np.ndarray) -> str:
     """GIF has nothing but palettes, and writers renumber grey pictures: 0, 5, 7 become indices 0, 1, 2."""
     used = np.unique(values)
     used = used[used < len(palette)]
     colours = palette[used]
     if (colours == colours[:, :1]).all() and (colours[:, 0] != used).any():
-        what = "is a GIF whose palette is grey but not in order: the label may be the grey or the index"
-        raise opened.refuse(what, "save it as PNG")
+        return "is a GIF whose palette is grey but not in order: the label may be the grey or the index"
+    return ""
 
 
 def _colours(opened: _Opened) -> LabelPicture:

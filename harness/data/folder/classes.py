@@ -194,7 +194,8 @@ def build_classes(
     if by_colour:
         by_colour.setdefault(VOC_BORDER, IGNORE)
     shown = {target[e.name]: e.colour for e in reversed(entries) if e.colour}
-    palette = tuple(shown.get(name) or voc_colour(i + 1) for i, name in enumerate(kept))
+    first = 0 if kept[0].lower() in BACKGROUND else 1  # black is for the background alone
+    palette = tuple(shown.get(name) or voc_colour(i + first) for i, name in enumerate(kept))
     unlabelled = index.get("background", IGNORE) if polygons else IGNORE
     numbered = any(e.value is not None for e in entries)
     return Classes(tuple(kept), palette, by_value, by_colour, index, numbered, unlabelled)

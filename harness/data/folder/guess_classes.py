@@ -61,8 +61,9 @@ def _look_at(found: Pixels, image: Path, mask: Path) -> None:
     found.looked_at += 1
     found.lossy = found.lossy or picture.lossy
     found.other_size += picture.size != size_of(image)
-    if picture.rgb is not None and not (picture.rgb == picture.rgb[..., :1]).all():
-        pixels = picture.rgb.astype(np.uint32)
+    coloured = picture.rgb is not None and not (picture.rgb == picture.rgb[..., :1]).all()
+    if coloured or picture.doubt:
+        pixels = picture.colours().astype(np.uint32)
         codes = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2])
         found.colours.update((int(v) >> 16, int(v) >> 8 & 255, int(v) & 255) for v in codes[:1000])
         return
@@ -197,7 +198,8 @@ def _by_colours(guess: Guess, pixels: Pixels) -> None:
         guess.fields["classes"] = {name: list(colour) for colour, name in voc.items()}
         guess.doubt("classes", "colours are those of Pascal VOC, so the names are its too")
         return
-    names = {(0, 0, 0): "background", (255, 255, 255): "white"}
+    white = "foreground" if len(colours) == 2 else "white"
+    names = {(0, 0, 0): "background", (255, 255, 255): white}
     guess.fields["classes"] = {names.get(c, f"colour_{i}"): list(c) for i, c in enumerate(colours)}
     guess.doubt("classes", "no class table was found: give the classes their names")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.decode import decode_label
+from harness.data.decode import SUFFIXES, decode_label
 from harness.data.folder.guess import SPLIT_WORDS, Guess, fraction_splits, split_of
 from harness.data.folder.guess_classes import MANY, guess_classes, look
 from harness.data.folder.masks import Key, Template
@@ -28,13 +28,15 @@ MASK_WORDS = frozenset({
     "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots", "anno", "gt",
     "groundtruth", "ground_truth", "seg", "segs", "segmentation", "segmentations", "segmentationclass",
     "segmentationclassaug", "labelids", "labeltrainids", "target", "targets", "labels_class", "gtfine", "matte",
-    "p", "l",
+    "manual", "manual1", "p", "l",
 })  # fmt: skip
 OTHER_WORDS = frozenset({
-    "instance", "instances", "instanceids", "object", "segmentationobject", "depth", "overlay", "vis", "color",
+    "instance", "instances", "instanceids", "object", "segmentationobject", "depth", "overlay", "overlays", "vis",
+    "color", "colors", "colormap", "colormaps", "human", "visualization",
 })  # fmt: skip
 """Words of pictures that come beside masks and are none."""
 _SPLIT = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
+_ROLES = "|".join(sorted(IMAGE_WORDS | MASK_WORDS, key=len, reverse=True))
 _AFFIX = re.compile(
     r"(?P<before>(?:mask|label|gt|seg|img|image|im)[_-])?(?P<name>.+?)(?P<after>(?:[_\-. ][A-Za-z][A-Za-z0-9]*)+)?"
 )
@@ -74,15 +76,35 @@ class Family:
         return words_of(self.template.replace("{split}", "").replace("{name}", ""))
 
 
-def folder_template(folder: str) -> tuple[str, str, str]:
-    """(template, split, rest) of a folder: `a/train/images/x` -> ("a/{split}/images", "train", "x")."""
+def split_parts(tree: Tree) -> frozenset[tuple[str, str]]:
+    """What stands around the words of splits in names of folders that exist for two of them: ("ISIC_", "_Data")."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for folder in {posixpath.dirname(file) for file in tree.files}:
+        for part in folder.split("/"):
+            if match := _split_part(part):
+                found[match["a"], match["b"]].add(SPLIT_WORDS[match["split"].lower()])
+    return frozenset(around for around, splits in found.items() if len(splits) > 1)
+
+
+def _split_part(part: str) -> re.Match[str] | None:
+    """The word of a split in the name of a folder."""
+    return re.fullmatch(rf"(?P<a>(?:.*[^a-zA-Z])?)(?P<split>{_SPLIT})(?P<b>[^a-z].*|(?i:{_ROLES})?)", part, re.I)
+
+
+def folder_template(folder: str, around: frozenset[tuple[str, str]] = frozenset()) -> tuple[str, str, str]:
+    """(template, split, rest) of a folder: `a/train/images/x` -> ("a/{split}/images", "train", "x").
+
+    Args:
+        around: what may stand around the word of a split, beside words of images and masks: see `split_parts`.
+    """
     parts = [part for part in folder.split("/") if part]
     split, last = "", 0
     done = []
     for i, part in enumerate(parts):
-        match = re.fullmatch(rf"(?P<a>.*?[_-]?)(?P<split>{_SPLIT})(?P<b>[_-]?.*)", part, re.I)
+        match = _split_part(part)
         rest = (match["a"] + match["b"]).strip("_-").lower() if match else ""
-        if match and not split and (not rest or rest in IMAGE_WORDS | MASK_WORDS | OTHER_WORDS or rest.isdigit()):
+        known = not rest or rest in IMAGE_WORDS | MASK_WORDS | OTHER_WORDS or rest.isdigit()
+        if match and not split and (known or (match["a"], match["b"]) in around):
             split = match["split"]
             part = f"{match['a']}{{split}}{match['b']}"
             last = i + 1
@@ -95,9 +117,10 @@ def folder_template(folder: str) -> tuple[str, str, str]:
 def families(tree: Tree) -> list[Family]:
     """All families of the folder's pictures."""
     places: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    around = split_parts(tree)
     for file in tree.pictures:
         folder, base = posixpath.split(file)
-        template, split, rest = folder_template(folder)
+        template, split, rest = folder_template(folder, around)
         stem = posixpath.splitext(base)[0]
         places[template].append((split, posixpath.join(rest, stem), file))
         if rest:  # the folder may as well be the images' own, and no part of their names
@@ -122,6 +145,8 @@ def _by_affix(place: str, entries: Sequence[tuple[str, str, str]]) -> Iterator[F
         grouped[before, after].append(((split, name), file))
     for (before, after), found in grouped.items():
         template = posixpath.join(place, f"{before}{{name}}{after}")
+        if after.lower().endswith(tuple(SUFFIXES)):  # a.jpg.png is the mask of a.jpg
+            template += posixpath.splitext(found[0][1])[1]
         if len({key for key, _ in found}) == len(found):
             yield Family(template, dict(found), before, after)
             continue
@@ -141,27 +166,33 @@ def _affix(base: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=4096)
-def mask_like(path: Path) -> bool:
-    """Whether a picture has few numbers or colours, as masks have."""
+def mask_like(path: Path) -> str:
+    """Whether a picture has few numbers or colours, as masks have: "numbers", "colours", "constant", or "" for no."""
     try:
         picture = decode_label(path)
     except HarnessError:
-        return False
+        return ""
     if picture.lossy:
-        return False
+        return ""
     if picture.rgb is not None:
         pixels = picture.rgb.astype(np.uint32)
-        return len(np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2])) <= MANY
-    return picture.palette is not None or len(np.unique(picture.numbers())) <= MANY
+        count, kind = len(np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2])), "colours"
+    else:
+        count, kind = len(np.unique(np.asarray(picture.values))), "numbers"
+    if count == 1:
+        return "constant"
+    return kind if count <= MANY or picture.palette is not None else ""
 
 
 def _points(tree: Tree, images: Family, masks: Family) -> int:
     """How much speaks for two families being images and masks."""
     some = [key for key in masks.files if key in images.files]
     some = [some[0], some[len(some) // 2], some[-1]]
-    masked = sum(mask_like(tree.path(masks.files[key])) for key in some)
-    imaged = sum(not mask_like(tree.path(images.files[key])) for key in some)
-    points = 2 * (masked >= 2) + 2 * (imaged >= 2)
+    kinds = [mask_like(tree.path(masks.files[key])) for key in some]
+    imaged = sum(mask_like(tree.path(images.files[key])) == "" for key in some)
+    points = 2 * (sum(kind != "" for kind in kinds) >= 2) + 2 * (imaged >= 2)
+    points += kinds.count("numbers") >= 2
+    points -= 4 * (kinds.count("constant") == len(kinds))
     points += 2 * bool(masks.words & MASK_WORDS) + bool(images.words & IMAGE_WORDS)
     points -= 3 * bool(masks.words & OTHER_WORDS) + 4 * bool(images.words & MASK_WORDS)
     return points - 3 * bool(images.words & OTHER_WORDS) - 2 * bool(masks.words & IMAGE_WORDS - MASK_WORDS)

@@ -17,6 +17,7 @@ from harness.errors import HarnessError
 
 Key = tuple[str, str]
 """(split, name); the split is "" where a template has none."""
+_SKIP = "write  unmatched: skip  in dataset.yaml if that is meant"
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,8 @@ class Pairing:
         without = [] if self.optional else sorted(key for key in set(images) if key not in self.labels)
         alone = sorted(key for key in set(labels) if key not in self.images)
         return [
-            *(Problem(str(self.tree.path(self.images[key])), f"has no {self.word}") for key in without),
-            *(Problem(str(self.tree.path(self.labels[key])), "has no image") for key in alone),
+            *(Problem(str(self.tree.path(self.images[key])), f"has no {self.word}; {_SKIP}") for key in without),
+            *(Problem(str(self.tree.path(self.labels[key])), f"has no image; {_SKIP}") for key in alone),
         ]
 
 

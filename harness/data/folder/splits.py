@@ -175,7 +175,8 @@ class Names:
         for candidate in (text, stem):
             if _key(posixpath.basename(candidate)) in self._last:
                 return self._last[_key(posixpath.basename(candidate))]
-        return None
+        first, space, _ = text.partition(" ")  # lists may have further columns
+        return self.find(first) if space else None
 
 
 def _key(text: str) -> str:

@@ -335,10 +335,11 @@ def test_a_grey_ramp_bmp_of_4_bits_is_refused(tmp_path: Path) -> None:
             decode(tmp_path / "a.bmp")
 
 
-def test_a_gif_that_renumbers_grey_is_refused_and_one_that_does_not_is_read(tmp_path: Path) -> None:
+def test_numbers_of_a_gif_that_renumbers_grey_are_refused_and_its_colours_are_read(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 5, 7]], np.uint8)).save(tmp_path / "a.gif")
     with pytest.raises(HarnessError, match=r"a.gif: is a GIF whose palette is grey but not in order"):
-        decode_label(tmp_path / "a.gif")
+        decode_label(tmp_path / "a.gif").numbers()
+    assert decode_label(tmp_path / "a.gif").colours()[..., 0].tolist() == [[0, 5, 7]]
     Image.fromarray(np.arange(256, dtype=np.uint8)[None]).save(tmp_path / "b.gif")
     assert decode_label(tmp_path / "b.gif").numbers().tolist() == [list(range(256))]
 

@@ -143,3 +143,17 @@ def test_a_sweep_is_planned_from_the_path_alone(tmp_path: Path) -> None:
     (node,) = planned.plan.nodes.values()
     assert node.spec.dataset.label == "folder[name=x]" and node.cell.recipe.startswith("small-")
     assert planned.options.data_root == tmp_path / "x"
+
+
+def test_jpeg_masks_are_read_by_the_nearest_value_and_said_to_be_unsure(tmp_path: Path) -> None:
+    """Kvasir-SEG's layout."""
+    for i in range(5):
+        save(tmp_path / f"images/cju{i}.jpg", photo(i))
+        save(tmp_path / f"masks/cju{i}.jpg", (label(i) == 1).astype(np.uint8) * 255, quality=90)
+    text = yaml_text(guess_layout(tmp_path))
+    assert "UNSURE: masks are JPEG" in text
+    write(tmp_path / "dataset.yaml", text)
+    data = open_dataset("folder", tmp_path)
+    assert data.check() == [] and data.classes == ("background", "foreground")
+    for sample in data.split("train"):
+        assert (sample.label == (label(int(sample.name[3:])) == 1)).mean() > 0.98

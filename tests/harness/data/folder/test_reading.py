@@ -146,6 +146,12 @@ def test_tables_of_values(name: str, text: str, tmp_path: Path) -> None:
     assert read_class_file(tmp_path / name) == [ClassEntry("road", 3), ClassEntry("car", 7)]
 
 
+def test_black_is_the_colour_of_a_background_alone() -> None:
+    entries = [ClassEntry("background", 0), ClassEntry("car", 1), ClassEntry("road", 2)]
+    assert build_classes(entries).palette == tuple(voc_colour(i) for i in range(3))
+    assert build_classes(entries, background="ignore").palette == (voc_colour(1), voc_colour(2))
+
+
 def test_colours_of_voc() -> None:
     assert [voc_colour(i) for i in (0, 1, 15, 20, 255)] == [
         (0, 0, 0), (128, 0, 0), (192, 128, 128), (0, 64, 128), (224, 224, 192),
@@ -287,7 +293,7 @@ def test_files_without_a_partner_are_named_or_skipped(tmp_path: Path) -> None:
     save(tmp_path / "images/lonely.png", photo(0))
     save(tmp_path / "masks/left.png", label(0))
     text = HEAD + FOUR + "splits: {train: 0.5, val: 0.5}\n"
-    found = {Path(p.file).name: p.what for p in dataset(tmp_path, text).check()}
+    found = {Path(p.file).name: p.what.partition(";")[0] for p in dataset(tmp_path, text).check()}
     assert found == {"lonely.png": "has no mask", "left.png": "has no image"}
     assert dataset(tmp_path, text + "unmatched: skip\n").check() == []
 

@@ -231,6 +231,71 @@ def index_csv(root: Path) -> Expected:
     return expected
 
 
+def _binary(expected: Expected) -> Expected:
+    expected.labels = {name: (array > 0).astype(np.uint8) for name, array in expected.labels.items()}
+    expected.classes = ("background", "foreground")
+    return expected
+
+
+def _black_and_white(array: np.ndarray) -> np.ndarray:
+    return (array > 0).astype(np.uint8) * 255
+
+
+def isic(root: Path) -> Expected:
+    """ISIC 2017: words of splits within names of folders that say nothing of images."""
+    mask = "ISIC-2017_{split}_Part1_GroundTruth/{name}_segmentation.png"
+    splits = {"train": "Training", "val": "Validation"}
+    form = "ISIC_{:07d}"
+    return _binary(_pairs(root, "ISIC-2017_{split}_Data/{name}.jpg", mask, splits, _black_and_white, form))
+
+
+def carvana(root: Path) -> Expected:
+    """Carvana: masks are GIF, whose palette a writer renumbers; test images have none."""
+    expected = _pairs(
+        root, "train/{name}.jpg", "train_masks/{name}_mask.gif", encode=_black_and_white, form="00087a6_{:02d}"
+    )
+    save(root / "test/0a0e3fb8f782_01.jpg", photo(0))
+    return _binary(expected)
+
+
+def drive(root: Path) -> Expected:
+    """DRIVE: `mask` is the field of view, and `1st_manual` the label."""
+    expected = _pairs(root, "training/images/{name}_training.tif", "training/1st_manual/{name}_manual1.gif",
+                      encode=_black_and_white, form="{:02d}")  # fmt: skip
+    for i in range(6):
+        save(root / f"training/mask/{i:02d}_training_mask.gif", np.full(size(i), 255, np.uint8))
+    return _binary(expected)
+
+
+def bdd(root: Path) -> Expected:
+    """BDD100K: numbers and colours of the same labels side by side."""
+    two = {"train": "train", "val": "val"}
+    _pairs(root, "images/10k/{split}/{name}.jpg", "labels/sem_seg/colormaps/{split}/{name}.png", two, colours)
+    return _pairs(root, "images/10k/{split}/{name}.jpg", "labels/sem_seg/masks/{split}/{name}.png", two)
+
+
+def supervisely(root: Path) -> Expected:
+    """Supervisely's export: the mask of a.jpg is a.jpg.png, beside pictures for people."""
+    _pairs(root, "ds/img/{name}.jpg", "ds/masks_human/{name}.jpg.png", encode=colours)
+    for i in range(6):
+        write(root / f"ds/ann/img_{i:03d}.jpg.json", '{"objects": [], "tags": []}')
+    return _pairs(root, "ds/img/{name}.jpg", "ds/masks_machine/{name}.jpg.png")
+
+
+def oxford(root: Path) -> Expected:
+    """Oxford-IIIT Pet: lists with further columns, hidden files of another system, numbers that begin at 1."""
+    expected = _pairs(
+        root, "images/{name}.jpg", "annotations/trimaps/{name}.png", encode=lambda a: a + 1, form="Abyssinian_{}"
+    )
+    names = list(expected.labels)
+    for name in names:
+        write(root / f"annotations/trimaps/._{name}.png", "resource fork")
+    for split, part in (("train", names[:4]), ("test", names[4:])):
+        write(root / f"annotations/{split}.txt", "#Image CLASS-ID SPECIES\n" + "".join(f"{n} 1 1 1\n" for n in part))
+    expected.splits = {"train": names[:4], "test": names[4:]}
+    return expected
+
+
 # ------------------------------------------------------------------------------------------------------ VOC, CVAT
 
 
@@ -471,7 +536,8 @@ LAYOUTS: dict[str, Callable[[Path], Expected]] = {
     for builder in (
         split_then_kind, kind_then_split, segnet, suffix_beside, suffix_in_folders, satellite, same_stem,
         upper_case_unicode, split_lists, pair_lists, videos, wide, binary, transparent_palette, colour_csv,
-        colour_json_rgba, index_csv, voc, cvat, yolo, yolo_roboflow, coco, coco_roboflow, coco_single, labelme,
+        colour_json_rgba, index_csv, isic, carvana, drive,
+        bdd, supervisely, oxford, voc, cvat, yolo, yolo_roboflow, coco, coco_roboflow, coco_single, labelme,
         label_studio,
     )
 }  # fmt: skip
