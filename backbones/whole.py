@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbones.base import Backbone, BackboneFamily, Head, Maps, Network, Weights
-from backbones.probe import PROBE, meta_copy, stride_of
+from backbones.probe import PROBE, meta_copy, on_meta, stride_of
 from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, unknown
 
 
@@ -188,16 +188,27 @@ class NetworkFamily(BackboneFamily):
         Raises:
             ValueError: unknown name, another stride than its own, or weights that are not there.
         """
-        module, taps = self.module(name, classes, options or {})
-        network = WholeNetwork(WholeBackbone(module, taps), classes)
+        network = self._untrained(name, classes, options)
         own = network.backbone.strides[-1]
         if own != stride:
             raise ValueError(
                 f"{self.name}:{name} has output stride {own}, not {stride}: write {self.name}:{name}@{own}"
             )
         if weights.source in ("imagenet", "file"):
-            self.pretrained(name, module, weights)
+            self.pretrained(name, network.module, weights)
         return network
+
+    def own_stride(self, name: str, options: Mapping[str, Any] | None = None) -> int:
+        """The output stride of a network, found on the meta device.
+
+        Raises:
+            ValueError: unknown name, or taps that give no maps.
+        """
+        return on_meta(lambda: self._untrained(name, 2, options)).backbone.strides[-1]
+
+    def _untrained(self, name: str, classes: int, options: Mapping[str, Any] | None) -> WholeNetwork:
+        module, taps = self.module(name, classes, options or {})
+        return WholeNetwork(WholeBackbone(module, taps), classes)
 
     def unsupported_reason(self, encoder: str, stride: int) -> str | None:
         """None for any name that it lists: what else is wrong shows when the network is built, on the meta device."""

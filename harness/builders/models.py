@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from backbones.base import Network, Weights
 from backbones.build import build_network, build_on_meta, measure_sizes
+from backbones.network_weights import load_network
+from backbones.whole import NetworkFamily
 from harness.errors import HarnessError
 from harness.plugins.registries import FAMILIES, HEADS
 from harness.plugins.registry import plugin_place
@@ -25,11 +29,34 @@ def build_model(spec: ModelSpec, classes: int, weights_file: Path | None = None)
     Raises:
         HarnessError: unknown names, an impossible stride, or weights that are not there; never silently random.
     """
-    weights = Weights(spec.weights.source, weights_file)
+    family, head = FAMILIES.get(spec.family)(), HEADS.get(spec.head)
+    whole = spec.weights.source == "network"
+    weights = Weights() if whole else Weights(spec.weights.source, weights_file)
     try:
-        return build_network(
-            FAMILIES.get(spec.family)(), HEADS.get(spec.head), spec.encoder, spec.stride, classes, weights
-        )
+        network = build_network(family, head, spec.encoder, spec.stride, classes, weights, _options(spec.options))
+        if whole:
+            if weights_file is None:
+                raise ValueError(f"the weights of the whole network {spec.word} were asked for, but no file was named")
+            load_network(network, weights_file, spec.word, spec.weights.classes or None)
+        return network
+    except ValueError as error:
+        raise HarnessError(str(error)) from error
+
+
+def _options(text: str) -> dict[str, Any]:
+    return dict(json.loads(text)) if text else {}
+
+
+def own_stride(spec: ModelSpec) -> int:
+    """The output stride of a whole network of another library, whatever the specification says.
+
+    Raises:
+        HarnessError: there is no such network.
+    """
+    family = FAMILIES.get(spec.family)()
+    assert isinstance(family, NetworkFamily)
+    try:
+        return family.own_stride(spec.encoder, _options(spec.options))
     except ValueError as error:
         raise HarnessError(str(error)) from error
 
@@ -45,7 +72,7 @@ def model_sizes(spec: ModelSpec, classes: int) -> Sizes:
     Raises:
         HarnessError: there is no such network.
     """
-    found = _probed(spec.family, spec.encoder, spec.head, spec.stride)
+    found = _probed(spec.family, spec.encoder, spec.head, spec.stride, spec.options)
     if isinstance(found, str):
         raise HarnessError(found)
     return dataclasses.replace(found, classes=classes)
@@ -68,18 +95,18 @@ def model_unsupported_reason(spec: ModelSpec) -> str | None:
     Raises:
         HarnessError: unknown family or head.
     """
-    found = _probed(spec.family, spec.encoder, spec.head, spec.stride)
+    found = _probed(spec.family, spec.encoder, spec.head, spec.stride, spec.options)
     return found if isinstance(found, str) else None
 
 
 @lru_cache(maxsize=1024)
-def _probed(family: str, encoder: str, head: str, stride: int) -> Sizes | str:
+def _probed(family: str, encoder: str, head: str, stride: int, options: str = "") -> Sizes | str:
     """The sizes of a model (with two classes), or the reason why there is none; found by one dry forward."""
     source, top = FAMILIES.get(family)(), HEADS.get(head)
     if reason := source.unsupported_reason(encoder, stride):
         return reason
     try:
-        network = build_on_meta(source, top, encoder, stride, classes=_CLASSES)
+        network = build_on_meta(source, top, encoder, stride, _CLASSES, _options(options))
         sizes = Sizes(**dataclasses.asdict(measure_sizes(network)))
     except ValueError as error:
         return _with_place(str(error), error)

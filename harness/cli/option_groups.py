@@ -45,7 +45,17 @@ class Cells:
     weights: Annotated[
         str | None, typer.Option("--weights", help="First weights of students: auto, random, imagenet or a file.")
     ] = None
-    teacher_weights: Annotated[str | None, typer.Option("--teacher-weights", help="First weights of teachers.")] = None
+    teacher_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-weights",
+            help="First weights of teachers, or a file of a whole trained teacher, which then comes as it is.",
+        ),
+    ] = None
+    teacher_classes: Annotated[
+        str | None,
+        typer.Option("--teacher-classes", help="YAML file: each class of the data set: its number in the teacher."),
+    ] = None
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="YAML file with the same words; flags go before it.")
     ] = None

@@ -41,7 +41,9 @@ class AskedKeywords(TypedDict, total=False):
     weights: str | None
     """First weights of students: auto, random, imagenet or a file."""
     teacher_weights: str | None
-    """First weights of teachers."""
+    """First weights of teachers' encoders, or a file with the weights of a whole teacher, which is not trained then."""
+    teacher_classes: str | None
+    """YAML file: name of each class of the data set -> its number in the teacher's file."""
 
 
 class SweepKeywords(AskedKeywords, total=False):

@@ -16,6 +16,7 @@ from harness.builders.distiller import build_translator, needs_teacher, skip_rea
 from harness.builders.expression import resolve
 from harness.builders.models import model_sizes, model_source, model_unsupported_reason
 from harness.errors import HarnessError
+from harness.planning.teachers import Teacher, evaluation_only, find_teachers
 from harness.plugins.method_calls import display_name
 from harness.plugins.registries import DATASETS, FAMILIES, HEADS, METHODS
 from harness.plugins.registry import Entry
@@ -78,7 +79,10 @@ class Plan:
     @property
     def id(self) -> str:
         """A short name of what was asked for."""
-        return digest(self.sweep)[:12]
+        asked = self.sweep.model_dump(mode="json")
+        if not self.sweep.teacher_classes:
+            del asked["teacher_classes"]
+        return digest(asked)[:12]
 
     @cached_property
     def children(self) -> dict[str, tuple[str, ...]]:
@@ -103,6 +107,7 @@ class _Builder:
     default_weights: str
     recipe: RecipeFile
     weights_dir: Path | None
+    teachers: dict[ModelSpec, Teacher]
     nodes: dict[str, Node] = field(default_factory=dict)
     needed: Counter[str] = field(default_factory=Counter)
     weights: dict[str, str] = field(default_factory=dict)
@@ -125,6 +130,12 @@ class _Builder:
             self._first[place] = self._find_weights(wanted, model)
         return model.model_copy(update={"weights": self._first[place], "source": model_source(model)})
 
+    def imported(self, teacher: Teacher) -> ModelSpec:
+        """The model of a teacher that comes as it is, with its weights named by content."""
+        assert teacher.file is not None
+        weights = WeightsSpec(source="network", sha256=self._remember(teacher.file), classes=teacher.classes)
+        return teacher.model.model_copy(update={"weights": weights, "source": model_source(teacher.model)})
+
     def _find_weights(self, wanted: str, model: ModelSpec) -> WeightsSpec:
         if wanted == "random":
             return WeightsSpec()
@@ -133,7 +144,7 @@ class _Builder:
 
             file = find_weights(self.weights_dir, model.encoder) if self.weights_dir else None
             return WeightsSpec(source="imagenet", sha256=self._remember(file) if file else "")
-        if not Path(wanted).is_file():
+        if not Path(wanted).expanduser().is_file():
             raise HarnessError(
                 f"--weights {wanted} is not a file", "give auto, random, imagenet, or a safetensors file"
             )
@@ -154,10 +165,12 @@ def make_plan(sweep: SweepSpec, data_root: Path | None = None, weights_dir: Path
     spec = parse_dataset(sweep.dataset, data_root)
     dataset = open_dataset(spec, data_root)
     recipe_name = dataset.recipe if sweep.recipe == "auto" else sweep.recipe
-    builder = _Builder(sweep, spec, dataset.weights, load_recipe(recipe_name).changed(sweep.set), weights_dir)
+    recipe = load_recipe(recipe_name).changed(sweep.set)
+    teachers = {teacher.model: teacher for teacher in find_teachers(sweep, dataset.classes)}
+    builder = _Builder(sweep, spec, dataset.weights, recipe, weights_dir, teachers)
     skips: list[Skip] = []
     cells = 0
-    for student, stride, method, teacher, seed in _cells(sweep):
+    for student, stride, method, teacher, seed in _cells(sweep, list(builder.teachers)):
         model = parse_model(student, sweep.head, stride)
         cells += 1
         reason = _add_cell(builder, model, method, teacher, seed, len(dataset.classes))
@@ -171,15 +184,11 @@ def _counted(node: Node, cells: int) -> Node:
     return Node(node.key, node.spec, node.name, node.cell, node.reproduce, cells)
 
 
-def _cells(sweep: SweepSpec) -> Iterator[tuple[str, int | None, MethodSpec, ModelSpec, int]]:
+def _cells(
+    sweep: SweepSpec, teachers: Sequence[ModelSpec]
+) -> Iterator[tuple[str, int | None, MethodSpec, ModelSpec, int]]:
     """The matrix. A word that names its stride takes part once, whatever the strides."""
     methods = [spec for expression in sweep.methods for spec in resolve(expression)]
-    teachers = list(
-        dict.fromkeys(
-            parse_model(word, sweep.teacher_head, stride)
-            for word, stride in itertools.product(sweep.teachers, sweep.teacher_strides)
-        )
-    )
     students = dict.fromkeys(
         (word, parse_model(word, sweep.head, stride).stride)
         for word, stride in itertools.product(sweep.students, sweep.strides)
@@ -248,17 +257,18 @@ def _shared_stages(
 
 
 def _add_teacher(builder: _Builder, teacher: ModelSpec) -> str:
-    sweep = builder.sweep
-    teacher = builder.completed(teacher, sweep.teacher_weights)
+    sweep, asked, recipe = builder.sweep, builder.teachers[teacher], builder.recipe.for_kind("teacher")
+    comes_as_it_is = asked.file is not None
+    model = builder.imported(asked) if comes_as_it_is else builder.completed(teacher, sweep.teacher_weights)
     spec = StageSpec(
         kind="teacher",
         dataset=builder.dataset,
-        model=teacher,
-        recipe=builder.recipe.for_kind("teacher"),
-        seed=sweep.teacher_seed,
+        model=model,
+        recipe=evaluation_only(recipe) if comes_as_it_is else recipe,
+        seed=0 if comes_as_it_is else sweep.teacher_seed,
     )
-    cell = _cell(builder, teacher, "teacher", "", sweep.teacher_seed)
-    return builder.add(spec, f"teacher {teacher.word}", cell, _reproduce(builder, None, None, teacher))
+    cell = _cell(builder, model, "teacher", "", spec.seed)
+    return builder.add(spec, f"teacher {model.word}", cell, _reproduce(builder, None, None, teacher))
 
 
 def _add_translators(
@@ -319,13 +329,19 @@ def _reproduce(
     if student and cell:
         words += ["--students", student.label, "--strides", str(student.stride), "--seeds", str(cell.seed)]
     if teacher:
-        words += ["--teachers", teacher.label, "--teacher-strides", str(teacher.stride)]
+        asked = builder.teachers[teacher]
+        words += ["--teachers", asked.word if asked.file else teacher.label]
+        words += ["--teacher-strides", str(teacher.stride)]
         words += ["--teacher-seed", str(sweep.teacher_seed)]
     words += ["--dataset", sweep.dataset, "--recipe", sweep.recipe]
     for path, value in sorted(sweep.set.items()):
         words += ["--set", f"{path}={value}"]
-    for flag, value in (("--weights", sweep.weights), ("--teacher-weights", sweep.teacher_weights)):
-        words += [flag, value] if value != "auto" else []
+    for flag, value in (
+        ("--weights", sweep.weights),
+        ("--teacher-weights", sweep.teacher_weights),
+        ("--teacher-classes", sweep.teacher_classes),
+    ):
+        words += [flag, value] if value not in ("auto", "") else []
     for path in _plugins(builder, method, [model for model in (student, teacher) if model]):
         words += ["--plugin", path]
     return " ".join(shlex.quote(word) for word in words)

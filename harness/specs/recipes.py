@@ -36,7 +36,12 @@ class RecipeFile:
         if kind == "teacher":
             merged.pop("teacher_norm", None)  # Nobody teaches a teacher: it is the same for either.
         try:
-            return Recipe.model_validate(merged)
+            recipe = Recipe.model_validate(merged)
+            if not recipe.iterations:
+                raise HarnessError(
+                    f"recipe '{self.name}', {kind}: iterations: it must be greater than 0", "train for one at least"
+                )
+            return recipe
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"] if part)

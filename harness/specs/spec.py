@@ -47,10 +47,12 @@ def digest(value: BaseModel | dict[str, Any]) -> str:
 
 
 class WeightsSpec(Frozen):
-    """First weights of a backbone: random, ImageNet's, or a file's, named by its content."""
+    """First weights: random; an encoder's, ImageNet's or a file's; or those of a whole network. Named by content."""
 
-    source: Literal["random", "imagenet", "file"] = "random"
+    source: Literal["random", "imagenet", "file", "network"] = "random"
     sha256: str = ""
+    classes: tuple[int, ...] = ()
+    """Of a whole network: for each class of the data set its number in the file; empty when they are the same."""
 
 
 _WORD = re.compile(r"^(?P<family>[A-Za-z_][\w-]*):(?P<encoder>[\w.\-]+)(?:/(?P<head>[\w\-]+))?(?:@(?P<stride>\d+))?$")
@@ -66,6 +68,8 @@ class ModelSpec(Frozen):
     weights: WeightsSpec = WeightsSpec()
     source: str = ""
     """sha256 of the files that backbone and head come from when they are plugins."""
+    options: str = ""
+    """Of a whole network: what its configuration says besides the name, as canonical JSON."""
 
     @property
     def word(self) -> str:
@@ -179,7 +183,8 @@ class Recipe(Frozen):
 
     crop: tuple[Positive, Positive] = (64, 64)
     batch_size: Positive = 16
-    iterations: Positive = 300
+    iterations: Annotated[int, Field(ge=0)] = 300
+    """0 for a network that comes as it is: it is evaluated, not trained."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augment: Augment = Augment()
@@ -224,9 +229,15 @@ class StageSpec(Frozen):
         data = self.model_dump(mode="json")
         data["method"].pop("expression")
         data["recipe"] = self.recipe.content
-        for part in (data["model"], data["dataset"]):
-            if not part["source"]:
-                del part["source"]
+        # Fields added since the first release count only where they are not at their defaults.
+        for part, name in (
+            (data["model"], "source"),
+            (data["model"], "options"),
+            (data["model"]["weights"], "classes"),
+            (data["dataset"], "source"),
+        ):
+            if not part[name]:
+                del part[name]
         return digest(data)[:20]
 
 
@@ -250,6 +261,9 @@ class SweepSpec(Frozen):
     weights: str = "auto"
     """First weights of the students: auto (what the data set suggests), random, imagenet, or a safetensors file."""
     teacher_weights: str = "auto"
+    """First weights of teachers' encoders; or a file with the weights of a whole teacher, which is not trained then."""
+    teacher_classes: str = ""
+    """A YAML file: name of each class of the data set -> its number in the teacher's file."""
 
     @field_validator("methods", "students", "strides", "teachers", "teacher_strides", "seeds")
     @classmethod
