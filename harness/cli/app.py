@@ -33,6 +33,8 @@ from harness.cli.show import show
 from harness.cli.slurm import slurm_init
 from harness.cli.status import status
 from harness.cli.sweep import sweep
+from harness.cli.teacher_list import teacher_list
+from harness.cli.teacher_run import teacher_run
 from harness.cli.terms import terms
 from harness.errors import HarnessError
 
@@ -80,6 +82,10 @@ _data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 _data.command("init")(data_init)
 _data.command("check")(data_check)
 app.add_typer(_data, name="data", rich_help_panel="Know")
+_teacher = typer.Typer(help="Look after teachers: train them, take them in, list them.", no_args_is_help=True)
+_teacher.command("run", cls=LauncherCommand)(teacher_run)
+_teacher.command("list")(teacher_list)
+app.add_typer(_teacher, name="teacher", rich_help_panel="Run")
 _slurm = typer.Typer(help="Set up runs on a cluster.", no_args_is_help=True)
 _slurm.command("init")(slurm_init)
 app.add_typer(_slurm, name="slurm", rich_help_panel="Run")

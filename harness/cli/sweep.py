@@ -50,10 +50,13 @@ def sweep(
 
 def _print_board(result: FinishedSweep, as_json: bool) -> None:
     from results.formats import render
+    from results.leads import warnings
 
     table = result.leaderboard()
     if as_json:
         typer.echo(json.dumps({"sweep": result.plan.id, "rows": json.loads(render(table, "json"))}))
     else:
         typer.echo(render(table, "table"))
+        for sentence in warnings(table):
+            typer.secho(sentence, fg="yellow", err=True)
         typer.echo("See it in a browser: harness dashboard --workspace " + str(result.workspace.root))

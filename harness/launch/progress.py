@@ -78,7 +78,7 @@ class Display:
         """Show how far the running stages are, given the latest event of each type of each."""
         for key, events in running.items():
             progress = events.get("progress", {})
-            self._share[key] = progress.get("iteration", 0) / self._plan.nodes[key].spec.recipe.iterations
+            self._share[key] = progress.get("iteration", 0) / max(1, self._plan.nodes[key].spec.recipe.iterations)
             if key not in self._tasks:
                 self._tasks[key] = self._bars.add_task(self._name(key), total=1.0, info="starting")
             self._bars.update(self._tasks[key], completed=self._share[key], info=_info(events))

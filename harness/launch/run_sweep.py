@@ -152,6 +152,12 @@ def plan_sweep(
     return PlannedSweep(plan, missing, options, launcher)
 
 
+def teachers_only(planned: PlannedSweep) -> PlannedSweep:
+    """The same sweep, of which only the teachers are to be run."""
+    nodes = planned.plan.nodes
+    return replace(planned, missing=tuple(key for key in planned.missing if nodes[key].spec.kind == "teacher"))
+
+
 def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
     """Launch what is missing of a sweep, and collect when the launcher waited for the end.
 

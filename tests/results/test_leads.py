@@ -1,0 +1,35 @@
+"""Teachers that are ahead, and those that are not."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from results.leads import teacher_leads, warnings
+
+
+def board(teacher: float, none: float) -> pd.DataFrame:
+    common = {"dataset": "camvid", "recipe": "r", "macs": 1e9}
+    return pd.DataFrame(
+        [
+            {**common, "method": "teacher", "student": "a/aspp", "stride": 8, "teacher": "", "miou": teacher},
+            {**common, "method": "none", "student": "b/linear", "stride": 16, "teacher": "", "miou": none},
+            {**common, "method": "kd", "student": "b/linear", "stride": 16, "teacher": "a/aspp@8", "miou": none},
+            {**common, "method": "none", "student": "c/linear", "stride": 16, "teacher": "", "miou": 0.9},
+        ]
+    )
+
+
+def test_a_lead_in_words() -> None:
+    (row,) = teacher_leads(board(0.6, 0.4)).to_dict("records")
+    assert row["teacher"] == "a/aspp@8"
+    assert row["leads"] == ["20.0 points ahead of b/linear@16 without distillation"]
+    assert not warnings(board(0.6, 0.4))
+
+
+def test_a_teacher_that_is_not_ahead_is_told() -> None:
+    (said,) = warnings(board(0.43, 0.4))
+    assert said.startswith("teacher a/aspp@8 is only 3.0 points ahead of b/linear@16") and "hardly gain" in said
+    (said,) = warnings(board(0.38, 0.4))
+    assert "2.0 points behind b/linear@16" in said
+    assert not warnings(board(0.45, 0.4)[:2])  # it teaches nobody yet
+    assert teacher_leads(board(0.6, 0.4)[1:]).empty
