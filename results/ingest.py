@@ -239,7 +239,8 @@ def _run(record: Record) -> dict[str, Any]:
         "latency_device": latency.device if latency else None,
         "latency_precision": latency.precision if latency else None,
     }
-    row |= training.model_dump(exclude={"terms", "health", "own_ms", "teacher_ms", "loading_ms", "shared_by", "paid_s"})
+    told_elsewhere = {"terms", "health", "kernels", "own_ms", "teacher_ms", "loading_ms", "shared_by", "paid_s"}
+    row |= training.model_dump(exclude=told_elsewhere)
     row |= environment.model_dump(exclude={"versions", "threads"})
     return row | {"started": record.started, "finished": record.finished, "reproduce": record.reproduce}
 

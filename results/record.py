@@ -82,6 +82,8 @@ class Training(_Part):
     channels_last: bool
     numerics: str = ""
     """Why precision or layout differ from what the recipe asked, when they do."""
+    kernels: str = ""
+    """Which convolutions were trained with gradients of the harness's own, and whether torch's are wrong there."""
     workers_beside: int = 0
     """Other workers of the launcher on the same machine: timings beside them are noisier."""
     own_ms: float | None = None

@@ -79,7 +79,7 @@ def _as_data(checks: list[Check], findings: list[Finding]) -> dict[str, Any]:
     if findings:
         data["numerics"] = [
             {
-                "convolution": str(found.case),
+                "convolution": found.what,
                 "precision": found.precision,
                 "channels_last": found.channels_last,
                 # JSON knows neither NaN nor infinity.
@@ -134,16 +134,17 @@ def _print_findings(console: Console, findings: list[Finding], device: str) -> N
     grid.add_column("convolution", no_wrap=True)
     for precision, channels_last in combinations:
         grid.add_column(f"{precision}\n{'NHWC' if channels_last else 'NCHW'}", justify="right", no_wrap=True)
-    for case in dict.fromkeys(found.case for found in findings):
-        cells = {(f.precision, f.channels_last): _verdict(f) for f in findings if f.case == case}
-        grid.add_row(case.kind, *(cells.get(pair, "") for pair in combinations))
+    for case, own in dict.fromkeys((found.case, found.own) for found in findings):
+        cells = {(f.precision, f.channels_last): _verdict(f) for f in findings if (f.case, f.own) == (case, own)}
+        grid.add_row(case.kind + ", own gradients" * own, *(cells.get(pair, "") for pair in combinations))
     console.print()
     console.print(grid)
     wrong = [found for found in findings if not found.right]
     for found in wrong:
         console.print(f"[red]wrong[/] {escape(str(found))}")
     console.print(
-        "Stages whose network holds one of these train in the next combination that is right, and say so."
+        "Stages whose network holds one of these train with gradients of the harness's own where those are right, "
+        "or in the next combination that is, and say so."
         if wrong
         else "[green]all right[/]"
     )

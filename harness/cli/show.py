@@ -140,6 +140,8 @@ def _training(run: Run) -> Pairs:
     yield "precision", f"{training.precision}{', channels last' if training.channels_last else ''}"
     if training.numerics:
         yield "numerics", f"{training.numerics} (asked for {training.precision_asked})"
+    if training.kernels:
+        yield "kernels", training.kernels
     if training.workers_beside:
         yield "beside it", f"{training.workers_beside} other workers on the machine: timings are noisier"
 

@@ -6,8 +6,9 @@ and then NaN) as soon as its map is some 29 columns wide, while the forward pass
 is what an output stride below 32 is made of, so a comparison of strides would be faked in silence.
 
 Before a stage trains, every distinct convolution that its network executes is run forward and backward at the stage's
-precision and layout and compared with the same convolution in float64 by its definition. Where it is wrong, the stage
-is trained in the next combination that is right, and the log, the record and the board say so.
+precision and layout and compared with the same convolution in float64 by its definition. That kind has gradients of our
+own on CPUs (`harness.numerics.kernels`), which are compared like torch's. Where a convolution is wrong, the stage is
+trained in the next combination that is right, and the log, the record and the board say so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from harness.numerics.convolutions import ConvCase, Convolve, reduced_case, torch_convolve
+from harness.numerics.kernels import has_own_gradients, own_convolve
 from harness.numerics.modes import autocast
 from harness.numerics.reference import ReferenceResult, reference_result, relative_error
 from harness.specs.spec import Precision
@@ -52,6 +54,7 @@ class Finding:
             for a result that has some, or for a convolution that cannot be run at all.
         tolerance: the largest error that is right.
         error: why it cannot be run; empty when it can.
+        own: computed with gradients of our own instead of torch's.
     """
 
     case: ConvCase
@@ -62,6 +65,7 @@ class Finding:
     weight_gradient: float
     tolerance: float
     error: str = ""
+    own: bool = False
 
     @property
     def errors(self) -> dict[str, float]:
@@ -71,6 +75,11 @@ class Finding:
             "input gradient": self.input_gradient,
             "weight gradient": self.weight_gradient,
         }
+
+    @property
+    def what(self) -> str:
+        """The convolution in words, and whose gradients it has."""
+        return f"{self.case}, own gradients" if self.own else str(self.case)
 
     @property
     def wrong(self) -> list[str]:
@@ -84,9 +93,9 @@ class Finding:
 
     def __str__(self) -> str:
         if self.error:
-            return f"{self.case}: cannot run in {combination(self.precision, self.channels_last)}: {self.error}"
+            return f"{self.what}: cannot run in {combination(self.precision, self.channels_last)}: {self.error}"
         worst = ", ".join(f"{name} off by {self.errors[name]:.1e}" for name in self.wrong or self.errors)
-        return f"{self.case}, {combination(self.precision, self.channels_last)}: {worst}"
+        return f"{self.what}, {combination(self.precision, self.channels_last)}: {worst}"
 
 
 def combination(precision: str, channels_last: bool) -> str:
@@ -221,23 +230,27 @@ def check(
         cases: what to compare.
         device, precision, channels_last: where and how it would be trained.
         cache: known findings are taken from it and new ones put into it; the process's own by default.
-        convolve: what to compare, in place of torch's own kernels; its findings are never cached.
+        convolve: what to compare, in place of torch's own kernels; findings of others than `own_convolve` are never
+            cached.
     """
     cache = cache if cache is not None else Cache()
-    own = convolve is torch_convolve
+    kept = convolve in (torch_convolve, own_convolve)
+    own = convolve is own_convolve
     machine = _machine(device)
     findings = []
     for case in dict.fromkeys(reduced_case(case, device) for case in cases):
         name = f"{machine} | {combination(precision, channels_last)} | {json.dumps(asdict(case), sort_keys=True)}"
-        known = cache.get(name) if own else None
+        name += " | own gradients" if own else ""
+        known = cache.get(name) if kept else None
         if known is None or known.get("tolerance") != tolerance(precision, device):
             found = _measure(case, cache.truth(case, device), device, precision, channels_last, convolve)
-            if own:
+            found = replace(found, own=own)
+            if kept:
                 cache.put(name, _stored(found))
         else:
-            found = Finding(case, precision, channels_last, **known)
+            found = Finding(case, precision, channels_last, own=own, **known)
         findings.append(found)
-    if own:
+    if kept:
         cache.save()
     return findings
 
@@ -292,13 +305,19 @@ def table(
 ) -> list[Finding]:
     """Every kind of convolution at every precision and layout: what `harness doctor --numerics` prints.
 
-    Findings come case by case, precisions within, layouts (contiguous, channels_last) innermost.
+    Findings come case by case, precisions within, layouts (contiguous, channels_last) innermost. What has gradients of
+    our own on the device comes once more, with them.
     """
     store = Cache(cache)
     return [
         finding
         for case in cases
+        for convolve in ((torch_convolve, own_convolve) if _has_own(case, device) else (torch_convolve,))
         for precision in precisions
         for channels_last in layouts
-        for finding in check([case], device, precision, channels_last, store)
+        for finding in check([case], device, precision, channels_last, store, convolve)
     ]
+
+
+def _has_own(case: ConvCase, device: torch.device) -> bool:
+    return device.type == "cpu" and has_own_gradients(case)

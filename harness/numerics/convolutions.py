@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -99,7 +100,7 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, batch: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.batch = batch
-        self.cases: dict[ConvCase, None] = {}
+        self.cases: Counter[ConvCase] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.convolution.default and args[0].dim() == 4:
@@ -131,7 +132,7 @@ class _Recorder(TorchDispatchMode):
             transposed=transposed,
             output_padding=_pair(output_padding),
         )
-        self.cases[case] = None
+        self.cases[case] += 1
 
 
 def _pair(values: Sequence[int]) -> tuple[int, int]:
@@ -144,9 +145,19 @@ def distinct_convolutions(
     batch: int,
     run: Callable[[], object] | None = None,
 ) -> list[ConvCase]:
-    """The distinct convolutions of a network, found by a dry forward pass of one image.
+    """The distinct convolutions of a network, found as by `count_convolutions`, in order."""
+    return sorted(count_convolutions(network, size, batch, run))
 
-    Equal ones count once, whatever their place and bias. They are taken where they are executed, so padding computed
+
+def count_convolutions(
+    network: nn.Module,
+    size: tuple[int, int],
+    batch: int,
+    run: Callable[[], object] | None = None,
+) -> Counter[ConvCase]:
+    """The distinct convolutions of a network and how often each runs, by a dry forward pass of one image.
+
+    Equal ones are one, whatever their place and bias. They are taken where they are executed, so padding computed
     on the fly, weights standardised on the fly and transposed convolutions are seen as they run. Neither weights,
     batch-norm statistics, training modes nor the global random state change.
 
@@ -165,7 +176,7 @@ def distinct_convolutions(
             run()
         else:
             network(torch.zeros(1, 3, *size, device=device))
-    return sorted(recorder.cases)
+    return recorder.cases
 
 
 def reduced_case(case: ConvCase, device: torch.device) -> ConvCase:

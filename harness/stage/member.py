@@ -135,6 +135,7 @@ def _select_precision(context: Context, network: Network) -> Decision:
     if decision.note:
         context.events.write("note", text=decision.note)
         print(f"numerics: {context.job.name}: {decision.note}", flush=True)
+    decision.apply(network)
     return decision
 
 

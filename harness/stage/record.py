@@ -123,6 +123,7 @@ def training_record(context: Context, progress: Progress, decision: Decision, we
         precision=decision.precision,
         channels_last=decision.channels_last,
         numerics=decision.note,
+        kernels=decision.kernels,
         workers_beside=context.job.workers_beside,
         own_ms=median(progress.own_ms),
         teacher_ms=median(progress.teacher_ms),

@@ -169,7 +169,8 @@ def test_numerics_are_tabulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(numerics.table, "__defaults__", (("fp32", "bf16"), (False, True), few, None))
     code, _, data = run("--workspace", str(tmp_path), "--numerics", "--device", "cpu")
     rows = data["numerics"]
-    assert isinstance(rows, list) and len(rows) == 8
+    assert isinstance(rows, list) and len(rows) == 12
+    assert sum(row["convolution"].endswith("own gradients") for row in rows) == 4
     by_name = {(row["convolution"].split(",")[0], row["precision"], row["channels_last"]): row for row in rows}
     assert by_name["1x1", "fp32", True]["right"] and by_name["1x1", "bf16", True]["right"]
     for row in rows:
@@ -177,4 +178,4 @@ def test_numerics_are_tabulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert row["right"] == all(error <= row["tolerance"] for error in errors)
     assert code == 0  # stages avoid what is wrong: the harness can work
     shown = CliRunner().invoke(app, ["--workspace", str(tmp_path), "--numerics", "--device", "cpu"]).stdout
-    assert "depthwise 3x3, dilation 2" in shown and "NHWC" in shown
+    assert "depthwise 3x3, dilation 2, own gradients" in shown and "NHWC" in shown

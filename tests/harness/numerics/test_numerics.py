@@ -167,7 +167,8 @@ def test_dilated_depthwise_in_bf16_channels_last_is_judged_as_an_independent_com
     (finding,) = check([DILATED], CPU, "bf16", True)
     assert finding.right == right, str(finding)
     network = nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16)
-    decision = choose_numerics(network, (36, 36), 2, CPU, "bf16", True, run=lambda: network(torch.zeros(1, 16, 36, 36)))
+    run = lambda: network(torch.zeros(1, 16, 36, 36))  # noqa: E731
+    decision = choose_numerics(network, (36, 36), 2, CPU, "bf16", True, run=run, convolve=torch_convolve)
     assert decision.channels_last == right
     assert bool(decision.note) != right
     if not right:
