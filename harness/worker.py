@@ -77,6 +77,9 @@ def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bo
     attempts = [_helpers_folder(job, rank) if rank else job.folder.new_attempt() for job in jobs]
     if capture:
         _redirect([attempt.log for attempt in attempts])
+    for job in jobs if rank == 0 else ():
+        if note := job.folder.set_aside_record():
+            print(note, file=sys.stderr, flush=True)
     cohort = _Cohort(jobs, attempts, stop, helper=rank > 0)
     with _Heartbeat(cohort, stop, parent_pid):
         return cohort.run()

@@ -6,7 +6,7 @@ Numbers carry their units in their names: `_s` seconds, `_ms` milliseconds, `_by
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -180,11 +180,11 @@ class Record(_Part):
     finished: str
 
 
-def read_record(path: Path) -> Record:
-    """The record in a file.
-
-    Raises:
-        pydantic.ValidationError: it is not a valid record.
-        OSError: it cannot be read.
-    """
-    return Record.model_validate_json(path.read_bytes())
+def schema_version(content: bytes) -> int:
+    """The version that a record says it has, valid or not; 0 if it says none."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return 0
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    return version if isinstance(version, int) else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,7 +149,7 @@ def plan_sweep(
     if not plan.nodes:
         reasons = "; ".join(f"{s.cell}: {s.reason}" for s in plan.skips)
         raise HarnessError("nothing to do: every cell is skipped", reasons)
-    missing = tuple(key for key in plan.nodes if not options.workspace.stage(key).done())
+    missing = tuple(key for key in plan.nodes if options.workspace.stage(key).missing())
     return PlannedSweep(plan, missing, options, launcher)
 
 
@@ -172,6 +173,9 @@ def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
 
     plan, options, missing = planned.plan, planned.options, list(planned.missing)
     prepare(plan, missing, options)
+    for key in missing:
+        if note := options.workspace.stage(key).set_aside_record():
+            print(f"note: {note}", file=sys.stderr)
     save_sweep(options.workspace, plan, command or sweep_command(planned))
     launched = planned.launcher.launch(plan, missing, options) if missing else None
     result = FinishedSweep(planned, launched)

@@ -17,7 +17,7 @@ from harness.stage.context import Context
 from harness.system.devices import environment_record
 from harness.training.checkpoint import save_weights
 from harness.training.learner import Progress, median
-from harness.workspace.files import file_digest, now, write_atomic
+from harness.workspace.files import file_digest, now
 from harness.workspace.folders import Workspace
 from results.record import Best, Cell, Cost, Metrics, Record, Training
 from results.statistics import iou, miou, pixel_accuracy
@@ -70,7 +70,7 @@ def conclude(context: Context, trained: nn.Module, progress: Progress, training:
         started=started,
         finished=now(),
     )
-    write_atomic(folder.record_file, record.model_dump_json(indent=1))
+    folder.write_record(record)
     folder.checkpoint_file.unlink(missing_ok=True)
     return record
 

@@ -18,14 +18,32 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.errors import HarnessError
-from harness.workspace.files import now, read_json, write_json
-from results.record import SCHEMA_VERSION, Attempt, Record, read_record
+from harness.errors import HarnessError, StageFailed
+from harness.workspace.files import now, read_json, write_atomic, write_json
+from results.record import SCHEMA_VERSION, Attempt, Record, schema_version
 
 HEARTBEAT_S = 5.0
 """Seconds between two signs of life of an attempt."""
 STALE_S = 60.0
 """An attempt without a sign of life for so long is taken for dead."""
+
+
+class NewerRecord(HarnessError):
+    """A record that a newer version of the harness wrote: it can be neither read here nor replaced."""
+
+    def __init__(self, file: Path, version: int) -> None:
+        super().__init__(
+            f"{file} was written by a newer version of the harness (schema {version}, this one knows {SCHEMA_VERSION})",
+            "update the harness, or name another --workspace",
+        )
+
+
+class InvalidRecord(HarnessError):
+    """A file in a record's place that is none."""
+
+    def __init__(self, file: Path, why: str) -> None:
+        super().__init__(f"{file} is not a valid record: {why}", "run the sweep again: it is set aside")
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -123,24 +141,92 @@ class StageFolder:
         return self.path / "checkpoint.pt"
 
     def done(self) -> bool:
-        """The record is there, whole, and of this stage. Quick: no full validation."""
-        found = read_json(self.record_file)
-        return (
-            isinstance(found, dict) and found.get("key") == self.key and found.get("schema_version") == SCHEMA_VERSION
-        )
+        """Nothing is left to do: the record is there, valid and of this stage, or of a newer version of the harness."""
+        try:
+            self.record()
+        except NewerRecord:
+            return True
+        except HarnessError:
+            return False
+        return True
+
+    def missing(self) -> bool:
+        """The stage is still to be run.
+
+        Raises:
+            NewerRecord: it is done, but its record cannot be read here.
+        """
+        try:
+            self.record()
+        except NewerRecord:
+            raise
+        except HarnessError:
+            return True
+        return False
 
     def record(self) -> Record:
         """The record.
 
         Raises:
-            HarnessError: it is missing or not valid.
+            NewerRecord: a newer version of the harness wrote it.
+            InvalidRecord: it is no record of this stage.
+            HarnessError: it is missing.
         """
         try:
-            return read_record(self.record_file)
+            content = self.record_file.read_bytes()
         except OSError as error:
             raise HarnessError(f"stage {self.key} has no record", "it has not finished: see harness status") from error
+        return self._parsed(content)
+
+    def write_record(self, record: Record) -> None:
+        """Write the record: with it, the stage is done.
+
+        Raises:
+            NewerRecord: there is one of a newer version, which stays.
+            StageFailed: what would be written could not be read back; nothing is written.
+        """
+        content = record.model_dump_json(indent=1).encode()
+        try:
+            self._parsed(content)
+        except InvalidRecord as error:
+            raise StageFailed(f"the record of stage {self.key} could not be read back: {error.why}") from error
+        self.missing()
+        write_atomic(self.record_file, content)
+
+    def set_aside_record(self) -> str:
+        """Move a record that cannot be read out of the way, for the stage is run again.
+
+        Returns:
+            A sentence that names the file and what is wrong with it; "" if there is no such record.
+        """
+        try:
+            self.record()
+        except InvalidRecord as error:
+            taken = {path.name for path in self.path.glob("record-invalid-*.json")}
+            number = next(n for n in range(1, len(taken) + 2) if f"record-invalid-{n}.json" not in taken)
+            aside = self.path / f"record-invalid-{number}.json"
+            try:
+                self.record_file.rename(aside)
+            except FileNotFoundError:
+                return ""  # another attempt has set it aside
+            return f"{error.message}; it is set aside as {aside.name}, and the stage is run again"
+        except HarnessError:
+            return ""
+        return ""
+
+    def _parsed(self, content: bytes) -> Record:
+        """The record in a file's content, which must be this stage's."""
+        try:
+            record = Record.model_validate_json(content)
         except ValidationError as error:
-            raise HarnessError(f"{self.record_file} is not a valid record: {error.errors()[0]['msg']}") from error
+            if (version := schema_version(content)) > SCHEMA_VERSION:
+                raise NewerRecord(self.record_file, version) from error
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise InvalidRecord(self.record_file, f"{where}: {first['msg']}" if where else first["msg"]) from error
+        if record.key != self.key:
+            raise InvalidRecord(self.record_file, f"it is of stage {record.key}")
+        return record
 
     def attempts(self) -> list[AttemptFolder]:
         """All tries, oldest first."""

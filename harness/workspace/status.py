@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.workspace.events import last_events
 from harness.workspace.files import read_json, write_json
-from harness.workspace.folders import STALE_S, StageFolder, Workspace
+from harness.workspace.folders import STALE_S, InvalidRecord, NewerRecord, StageFolder, Workspace
 
 
 class State(StrEnum):
@@ -101,8 +101,15 @@ def read_sweeps(workspace: Workspace, sweep: str | None = None) -> list[PlannedS
 
 def stage_state(folder: StageFolder) -> tuple[State, str, int]:
     """A stage's state by its own files, its parents not considered: (state, reason, number of attempts)."""
-    if folder.done():
+    try:
+        folder.record()
         return State.DONE, "", 0
+    except NewerRecord as error:
+        return State.DONE, error.message, 0
+    except InvalidRecord as error:
+        return State.LOST, error.message, len(folder.attempts())
+    except HarnessError:
+        pass  # it has none
     attempts = folder.attempts()
     if not attempts:
         return State.WAITING, "", 0

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from harness.workspace.folders import Workspace
-from results.record import read_record
 from tests.end_to_end.tiny import stage_folders, tiny_flags
 
 PLUGIN = """
@@ -57,7 +56,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_stages_are_shared_and_every_record_is_whole(swept: Path) -> None:
-    found = [read_record(folder.record_file) for folder in stage_folders(swept)]
+    found = [folder.record() for folder in stage_folders(swept)]
     kinds = [record.kind for record in found]
     assert (kinds.count("student"), kinds.count("teacher"), kinds.count("translator")) == (6, 1, 1)
     for record in found:

@@ -33,6 +33,11 @@ GAIN = {"none": 0.0, "kd": 0.012, "pixel_kd": 0.015, "ka": 0.03, "teacher": 0.16
 RESNET = "timm:resnet18/aspp"
 
 
+def record_of(key: str) -> Record:
+    """A valid record of a stage."""
+    return Fake().record().model_copy(update={"key": key})
+
+
 def confusion(skill: float, images: int, seed: int, classes: int = len(CLASSES)) -> np.ndarray:
     """(N, K, K) matrices of a network that is right about a pixel with a chance of about `skill`.
 

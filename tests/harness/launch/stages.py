@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.specs.spec import DatasetSpec, ModelSpec, Recipe, StageSpec
-from harness.workspace.files import write_json
 from harness.workspace.folders import StageFolder
+from tests.results.factory import record_of
 
 
 class Node:
@@ -47,7 +47,7 @@ class Plan:
 
 def finish(folder: StageFolder) -> None:
     """A record that is enough for the stage to be done."""
-    write_json(folder.record_file, {"key": folder.key, "schema_version": 1})
+    folder.write_record(record_of(folder.key))
 
 
 def begin_and_end(folder: StageFolder, outcome: str = "", reason: str = "") -> None:

@@ -35,6 +35,7 @@ from harness.workspace.job import Job, read_job
 from harness.workspace.select import select_stages
 from harness.workspace.status import StageStatus, State, read_sweeps, stage_states
 from tests.harness.launch.slurm.fake_slurm import FakeSlurm
+from tests.results.factory import record_of
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ class World:
         return {status.key: status for status in found}
 
     def done(self, key: str) -> None:
-        write_json(self.workspace.stage(key).record_file, {"key": key, "schema_version": 1})
+        self.workspace.stage(key).write_record(record_of(key))
 
     def attempt(self, key: str, outcome: str = "", reason: str = "", ago_s: float = 0.0) -> None:
         """An attempt that ended so, or (with no outcome) shows no sign of life since some time."""

@@ -1,0 +1,56 @@
+"""A sweep that meets records it cannot read: a bad one is set aside and run again, a newer one is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import run
+from harness.planning.plan import make_plan
+from harness.worker import DONE, main
+from harness.workspace.folders import StageFolder
+from tests.end_to_end.tiny import Never, job_of, stage_folders, tiny_flags, tiny_sweep
+
+
+def sweep(root: Path, *words: str) -> int:
+    return run(["sweep", *tiny_flags(root, methods="none"), "--device", "cpu", *words])
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> StageFolder:
+    """The one stage of a workspace in which `none` was swept."""
+    assert sweep(tmp_path / "runs") == 0
+    (folder,) = stage_folders(tmp_path / "runs")
+    return folder
+
+
+def test_a_bad_record_is_set_aside_and_its_stage_run_again(
+    swept: StageFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = swept.weights_file.read_bytes()
+    record = json.loads(swept.record_file.read_bytes())
+    record["metrics"]["images"] = None
+    swept.record_file.write_text(json.dumps(record))
+    capsys.readouterr()
+    assert sweep(swept.path.parents[1]) == 0
+    assert f"{swept.record_file} is not a valid record: metrics.images" in capsys.readouterr().err
+    assert swept.record().metrics is not None and swept.weights_file.read_bytes() == weights
+    assert json.loads((swept.path / "record-invalid-1.json").read_bytes()) == record
+
+
+def test_a_newer_record_is_refused_before_anything_and_stays(
+    swept: StageFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = swept.path.parents[1]
+    content = json.dumps(json.loads(swept.record_file.read_bytes()) | {"schema_version": 2, "wings": 4})
+    swept.record_file.write_text(content)
+    capsys.readouterr()
+    for words in ((), ("--dry-run",)):
+        assert sweep(root, *words) == 2
+        said = capsys.readouterr().err
+        assert f"{swept.record_file} was written by a newer version" in said and "update the harness" in said
+    plan = make_plan(tiny_sweep(methods=("none",)))
+    assert main(job_of(plan, plan.nodes[swept.key], root).write(), stop=Never()) == DONE
+    assert swept.record_file.read_text() == content and len(swept.attempts()) == 1
