@@ -10,7 +10,10 @@ import typer
 
 def data_init(
     folder: Annotated[Path, typer.Argument(help="The folder that holds images and labels.")],
-    force: Annotated[bool, typer.Option("--force", help="Write over a dataset.yaml that is there already.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write here, for a folder that cannot be written to.", dir_okay=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be written.")] = False,
 ) -> None:
     """Look at a folder, guess its layout, classes and splits, and write them down as FOLDER/dataset.yaml.
@@ -21,6 +24,8 @@ def data_init(
 
         harness data init ~/photos
 
+        harness data init /shared/photos --out photos.yaml
+
         harness data check ~/photos/dataset.yaml
 
         harness sweep --methods none,kd,ka --dataset ~/photos/dataset.yaml
@@ -30,15 +35,22 @@ def data_init(
     from harness.errors import HarnessError
     from harness.workspace.files import write_atomic
 
-    file = folder / FILE
+    file = out or folder / FILE
     if file.exists() and not (force or dry_run):
         raise HarnessError(f"{file} is there already", "--force writes it anew, --dry-run only shows what would be")
     guess = guess_layout(folder)
+    if out is not None:
+        guess.fields = {"name": guess.fields.pop("name"), "root": str(folder.resolve()), **guess.fields}
     text = yaml_text(guess)
     if dry_run:
         typer.echo(text, nl=False)
         return
-    write_atomic(file, text)
+    try:
+        write_atomic(file, text)
+    except OSError as error:
+        raise HarnessError(
+            f"{file} cannot be written: {error.strerror}", "give another place with --out FILE"
+        ) from error
     _tell(file, sum(map(len, guess.unsure.values())))
 
 

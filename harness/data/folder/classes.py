@@ -208,11 +208,11 @@ def _without_background(
     first = entries[0] if entries else None
     if polygons:
         rest = [e for e in entries if e.name.lower() not in ("background", "_background_")]
-        own = {e.name for e in entries} - {e.name for e in rest}
+        own = [e for e in entries if e not in rest]
         if background == "ignore":
-            return rest, {}
-        aliases = [ClassEntry("background", colour=(0, 0, 0))]
-        return aliases + rest, {"names": own - {"background"}} if own else {}
+            return rest, {"values": {e.value for e in own if e.value is not None}}
+        value = next((e.value for e in own if e.value is not None), None)
+        return [ClassEntry("background", value, (0, 0, 0)), *rest], {}
     if background == "class":
         return entries, {}
     named = [e for e in entries if e.name.lower() in BACKGROUND and e.value in (0, None)]

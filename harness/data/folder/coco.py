@@ -121,7 +121,9 @@ def _items(config: Config, tree: Tree, split: str, file: str) -> tuple[dict[str,
     items: dict[str, Item] = {}
     problems = []
     for number, image in images.items():
-        found = tree.find(posixpath.join(folder, image.file_name)) or tree.find(image.file_name)
+        places = (folder, posixpath.dirname(file))
+        near = (tree.exact(posixpath.join(place, image.file_name)) for place in places)
+        found = next(filter(None, near), None) or tree.find(image.file_name)
         if found is None:
             problems.append(Problem(str(path), f"names the image '{image.file_name}', which is not in '{folder}'"))
             continue

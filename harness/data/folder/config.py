@@ -21,6 +21,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = ""
+    root: str = ""
+    """The folder that all paths are relative to, and stay in; that of the file itself by default."""
     layout: Layout = "masks"
     images: str = ""
     """Template of image paths, `{split}/images/{name}`; for polygons the folder they lie in."""

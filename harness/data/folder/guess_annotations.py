@@ -61,8 +61,13 @@ def guess_coco(tree: Tree) -> Guess | None:
     guess.fields["images"] = _image_folder(guess, tree, files)
     if not several:
         fraction_splits(guess, [posixpath.splitext(image.file_name)[0] for image in images.values()])
-    guess.fields["classes"] = {str(c["name"]): int(c["id"]) for c in sorted(categories, key=lambda c: int(c["id"]))}
     used = {category for image in images.values() for category, *_ in image.objects}
+    groups = {str(c.get("supercategory")) for c in categories}
+    heads = [c for c in categories if c["id"] not in used and c["name"] in groups and c.get("supercategory") == "none"]
+    categories = [c for c in categories if c not in heads]
+    if heads:
+        guess.note("classes", f"left out: '{heads[0]['name']}', the name of a group of classes")
+    guess.fields["classes"] = {str(c["name"]): int(c["id"]) for c in sorted(categories, key=lambda c: int(c["id"]))}
     for category in categories:
         if category["id"] not in used:
             guess.doubt("classes", f"'{category['name']}' never occurs in {first}")

@@ -41,8 +41,10 @@ class FolderData:
     """A data set as its `dataset.yaml` describes it: classes at once, samples when they are asked for."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.root = file, file.parent
-        self.config = load_config(file)
+        self.file, self.config = file, load_config(file)
+        self.root = file.parent / Path(self.config.root).expanduser()
+        if not self.root.is_dir():
+            raise HarnessError(f"{file}: root: there is no folder {self.root}", "correct it")
         self.tree = Tree(self.root)
         try:
             self.classes = classes_of(self.config, self.tree)

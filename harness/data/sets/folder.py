@@ -43,7 +43,8 @@ class Folder(Dataset):
 
         self._data = FolderData(root.resolve() / params.file)
         config, classes = self._data.config, self._data.classes
-        self.params = params.model_copy(update={"name": params.name or config.name or root.resolve().name})
+        name = params.name or config.name or self._data.root.resolve().name
+        self.params = params.model_copy(update={"name": name})
         self.classes, self.palette = classes.names, classes.palette
         self.weights, self.recipe = config.weights, config.recipe
         self._resize = config.mask_size == "resize"

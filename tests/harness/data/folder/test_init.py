@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from harness.builders.datasets import located, open_dataset
+from harness.builders.datasets import located, open_dataset, parse_dataset
 from harness.cli.app import app, run
 from harness.data.folder.guess import guess_group, guess_layout, split_of, yaml_text
 from harness.errors import HarnessError
@@ -157,3 +158,43 @@ def test_jpeg_masks_are_read_by_the_nearest_value_and_said_to_be_unsure(tmp_path
     assert data.check() == [] and data.classes == ("background", "foreground")
     for sample in data.split("train"):
         assert (sample.label == (label(int(sample.name[3:])) == 1)).mean() > 0.98
+
+
+def test_a_description_may_lie_elsewhere(tmp_path: Path) -> None:
+    trees.binary(tmp_path / "data")
+    (tmp_path / "home").mkdir()
+    file = tmp_path / "home/mine.yaml"
+    assert run(["data", "init", str(tmp_path / "data"), "--out", str(file)]) == 0
+    assert not (tmp_path / "data/dataset.yaml").exists()
+    elsewhere = parse_dataset(str(file))
+    assert run(["data", "init", str(tmp_path / "data")]) == 0
+    beside = parse_dataset(str(tmp_path / "data/dataset.yaml"))
+    assert elsewhere.manifest == beside.manifest and elsewhere.params["name"] == beside.params["name"] == "data"
+    assert open_dataset(str(file)).check() == []
+    file.write_text(file.read_text().replace("/data", "/gone"))
+    with pytest.raises(HarnessError, match="there is no folder"):
+        open_dataset(str(file))
+
+
+def test_equal_names_in_two_splits_of_coco_are_told_apart(tmp_path: Path) -> None:
+    trees.coco_roboflow(tmp_path)
+    for i in range(2):
+        (tmp_path / f"valid/{i + 4:012d}.jpg").rename(tmp_path / f"valid/{i:012d}.jpg")
+    file = tmp_path / "valid/_annotations.coco.json"
+    data = json.loads(file.read_text())
+    for image in data["images"]:
+        image["file_name"] = f"{int(image['file_name'][:-4]) - 4:012d}.jpg"
+    data["categories"].append({"id": 0, "name": "street-things", "supercategory": "none"})
+    file.write_text(json.dumps(data))
+    train = tmp_path / "train/_annotations.coco.json"
+    more = json.loads(train.read_text())
+    more["categories"] = [{**c, "supercategory": "street-things"} for c in more["categories"]]
+    more["categories"].append({"id": 0, "name": "street-things", "supercategory": "none"})
+    train.write_text(json.dumps(more))
+    text = yaml_text(guess_layout(tmp_path))
+    assert "left out: 'street-things'" in text
+    write(tmp_path / "dataset.yaml", text)
+    dataset = open_dataset("folder", tmp_path)
+    assert dataset.check() == [] and dataset.classes == trees.NAMES
+    assert np.array_equal(dataset.split("val")[0].image.shape, photo(4).shape)
+    assert not np.array_equal(dataset.split("train")[0].image, dataset.split("val")[0].image)

@@ -385,3 +385,17 @@ def test_json_of_another_kind_is_refused_with_its_name(tmp_path: Path) -> None:
     text = "layout: coco\nannotations: a.json\nsplits: {train: 0.5, val: 0.5}\n"
     with pytest.raises(HarnessError, match=r"a\.json: is not COCO's JSON"):
         dataset(tmp_path, text)
+
+
+@pytest.mark.parametrize(("background", "expected"), [("class", 0), ("ignore", IGNORE)])
+def test_a_background_that_annotations_name_is_the_background(background: str, expected: int, tmp_path: Path) -> None:
+    """Some exporters of YOLO's labels give it an id of its own."""
+    trees.yolo(tmp_path)
+    write(tmp_path / "labels/train/000000000000.txt", "0 0 0 1 0 1 1 0 1\n1 0 0 0.5 0 0.5 1 0 1\n")
+    text = (
+        "layout: yolo\nimages: 'images/{split}/{name}'\nannotations: 'labels/{split}/{name}.txt'\n"
+        f"classes: [background, road, car]\nsplits: {{train: train, val: val}}\nbackground: {background}\n"
+    )
+    data = dataset(tmp_path, text)
+    read = data.split("train")[0].label
+    assert set(np.unique(read[:, -5:])) == {expected} and set(np.unique(read[:, :5])) == {data.classes.index("road")}
