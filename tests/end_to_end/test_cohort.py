@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,48 @@ def test_stages_that_do_not_belong_together_are_refused(fresh: Any) -> None:
     assert main(files, stop=Never()) != DONE
     attempt = folder(root, nodes[0]).last_attempt()
     assert attempt is not None and "they differ in seed" in (attempt.outcome() or {})["reason"]
+
+
+def _two_processes(rank: int, runs: list[tuple[int, list[str], list[str]]]) -> None:
+    """One of two processes that work through the same runs together: (port, jobs, plugins) each."""
+    from harness.plugins.load import load_plugins
+
+    torch.set_num_threads(1)
+    for port, files, plugins in runs:
+        os.environ.update(WORLD_SIZE="2", RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        load_plugins([Path(plugin) for plugin in plugins])
+        main([Path(file) for file in files], stop=Never())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_processes_train_a_cohort_as_they_train_each_alone(fresh: Any, tmp_path: Path) -> None:
+    """Also when the loss of one member turns NaN in one of them: it leaves in both, and the others go on."""
+    from harness.plugins.load import load_plugins
+
+    plan, root, nodes = fresh
+    alone = tmp_path / "alone"
+    shutil.copytree(root, alone)
+    file = tmp_path / "trouble.py"
+    nan = "return {'trouble': step.student.logits.sum() * (float('nan') if os.environ['RANK'] == '1' else 1)}"
+    file.write_text("import os\n" + PLUGIN.replace("KIND", nan).replace('"trouble"\n', '"trouble2"\n'))
+    plugins = load_plugins([file])
+    bad_plan = make_plan(tiny_sweep(methods=("trouble2",)))
+    (bad,) = [node for node in bad_plan.nodes.values() if node.spec.kind == "student"]
+    chosen = [nodes[1], nodes[3], nodes[4]]
+    runs = [(_free_port(), [str(job_of(plan, node, alone).write())], list[str]()) for node in chosen]
+    together = [job_of(bad_plan, bad, root, plugins=plugins)]
+    together += [job_of(plan, node, root, plugins=plugins) for node in chosen]
+    runs.append((_free_port(), [str(job.write()) for job in together], [str(file)]))
+    torch.multiprocessing.start_processes(_two_processes, (runs,), nprocs=2, start_method="spawn")
+    for node in chosen:
+        ours, theirs = folder(root, node), folder(alone, node)
+        assert ours.weights_file.read_bytes() == theirs.weights_file.read_bytes(), node.name
+        assert ours.record().metrics == theirs.record().metrics
+        assert ours.record().training.samples_seen == theirs.record().training.samples_seen == 8 * 4
+    (attempt,) = folder(root, bad).attempts()
+    assert (attempt.outcome() or {})["outcome"] == "failed"
