@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
-st.set_page_config(page_title="Segmentation distillation", page_icon=":material/leaderboard:", layout="wide")
+from dashboards.discovery import pages
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="#2563eb">'
+    '<path d="M2 11h5v11H2zM9.5 2h5v20h-5zM17 14h5v8h-5z"/></svg>'
+)
+"""Drawn here: Streamlit would ask another host for one of its own names."""
+
+st.set_page_config(page_title="Segmentation distillation", page_icon=ICON, layout="wide")
 st.markdown(
     "<style>.block-container{padding-top:2.6rem;padding-bottom:3rem;padding-left:2.5rem;padding-right:2.5rem;max-width:1600px}"
     "[data-testid='stMetricValue']{font-size:1.6rem}</style>",
@@ -12,8 +22,7 @@ st.markdown(
 )
 st.navigation(
     [
-        st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:", default=True),
-        st.Page("pages/reported.py", title="Reported", icon=":material/menu_book:"),
-        st.Page("pages/runs.py", title="Runs", icon=":material/list_alt:"),
+        st.Page(page.file, title=page.title, icon=page.icon, default=place == 0)
+        for place, page in enumerate(pages(Path(__file__).parent / "pages"))
     ]
 ).run()

@@ -9,43 +9,45 @@ import numpy as np
 import pandas as pd
 
 from results import formats
+from results.leaderboard import columns_of, metric_of
 from results.statistics import pareto
 
 GREY, INK = "#9ca3af", "#1f2937"
 PALETTE = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#dc2626", "#ca8a04", "#db2777", "#4d7c0f", "#0f766e")
-GAIN = "Δ none [points of mIoU]"
 SIDE_BY_SIDE = 0.035
 """Points of equal cost are set this far apart, as a fraction of the cost, so that their intervals can be told apart."""
 
 
 def accuracy_against_cost(board: pd.DataFrame, height: int = 420) -> alt.LayerChart:
-    """mIoU [%] against GMACs (logarithmic), with intervals and the Pareto frontier of the rows shown."""
+    """The metric against GMACs (logarithmic), with intervals and the Pareto frontier of the rows shown."""
     data = _points(board)
     x = _log_axis(data)
-    y = alt.Y("miou:Q", title="mIoU [%]", scale=alt.Scale(zero=False, padding=16))
+    metric = columns_of(board)[metric_of(board)]
+    title = metric.title
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, padding=16))
     colour = _colour(data)
     base = alt.Chart(data)
     frontier = (
-        alt.Chart(_frontier(data))
+        alt.Chart(_frontier(data, metric.direction))
         .mark_line(interpolate="step-after", strokeDash=[5, 4], color=INK, opacity=0.45, strokeWidth=1.5)
         .encode(x=x, y=y, order="place:Q")
     )
     bars = (
         base.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=1.6, opacity=0.65)
-        .encode(x=x, y=alt.Y("low:Q", title="mIoU [%]"), y2="high:Q", color=colour)
+        .encode(x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color=colour)
     )
     points = base.mark_point(filled=True, size=95, opacity=1).encode(
         x=x,
         y=y,
         color=colour,
         shape=alt.Shape("what:N", title="student", legend=alt.Legend(orient="bottom", labelLimit=320, columns=2)),
-        tooltip=_tooltip("accuracy"),
+        tooltip=_tooltip("accuracy", board),
     )
     strides = (
         alt.Chart(_labels(data))
         .mark_text(dy=-12, fontSize=11, color=INK, opacity=0.75)
-        .encode(x=x, y=alt.Y("top:Q", title="mIoU [%]"), text="label:N")
+        .encode(x=x, y=alt.Y("top:Q", title=title), text="label:N")
     )
     return _finished(alt.layer(frontier, bars, points, strides), height)
 
@@ -57,6 +59,7 @@ def gain_over_none(board: pd.DataFrame, height: int = 420) -> alt.LayerChart | N
     if not len(data):
         return None
     order = sorted(data["stride"].unique())
+    title = f"Δ none [{columns_of(board)['delta'].unit} of {columns_of(board)[metric_of(board)].heading}]"
     x = alt.X("stride:O", title="output stride", sort=order, axis=alt.Axis(labelAngle=0, grid=False))
     offset = alt.XOffset("line:N", sort=list(dict.fromkeys(data["line"])))
     colour = _colour(data)
@@ -65,15 +68,15 @@ def gain_over_none(board: pd.DataFrame, height: int = 420) -> alt.LayerChart | N
     bars = (
         base.transform_filter("isValid(datum.delta_low)")
         .mark_rule(strokeWidth=1.6, opacity=0.65)
-        .encode(x=x, xOffset=offset, y=alt.Y("delta_low:Q", title=GAIN), y2="delta_high:Q", color=colour)
+        .encode(x=x, xOffset=offset, y=alt.Y("delta_low:Q", title=title), y2="delta_high:Q", color=colour)
     )
     points = base.mark_point(filled=True, size=95, opacity=1).encode(
         x=x,
         xOffset=offset,
-        y=alt.Y("delta:Q", title=GAIN, scale=alt.Scale(padding=16)),
+        y=alt.Y("delta:Q", title=title, scale=alt.Scale(padding=16)),
         color=colour,
         shape=alt.Shape("what:N", legend=None),
-        tooltip=_tooltip("difference"),
+        tooltip=_tooltip("difference", board),
     )
     return _finished(alt.layer(zero, bars, points), height)
 
@@ -102,20 +105,20 @@ def class_bars(per_class: pd.DataFrame, beside: pd.DataFrame | None = None, heig
 
 def _points(board: pd.DataFrame) -> pd.DataFrame:
     """The rows in the units of the axes, rows of equal cost set side by side."""
-    rows = board.to_dict("records")
+    columns, metric = columns_of(board), metric_of(board)
     data = board[["method", "student", "stride", "teacher", "recipe", "seeds", "verdict"]].copy()
     data["stride"] = data["stride"].astype(int)
-    for name in ("miou", "delta", "delta_low", "delta_high"):
-        data[name] = 100 * board[name].astype(float)
-    data["low"], data["high"] = 100 * board["miou_low"].astype(float), 100 * board["miou_high"].astype(float)
+    numbers = {"value": metric, "low": f"{metric}_low", "high": f"{metric}_high"}
+    for name, source in (numbers | {n: n for n in ("delta", "delta_low", "delta_high")}).items():
+        data[name] = columns[source].factor * board[source].astype(float)
     data["gmacs"] = board["macs"].astype(float) / 1e9
     data["what"] = data["student"].where(data["method"] != "teacher", "teacher")
     data["line"] = data["method"] + " " + data["student"]
-    data["accuracy"] = [formats.accuracy(row) for row in rows]
-    data["difference"] = [formats.difference(row) or "none to compare with" for row in rows]
-    data["basis"] = board["miou_basis"]
+    data["accuracy"] = formats.cells(columns[metric], board)
+    data["difference"] = [text or "none to compare with" for text in formats.cells(columns["delta"], board)]
+    data["basis"] = board[f"{metric}_basis"]
     data["gap"] = board["delta_basis"]
-    data = data[(data["gmacs"] > 0) & data["miou"].notna()].reset_index(drop=True)
+    data = data[(data["gmacs"] > 0) & data["value"].notna()].reset_index(drop=True)
     data["order"] = data["method"].map({name: place for place, name in enumerate(_methods(data))})
     data = data.sort_values(["order", "student"], ignore_index=True)
     group = data.groupby("gmacs")["order"]
@@ -137,15 +140,15 @@ def _log_axis(data: pd.DataFrame) -> alt.X:
     )
 
 
-def _frontier(data: pd.DataFrame) -> pd.DataFrame:
+def _frontier(data: pd.DataFrame, direction: str) -> pd.DataFrame:
     """The rows that no other beats in both cost and accuracy, cheapest first; one a cost."""
-    front = data[pareto(data["gmacs"], data["miou"])]
-    return front.sort_values("gmacs").drop_duplicates("gmacs")[["place", "miou"]]
+    front = data[pareto(data["gmacs"], data["value"] if direction == "higher" else -data["value"])]
+    return front.sort_values("gmacs").drop_duplicates("gmacs")[["place", "value"]]
 
 
 def _labels(data: pd.DataFrame) -> pd.DataFrame:
     """`@16` above the topmost interval of each model."""
-    tops = data.assign(top=data["high"].fillna(data["miou"]))
+    tops = data.assign(top=data["high"].fillna(data["value"]))
     grouped = tops.groupby(["student", "stride", "gmacs"], as_index=False)["top"].max()
     return grouped.assign(place=grouped["gmacs"], label="@" + grouped["stride"].astype(str))
 
@@ -164,15 +167,16 @@ def _colour(data: pd.DataFrame) -> alt.Color:
     return alt.Color("method:N", scale=scale, title="method", legend=alt.Legend(orient="top", columns=6))
 
 
-def _tooltip(first: str) -> list[alt.Tooltip]:
+def _tooltip(first: str, board: pd.DataFrame) -> list[alt.Tooltip]:
+    columns = columns_of(board)
     fields = {
         "method": "method",
         "student": "student",
         "stride": "output stride",
         "teacher": "teacher",
-        "accuracy": "mIoU [%]",
+        "accuracy": columns[metric_of(board)].title,
         "basis": "interval",
-        "difference": "Δ none [points]",
+        "difference": columns["delta"].title,
         "gap": "compared",
         "verdict": "verdict",
         "seeds": "seeds",

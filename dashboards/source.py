@@ -13,6 +13,7 @@ import streamlit as st
 
 from results import queries
 from results.leaderboard import leaderboard
+from results.metrics import HEADLINE, MetricInfo
 from results.store import open_store
 
 DEFAULT_WORKSPACE = "runs"
@@ -58,6 +59,7 @@ def freeze(filters: dict[str, list[Any]]) -> Frozen:
 
 _QUESTIONS: dict[str, Callable[..., Any]] = {
     "cells": queries.cells,
+    "metrics": queries.metrics,
     "leaderboard": leaderboard,
     "runs": queries.runs,
     "per_class": queries.per_class,
@@ -82,9 +84,15 @@ def choices() -> dict[str, list[Any]]:
     return found
 
 
-def board(filters: dict[str, list[Any]]) -> pd.DataFrame:
-    """The leaderboard, most accurate first."""
-    found: pd.DataFrame = _asked("leaderboard", dict(freeze(filters)))
+def metrics() -> dict[str, MetricInfo]:
+    """What there is to rank by, as declared."""
+    found: dict[str, MetricInfo] = _asked("metrics")
+    return found
+
+
+def board(filters: dict[str, list[Any]], metric: str = HEADLINE) -> pd.DataFrame:
+    """The leaderboard, best first."""
+    found: pd.DataFrame = _asked("leaderboard", dict(freeze(filters)), None, None, None, metric)
     return found
 
 

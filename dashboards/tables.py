@@ -2,95 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from results import formats
+from results import formats, sinks
+from results.columns import METRICS, Column, run_columns
+from results.leaderboard import columns_of, metric_of
+from results.metrics import MetricInfo
 
+METRIC = "<metric>"
 COLOURS = {
     "better": "background-color: #d8f0df; color: #14532d",
     "worse": "background-color: #fbdcdc; color: #7f1d1d",
     "one seed: images only": "color: #92610a; font-style: italic",
     "no clear difference": "color: #6b7280",
 }
-BOARD = {
-    "method": "method",
-    "student": "student",
-    "stride": "stride",
-    "miou": "mIoU [%]",
-    "delta": "Δ none [points]",
-    "verdict": "verdict",
-    "frontier": "front",
-    "seeds": "seeds",
-    "macs": "GMACs",
-    "parameters": "parameters [M]",
-    "latency_ms": "latency [ms]",
-    "step_ratio": "step [× none]",
-    "teacher": "teacher",
-    "recipe": "recipe",
-    "weights": "first weights",
-    "numerics": "numerics",
-}
-"""Columns of the leaderboard page, and how they are headed."""
-RUNS = {
-    "key": "key",
-    "kind": "kind",
-    "method": "method",
-    "student": "student",
-    "stride": "stride",
-    "dataset": "data set",
-    "seed": "seed",
-    "miou": "mIoU [%]",
-    "best_miou": "best on validation [%]",
-    "pixel_accuracy": "pixel accuracy [%]",
-    "loss_last": "last loss",
-    "iterations": "iterations",
-    "seconds": "time [s]",
-    "step_ms": "step [ms]",
-    "attempts": "attempts",
-    "precision": "precision",
-    "numerics": "numerics",
-    "host": "host",
-    "device": "device",
-    "launcher": "launcher",
-    "revision": "revision",
-    "teacher": "teacher",
-    "recipe": "recipe",
-    "finished": "finished",
-}
-"""Columns of the runs page."""
+BOARD = (
+    "method", "student", "stride", METRIC, "delta", "verdict", "frontier", "seeds", "macs", "parameters", "latency_ms",
+    "step_ratio", "teacher", "recipe", "weights", "numerics", f"{METRIC}_low", f"{METRIC}_high", "delta_low",
+    "delta_high", "row",
+)  # fmt: skip
+"""Columns of the leaderboard page; `METRIC` is the one that the board is ranked by."""
+RUNS = (
+    "key", "kind", "method", "student", "stride", "dataset", "seed", METRIC, "best_miou", "loss_last", "iterations",
+    "seconds", "step_ms", "attempts", "precision", "numerics", "host", "device", "launcher", "revision", "teacher",
+    "recipe", "finished",
+)  # fmt: skip
+"""Columns of the runs page; `METRIC` stands for all metrics."""
+SEEDS = ("seed", METRIC, "best_miou", "loss_last", "seconds", "attempts", "precision", "host", "revision", "key")
+"""Columns of the runs behind a row."""
 
 
-def board_table(board: pd.DataFrame) -> Styler:
-    """The leaderboard as a page shows it: numbers stay numbers, so that a click on a heading sorts them.
-
-    Columns that are the same in all rows (teacher, recipe, ...) are left to the caption.
-    """
-    shared = [
+def board_columns(board: pd.DataFrame) -> list[Column]:
+    """The columns of the leaderboard page: those that are the same in all rows are left to the caption."""
+    columns, metric = columns_of(board), metric_of(board)
+    shared = {
         name
         for name in ("student", "teacher", "recipe", "weights", "numerics")
         if board[name].replace("", pd.NA).nunique() <= (0 if name == "numerics" else 1)
-    ]
-    rows = board.to_dict("records")
-    shown = board[[name for name in BOARD if name not in shared]].rename(columns=BOARD)
-    shown["front"] = ["●" if there else "" for there in shown["front"]]
-    shown = shown.astype(dict.fromkeys(("mIoU [%]", "Δ none [points]", "GMACs", "parameters [M]"), float))
-    texts = {
-        "mIoU [%]": [formats.accuracy(row) for row in rows],
-        "Δ none [points]": [formats.difference(row) for row in rows],
-        "verdict": [formats.verdict(row) for row in rows],
     }
+    return [columns[name.replace(METRIC, metric)] for name in BOARD if name not in shared]
+
+
+def board_table(board: pd.DataFrame) -> Styler:
+    """The leaderboard as a page shows it: numbers in the units of the headings, so that a click on a heading sorts them
+    and the table's own download says what it is headed; intervals beside them as text, and at the end as numbers.
+    """
+    columns = board_columns(board)
+    shown = pd.DataFrame({column.title: _values(column, board[column.name]) for column in columns}, index=board.index)
     style = shown.style
-    for name, cells in texts.items():
-        style = style.format(_by_position(cells), subset=[name])
-    for name, factor in {"GMACs": 1e-9, "parameters [M]": 1e-6, "latency [ms]": 1.0, "step [× none]": 1.0}.items():
-        style = style.format(_in_units(factor), subset=[name])
+    for column in columns:
+        style = style.format(_by_position(_cells(column, board)), subset=[column.title])
     style = style.map(lambda value: COLOURS.get(value, ""), subset=["verdict"])
     return style.map(lambda value: "color: #6b7280" if value == "none" else "", subset=["method"])
+
+
+def _values(column: Column, values: pd.Series) -> pd.Series:
+    """What a table holds, and sorts and downloads: numbers in the unit of the heading."""
+    if column.type == "flag":
+        return values.map({True: "●", False: ""})
+    return values.astype(float) * column.factor if column.type == "number" or column.factor != 1 else values
+
+
+def _cells(column: Column, board: pd.DataFrame) -> list[str]:
+    """What a table shows."""
+    if column.type == "flag":
+        return ["●" if there else "" for there in board[column.name]]
+    if column.name == "numerics":
+        return [str(text) for text in board["numerics"]]
+    return [sinks.visible(text) for text in formats.cells(column, board)]
 
 
 def _by_position(cells: list[str]) -> Any:
@@ -99,28 +83,30 @@ def _by_position(cells: list[str]) -> Any:
     return lambda _: next(again)
 
 
-def _in_units(factor: float) -> Callable[[Any], str]:
-    return lambda value: formats.number(value, factor)
-
-
-def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
+def runs_table(runs: pd.DataFrame, names: Sequence[str] = RUNS) -> pd.DataFrame:
     """One row a run, in the units of the headings."""
-    shown = runs[list(RUNS)].copy()
-    for name in ("miou", "best_miou", "pixel_accuracy"):
-        shown[name] = (100 * shown[name]).round(2)
-    for name in ("seconds", "step_ms"):
-        shown[name] = shown[name].round(1)
-    shown["key"] = shown["key"].str[:10]
-    shown["revision"] = shown["revision"].str[:10] + runs["dirty"].map({True: " + changes", False: ""})
-    shown["finished"] = shown["finished"].str[:16].str.replace("T", " ")
-    return shown.rename(columns=RUNS)
+    columns = run_columns({name: MetricInfo(**info) for name, info in runs.attrs.get("metrics", {}).items()} or METRICS)
+    metrics = list(runs.attrs.get("metrics", METRICS))
+    wanted = [columns[n] for name in names for n in (metrics if name == METRIC else [name]) if n in runs]
+    shown = pd.DataFrame({column.title: _rounded(column, runs[column.name]) for column in wanted}, index=runs.index)
+    shown["key"] = runs["key"].str[:10]
+    shown["revision"] = runs["revision"].str[:10] + runs["dirty"].map({True: " + changes", False: ""})
+    if "finished" in shown:
+        shown["finished"] = runs["finished"].str[:16].str.replace("T", " ")
+    return shown
+
+
+def _rounded(column: Column, values: pd.Series) -> pd.Series:
+    """Numbers in the unit of the heading, with one decimal more than the leaderboard has; texts made visible."""
+    if column.type == "text":
+        return values.map(lambda value: sinks.visible(value) if isinstance(value, str) else value)
+    found = _values(column, values)
+    return found if column.digits is None else found.round(column.digits + 1)
 
 
 def seeds_table(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The runs behind one row of the leaderboard, one row a seed."""
-    part = runs[runs["key"].isin(keys)].sort_values("seed")
-    names = ("seed", "miou", "best_miou", "loss_last", "seconds", "attempts", "precision", "host", "revision", "key")
-    return runs_table(part)[[RUNS[name] for name in names]]
+    return runs_table(runs[runs["key"].isin(keys)].sort_values("seed"), SEEDS)
 
 
 def reported_matrix(rows: pd.DataFrame) -> pd.DataFrame:
@@ -149,8 +135,10 @@ def reading(board: pd.DataFrame) -> list[str]:
     seeds = f"{low} seed{'s' if low > 1 else ''}" if low == high else f"{low} to {high} seeds"
     said = [f"Each row rests on {seeds}: the same training, begun from other random numbers."]
     if high > 1:
+        ranked = sinks.markdown(columns_of(board)[metric_of(board)].heading)
         said.append(
-            "**mIoU ± interval**: were the whole row trained anew with as many other seeds, and an interval drawn each "
+            f"**{ranked} ± interval**: were the whole row trained anew with as many other seeds, and an interval drawn "
+            "each "
             "time, 95 of 100 such intervals would hold the true mean. "
             "**Δ none ± interval** compares a method with `none` seed by seed, so what a lucky seed gives to both does "
             'not count. *better* or *worse* is said only where that interval leaves out zero; "no clear difference" is '
@@ -164,11 +152,13 @@ def summary(board: pd.DataFrame) -> dict[str, str]:
     students = board[board["method"] != "teacher"]
     verdicts = students["verdict"]
     compared = int((verdicts != "").sum())
-    best = students.sort_values("miou", ascending=False).iloc[0] if len(students) else None
+    metric = columns_of(board)[metric_of(board)]
+    order = students.sort_values(metric.name, ascending=metric.direction == "lower")
+    best = order.iloc[0] if len(students) else None
     return {
         "rows": str(len(board)),
         "runs": str(int(board["seeds"].sum())),
-        "best student": "" if best is None else f"{100 * best['miou']:.1f} %",
+        "best student": "" if best is None else f"{formats.cell(metric, best[metric.name])} {metric.unit}".strip(),
         "best student is": "" if best is None else f"{best['method']} @{best['stride']}",
         "clearly better than none": f"{int((verdicts == 'better').sum())} of {compared}",
     }

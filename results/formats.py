@@ -1,7 +1,7 @@
 """The leaderboard for people (terminal, Markdown) and for programs (CSV, JSON).
 
-mIoU in per cent, differences in percentage points, units in the headers. A MAC is one multiply-add, two FLOPs; no
-number here is in FLOPs.
+What a column is called, in which unit and with how many digits it is shown, `results.columns` declares; text from
+records passes through `results.sinks`. A MAC is one multiply-add, two FLOPs; no number here is in FLOPs.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from results import sinks
+from results.columns import Column
+from results.leaderboard import columns_of, metric_of
 from results.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -24,71 +27,77 @@ ALPHA = 1 - LEVEL
 HOLDS = "better", "worse"
 SHARED = ("dataset", "student", "teacher", "recipe", "weights", "split", "input_size")
 """Said once above the table where all rows agree."""
-
-WORDS = ("method", "dataset", "student", "teacher", "recipe", "weights", "verdict", "numerics")
-"""Columns of words, set to the left; numbers stand on the right."""
 FOLDING = ("method", "dataset", "student", "teacher", "recipe", "weights")
 """Columns that may take two lines in a narrow terminal."""
-OPTIONAL = ("step [× none]", "latency [ms]", "parameters [M]", "numerics")
+OPTIONAL = ("step_ratio", "latency_ms", "parameters", "numerics")
 """Columns left out of terminals that are too narrow, in this order."""
-
-UNITS = {
-    **{name: (f"{name}_percent", 100.0) for name in ("miou", "miou_low", "miou_high", "pixel_accuracy", "best_miou")},
-    **{name: (f"{name}_points", 100.0) for name in ("delta", "delta_low", "delta_high")},
-    "macs": ("gmacs", 1e-9),
-    "parameters": ("parameters_m", 1e-6),
-}
-"""Column -> its name with the unit in CSV and JSON, and the factor."""
 
 
 def export_frame(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard for programs: every column, numbers unrounded, units in the names."""
+    columns = columns_of(board)
     out = board.copy()
-    for name, (_, factor) in UNITS.items():
-        out[name] = out[name].astype(float) * factor
-    return out.rename(columns={name: named for name, (named, _) in UNITS.items()})
+    for name in (name for name in out.columns if columns[name].factor != 1):
+        out[name] = out[name].astype(float) * columns[name].factor
+    return out.rename(columns={name: column.exported for name, column in columns.items()})
+
+
+def shown_columns(board: pd.DataFrame) -> list[Column]:
+    """The columns of the leaderboard for people: what all rows share is left to `caption`."""
+    columns = columns_of(board)
+    varying = [name for name in ("dataset", "student", "teacher", "recipe", "weights") if len(_values(board, name)) > 1]
+    names = ["method", *varying, "stride", metric_of(board), "delta", "verdict", "seeds", "macs", "parameters"]
+    names += ["latency_ms", "step_ratio"]
+    if (board["numerics"] != "").any():
+        names.append("numerics")
+    return [columns[name] for name in names]
 
 
 def display_frame(board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard for people: few columns, all of them text, what all rows share left to `caption`."""
-    varying = [n for n in ("dataset", "student", "teacher", "recipe", "weights") if len(_values(board, n)) > 1]
+    """The leaderboard for people: few columns, headed by their titles, all of them text."""
     out = pd.DataFrame(index=board.index)
-    out["method"] = [_method(row, board) for row in board.to_dict("records")]
-    for name in varying:
-        out[name] = board[name].fillna("")
-    out["stride"] = board["stride"].astype(str)
-    out["mIoU [%]"] = [accuracy(row) for row in board.to_dict("records")]
-    out["Δ none [points]"] = [difference(row) for row in board.to_dict("records")]
-    out["verdict"] = [verdict(row) for row in board.to_dict("records")]
-    out["seeds"] = board["seeds"].astype(str)
-    out["GMACs"] = [number(value, 1e-9) for value in board["macs"]]
-    out["parameters [M]"] = [number(value, 1e-6) for value in board["parameters"]]
-    out["latency [ms]"] = [number(value) for value in board["latency_ms"]]
-    out["step [× none]"] = [number(value) for value in board["step_ratio"]]
-    if (board["numerics"] != "").any():
-        out["numerics"] = ["fell back" if text else "" for text in board["numerics"]]
+    for column in shown_columns(board):
+        out[column.title] = cells(column, board)
     return out
 
 
-def accuracy(row: Mapping[Any, Any]) -> str:
-    """`52.3 ± 0.8`; where the interval covers images only, `52.3 (50.1 to 54.0) ¹`."""
-    return _with_interval(row["miou"], row["miou_low"], row["miou_high"], "images" in row["miou_basis"], "")
+_Say = Callable[[Mapping[Any, Any]], str]
 
 
-def difference(row: Mapping[Any, Any]) -> str:
-    """`+2.5 ± 0.9`, or with the interval over images in brackets; empty where there is nothing to compare with."""
-    if pd.isna(row["delta"]):
+def cells(column: Column, board: pd.DataFrame) -> list[str]:
+    """A column of a leaderboard as people are shown it, wherever that is; text from records as it stands there."""
+    special: dict[str, _Say] = {
+        "method": lambda row: _method(row, board),
+        "verdict": verdict,
+        "numerics": lambda row: "fell back" if row["numerics"] else "",
+        metric_of(board): lambda row: with_interval(column, row),
+        "delta": lambda row: with_interval(column, row, sign="+"),
+    }
+    say: _Say = special.get(column.name, lambda row: cell(column, row[column.name]))
+    return [say(row) for row in board.to_dict("records")]
+
+
+def cell(column: Column, value: Any) -> str:
+    """A value in its column's unit and digits; empty where it is unknown."""
+    if pd.isna(value):
         return ""
-    return _with_interval(row["delta"], row["delta_low"], row["delta_high"], "images" in row["delta_basis"], "+")
+    if column.type == "number" or column.factor != 1:
+        return number(value, column.factor, column.digits)
+    return str(value)
 
 
-def _with_interval(value: float, low: float, high: float, images: bool, sign: str) -> str:
-    text = f"{100 * value:{sign}.1f}"
+def with_interval(column: Column, row: Mapping[Any, Any], sign: Literal["", "+"] = "") -> str:
+    """`52.3 ± 0.8`; where the interval covers images only, `52.3 (50.1 to 54.0) ¹`; empty without a value."""
+    value, low, high = (row[f"{column.name}{end}"] for end in ("", "_low", "_high"))
+    if pd.isna(value):
+        return ""
+    digits, factor = 1 if column.digits is None else column.digits, column.factor
+    text = f"{factor * value:{sign}.{digits}f}"
     if pd.isna(low) or pd.isna(high):
         return text
-    if images:
-        return f"{text} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f}) ¹"
-    return f"{text} ± {50 * (high - low):.1f}"
+    if "images" in row[f"{column.name}_basis"]:
+        return f"{text} ({factor * low:{sign}.{digits}f} to {factor * high:{sign}.{digits}f}) ¹"
+    return f"{text} ± {factor * (high - low) / 2:.{digits}f}"
 
 
 def verdict(row: Mapping[Any, Any]) -> str:
@@ -96,13 +105,13 @@ def verdict(row: Mapping[Any, Any]) -> str:
     return f"{row['verdict']} ²" if row["verdict"] in HOLDS and row["p_holm"] <= ALPHA else str(row["verdict"])
 
 
-def number(value: float, factor: float = 1.0) -> str:
-    """Three significant digits, at most four decimals, no exponent; empty for NaN."""
+def number(value: float, factor: float = 1.0, decimals: int | None = None) -> str:
+    """So many decimals, or three significant digits with at most four decimals; no exponent; empty for NaN."""
     if pd.isna(value):
         return ""
     scaled = value * factor
     digits = next((n for n, limit in enumerate((100, 10, 1, 0.1)) if abs(scaled) >= limit), 4) if scaled else 0
-    return f"{scaled:.{digits}f}"
+    return f"{scaled:.{digits if decimals is None else decimals}f}"
 
 
 def _method(row: Mapping[Any, Any], board: pd.DataFrame) -> str:
@@ -136,17 +145,18 @@ def notes(board: pd.DataFrame) -> list[str]:
         "recipe and first weights, seed by seed. MACs are multiply-adds of one image (1 MAC = 2 FLOPs), "
         "convolutions and matrix products only."
     ]
-    if board["miou_basis"].str.contains("images").any() or board["delta_basis"].str.contains("images").any():
+    intervals = board[f"{metric_of(board)}_basis"], board["delta_basis"]
+    if any(basis.str.contains("images").any() for basis in intervals):
         said.append(
             "¹ one seed: the interval is over images, not training noise; another seed may turn the difference round."
         )
-    compared = int(board["p"].notna().sum())
+    compared = _comparisons(board)
     claimed = board["verdict"].isin(HOLDS)
     if compared > 1 and claimed.any():
         kept = int((claimed & (board["p_holm"] <= ALPHA)).sum())
         said.append(
-            f"{compared} comparisons: even without any effect about one in twenty would look clear. "
-            f"² also holds after Holm's correction for all of them ({kept} of {int(claimed.sum())})."
+            f"{compared} comparisons in the database, shown or not: even without any effect about one in twenty would "
+            f"look clear. ² also holds after Holm's correction for all of them ({kept} of {int(claimed.sum())})."
         )
     if (few := board.loc[board["seeds"].between(2, 4), "seeds"]).size:
         said.append(f"With {_span(few)} seeds an interval is itself rough; five or more make it dependable.")
@@ -157,6 +167,12 @@ def notes(board: pd.DataFrame) -> list[str]:
     if (board["superseded"] > 0).any():
         said.append(f"{int(board['superseded'].sum())} older runs of equal cells are not shown.")
     return said
+
+
+def _comparisons(board: pd.DataFrame) -> int:
+    """Over how many comparisons Holm's correction went, for the data sets shown."""
+    counted = board.attrs.get("comparisons")
+    return int(board["p"].notna().sum()) if counted is None else sum(counted.get(d, 0) for d in set(board["dataset"]))
 
 
 def _span(values: pd.Series) -> str:
@@ -179,18 +195,25 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
     colour = sys.stdout.isatty() if colour is None else colour
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
-    shown, optional = display_frame(board), list(OPTIONAL)
-    table = _rich_table(shown, board)
+    columns, optional = shown_columns(board), list(OPTIONAL)
+    table = _rich_table(columns, board)
     while (least := _least(table)) > width and optional:
-        shown = shown.drop(columns=optional.pop(0), errors="ignore")
-        table = _rich_table(shown, board)
+        left_out = optional.pop(0)
+        columns = [column for column in columns if column.name != left_out]
+        table = _rich_table(columns, board)
     console.width = max(width, least)
-    console.print(Text(caption(board)), style="bold")
+    console.print(Text(sinks.terminal(caption(board))), style="bold")
     console.print(table)
     console.width = width
-    for note in notes(board):
+    for note in [*notes(board), *_other_metrics(board)]:
         console.print(Text(note), style="dim")
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _other_metrics(board: pd.DataFrame) -> list[str]:
+    """What else was measured of these rows, and how to see it."""
+    others = [n for n in board.attrs.get("metrics", {}) if n != metric_of(board) and board[n].notna().any()]
+    return [f"Also measured: {', '.join(others)}; --metric NAME ranks by one of them."] if others else []
 
 
 def _least(table: Table) -> int:
@@ -198,50 +221,67 @@ def _least(table: Table) -> int:
     return sum((column.min_width or 1) + 3 for column in table.columns)
 
 
-def _rich_table(shown: pd.DataFrame, board: pd.DataFrame) -> Table:
+def _rich_table(columns: list[Column], board: pd.DataFrame) -> Table:
     """The table with its colours; units on a second line of the heading."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in shown.columns:
-        folds = name in FOLDING
-        heading = name.replace(" [", "\n[")
-        widest = max(len(line) for line in [*heading.splitlines(), *shown[name]])
+    texts = []
+    for column in columns:
+        folds = column.name in FOLDING
+        heading = sinks.terminal(column.title).replace(" [", "\n[")
+        texts.append([sinks.terminal(text) for text in cells(column, board)])
+        widest = max(len(line) for line in [*heading.splitlines(), *texts[-1]])
         table.add_column(
             Text(heading),
-            justify="left" if name in WORDS else "right",
+            justify="left" if column.type == "text" else "right",
             no_wrap=not folds,
             overflow="fold",
             min_width=min(14, widest) if folds else widest,
         )
     styles = {"better": "green", "worse": "red"}
-    for cells, said in zip(shown.itertuples(index=False), board["verdict"], strict=True):
-        row = [Text(str(cell)) for cell in cells]
-        row[list(shown.columns).index("verdict")].stylize(styles.get(said, "dim"))
+    place = [column.name for column in columns].index("verdict")
+    for said, *line in zip(board["verdict"], *texts, strict=True):
+        row = [Text(text) for text in line]
+        row[place].stylize(styles.get(said, "dim"))
         table.add_row(*row)
     return table
 
 
 def as_markdown(board: pd.DataFrame) -> str:
     """The leaderboard as a Markdown table with its caption and notes."""
-    shown = display_frame(board)
-    lines = [f"**{caption(board)}**", ""] if caption(board) else []
-    lines.append(markdown_line(shown.columns))
-    lines.append(markdown_line("---" if name in WORDS else "---:" for name in shown.columns))
-    lines += [markdown_line(row) for row in shown.itertuples(index=False)]
+    columns = shown_columns(board)
+    lines = [f"**{sinks.markdown(caption(board))}**", ""] if caption(board) else []
+    lines.append(_markdown_line(column.title for column in columns))
+    lines.append(_markdown_line("---" if column.type == "text" else "---:" for column in columns))
+    texts = [[sinks.markdown(text) for text in cells(column, board)] for column in columns]
+    lines += [_markdown_line(row) for row in zip(*texts, strict=True)]
     lines += [text for note in notes(board) for text in ("", note)]
     return "\n".join(lines)
 
 
-def markdown_line(cells: Any) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+def _markdown_line(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def markdown_line(texts: Iterable[Any]) -> str:
+    """A row of a Markdown table."""
+    return _markdown_line(sinks.markdown(text) for text in texts)
 
 
 def as_csv(board: pd.DataFrame) -> str:
     """Every column, unrounded, units in the header."""
-    return str(export_frame(board).to_csv(index=False, lineterminator="\n")).rstrip("\n")
+    return csv_text(export_frame(board))
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Any table as CSV; no cell is a spreadsheet's formula."""
+    safe = frame.rename(columns=sinks.csv)
+    for name in safe.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in safe.dtypes]]:
+        safe[name] = safe[name].map(sinks.csv)
+    return str(safe.to_csv(index=False, lineterminator="\n")).rstrip("\n")
 
 
 def as_json(board: pd.DataFrame) -> str:
@@ -250,9 +290,10 @@ def as_json(board: pd.DataFrame) -> str:
 
 
 def json_objects(frame: pd.DataFrame) -> str:
+    """Any table as a JSON list of objects; null for NaN."""
     rows = frame.astype(object)
     rows = rows.where(rows.notna(), None)
-    return json.dumps(rows.to_dict("records"), indent=1, ensure_ascii=False, default=_plain)
+    return sinks.json(json.dumps(rows.to_dict("records"), indent=1, ensure_ascii=False, default=_plain))
 
 
 def _plain(value: Any) -> Any:

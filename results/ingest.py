@@ -13,7 +13,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +22,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError
 
+from results import columns
 from results import store as schema
-from results.record import Record
+from results.metrics import COUNT_METRICS, mean_of_ratios
+from results.record import Metrics, Record
 from results.statistics import class_counts, mean_iou
 from results.store import Store
 
+CONFUSION, STATES = "confusion.npz", "metrics.npz"
+"""Files beside a record: confusion matrices of every image, and what other metrics add up over images."""
 BATCH = 64
 """Records read before they are written in one transaction: no lock is held while files are read."""
 
@@ -114,11 +118,11 @@ def _read_changed(folders: Iterable[Path], origin: str, known: dict[str, _Known]
     """The rows of records that are new or changed; the others, and what is invalid, are noted in the summary."""
     for folder in folders:
         before = known.get(folder.name)
-        stamps = _stamp(folder / "record.json"), _stamp(folder / "confusion.npz")
+        stamps = _stamp(folder / "record.json"), f"{_stamp(folder / CONFUSION)}|{_stamp(folder / STATES)}".rstrip("|")
         if before and before.stamps == stamps and before.workspace == origin:
             summary.unchanged.append(folder.name)
             if before.problem:
-                summary.invalid.append(Problem(folder / "confusion.npz", before.problem))
+                summary.invalid.append(_problem(folder, before.problem))
             continue
         try:
             row = _row(folder, origin, stamps)
@@ -126,8 +130,14 @@ def _read_changed(folders: Iterable[Path], origin: str, known: dict[str, _Known]
             summary.invalid.append(Problem(folder / "record.json", _why(error)))
             continue
         if row.run["problem"]:
-            summary.invalid.append(Problem(folder / "confusion.npz", row.run["problem"]))
+            summary.invalid.append(_problem(folder, row.run["problem"]))
         yield row
+
+
+def _problem(folder: Path, text: str) -> Problem:
+    """What is wrong with a file beside a record, as the column `problem` says it: `FILE: why`, or of the matrices."""
+    name, colon, why = text.partition(": ")
+    return Problem(folder / name, why) if colon and name == STATES else Problem(folder / CONFUSION, text)
 
 
 def _batched(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
@@ -171,8 +181,9 @@ def _row(folder: Path, origin: str, stamps: tuple[str, str]) -> _Row:
     """
     text = (folder / "record.json").read_text(encoding="utf-8")
     record = Record.model_validate_json(text)
-    _check(record, folder.name)
-    counts, problem = _counts(folder / "confusion.npz", record)
+    if record.key != folder.name:
+        raise ValueError(f"the record is of key {record.key}, its folder is {folder.name}")
+    images, problem = _images(folder, record)
     run = _run(record) | {
         "workspace": origin,
         "stamp": stamps[0],
@@ -180,8 +191,8 @@ def _row(folder: Path, origin: str, stamps: tuple[str, str]) -> _Row:
         "problem": problem,
         "record": text,
     }
-    children = {name: [_clean(child) for child in rows] for name, rows in _children(record).items()}
-    return _Row(_clean(run), children | {"tallies": counts})
+    children = _children(record) | {"metrics": _metrics(record, images.counts)} | images.rows()
+    return _Row(_clean(run), {name: [_clean(child) for child in rows] for name, rows in children.items()})
 
 
 def _clean(row: dict[str, Any]) -> dict[str, Any]:
@@ -195,54 +206,20 @@ def _clean(row: dict[str, Any]) -> dict[str, Any]:
     return {name: clean(value) for name, value in row.items()}
 
 
-def _check(record: Record, folder: str) -> None:
-    """What pydantic does not check: that the record is this folder's, and that its numbers are numbers."""
-    if record.key != folder:
-        raise ValueError(f"the record is of key {record.key}, its folder is {folder}")
-    if record.metrics:
-        fractions = {"miou": record.metrics.miou, "pixel_accuracy": record.metrics.pixel_accuracy}
-        fractions |= {f"per_class_iou.{n}": v for n, v in record.metrics.per_class_iou.items() if v is not None}
-        for name, value in fractions.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"metrics.{name} is {value}: not a fraction in [0, 1]")
-    if record.cost and not (math.isfinite(record.cost.macs) and record.cost.macs >= 0):
-        raise ValueError(f"cost.macs is {record.cost.macs}: not a count")
-
-
 def _run(record: Record) -> dict[str, Any]:
     """The row of `runs`, all but where it came from."""
-    metrics, training, cost, environment = record.metrics, record.training, record.cost, record.environment
-    row: dict[str, Any] = {"key": record.key, "kind": record.kind, "name": record.name}
-    row |= dict.fromkeys(("dataset", "student", "stride", "method", "teacher", "recipe", "weights", "seed"))
-    row |= record.cell.model_dump() if record.cell else {}
-    row |= {"manifest": _manifest(record), "variant": _variant(record)}
-    best = metrics.best if metrics else None
-    row |= {
-        "split": metrics.split if metrics else None,
-        "images": metrics.images if metrics else None,
-        "miou": metrics.miou if metrics else None,
-        "pixel_accuracy": metrics.pixel_accuracy if metrics else None,
-        "best_miou": best.miou if best else None,
-        "best_iteration": best.iteration if best else None,
-        "best_split": best.split if best else None,
-    }
-    latency = cost.latency if cost else None
-    row |= {
-        "input_height": cost.input_size[0] if cost else None,
-        "input_width": cost.input_size[1] if cost else None,
-        "macs": cost.macs if cost else None,
-        "parameters": cost.parameters if cost else None,
-        "peak_memory_bytes": cost.peak_memory_bytes if cost else None,
-        "dilation": cost.dilation if cost else None,
-        "latency_ms": latency.median_ms if latency else None,
-        "latency_p95_ms": latency.p95_ms if latency else None,
-        "latency_device": latency.device if latency else None,
-        "latency_precision": latency.precision if latency else None,
-    }
-    told_elsewhere = {"terms", "health", "kernels", "own_ms", "teacher_ms", "loading_ms", "shared_by", "paid_s"}
-    row |= training.model_dump(exclude=told_elsewhere)
-    row |= environment.model_dump(exclude={"versions", "threads"})
-    return row | {"started": record.started, "finished": record.finished, "reproduce": record.reproduce}
+    data = record.model_dump(exclude={"spec", "artefacts", "parents"})
+    row = {column.name: _at(data, column.source) for column in columns.STORED if column.source}
+    return row | {"manifest": _manifest(record), "variant": _variant(record)}
+
+
+def _at(data: Any, path: str) -> Any:
+    """What stands at a dotted path; None where the way ends early."""
+    for name in path.split("."):
+        if data is None:
+            return None
+        data = data[int(name)] if name.isdigit() else data.get(name)
+    return data
 
 
 def _manifest(record: Record) -> str:
@@ -275,39 +252,128 @@ def _children(record: Record) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _counts(path: Path, record: Record) -> tuple[list[dict[str, Any]], str]:
-    """The row of `class_counts` from the per-image confusion matrices, and what is wrong with them, if anything."""
-    if not path.is_file() or record.metrics is None:
-        return [], ""
+def _metrics(record: Record, counts: NDArray[np.int64] | None) -> list[dict[str, Any]]:
+    """The rows of `metrics`: what the record says, and what its class counts say of metrics that it does not know."""
+    if record.metrics is None:
+        return []
+    declared = {name: value.model_dump() for name, value in record.metrics.values.items()}
+    for name, metric in COUNT_METRICS.items():
+        value = declared.get(name, {}).get("value")
+        if name in Metrics.model_fields:
+            value = getattr(record.metrics, name)
+        elif name not in declared and counts is not None:
+            value = float(metric(counts.sum(0)))
+        elif name not in declared:
+            continue
+        declared[name] = {**{n: v for n, v in asdict(metric.info).items() if n != "name"}, "value": value}
+    return [{"name": name, **declaration} for name, declaration in declared.items()]
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What is kept of every image.
+
+    Attributes:
+        counts: (N, 3, K) class counts.
+        states: metric -> (N, 2 or 3, G).
+    """
+
+    names: list[str] = field(default_factory=list)
+    counts: NDArray[np.int64] | None = None
+    states: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of the tables that hold them."""
+        if self.counts is None:
+            return {"class_counts": [], "metric_states": []}
+        names = json.dumps(self.names, ensure_ascii=False)
+        counts = {"names": names, "classes": self.counts.shape[2], "counts": _packed(self.counts, "<u4")}
+        states = [
+            {"name": name, "parts": state.shape[1], "states": _packed(state, "<f8")}
+            for name, state in self.states.items()
+        ]
+        return {"class_counts": [counts], "metric_states": states}
+
+
+def _packed(array: NDArray[Any], dtype: str) -> bytes:
+    return zlib.compress(np.ascontiguousarray(array, dtype=dtype).tobytes())
+
+
+_UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError)
+
+
+def _images(folder: Path, record: Record) -> tuple[_Images, str]:
+    """What is kept of every image, and what is wrong with it, if anything."""
+    if record.metrics is None or not (folder / CONFUSION).is_file():
+        return _Images(), ""
     try:
-        names, counts = _read_confusion(path, record)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        return [], _why(error)
-    packed = zlib.compress(np.ascontiguousarray(counts, dtype="<u4").tobytes())
-    row = {"names": json.dumps(names, ensure_ascii=False), "classes": counts.shape[2], "counts": packed}
-    return [row], ""
+        names, counts = _read_confusion(folder / CONFUSION, record)
+    except _UNREADABLE as error:
+        return _Images(), _why(error)
+    if not (folder / STATES).is_file():
+        return _Images(names, counts), ""
+    try:
+        return _Images(names, counts, _read_states(folder / STATES, record, names)), ""
+    except _UNREADABLE as error:
+        return _Images(names, counts), f"{STATES}: {_why(error)}"
 
 
-def _read_confusion(path: Path, record: Record) -> tuple[list[str], NDArray[np.int64]]:
-    """Image names and (N, 3, K) class_counts; checked against what the record says of them.
+def _arrays(path: Path, record: Record) -> dict[str, NDArray[Any]]:
+    """The arrays in a file beside a record.
 
     Raises:
-        ValueError: the file is not what the record was written beside.
+        ValueError: the file is not the one that the record was written beside.
     """
     content = path.read_bytes()
     promised = record.artefacts.get(path.name)
     if promised and hashlib.sha256(content).hexdigest() != promised:
         raise ValueError("its sha256 is not the one in the record")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        confusion, names = arrays["confusion"], [str(name) for name in arrays["names"]]
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _read_confusion(path: Path, record: Record) -> tuple[list[str], NDArray[np.int64]]:
+    """Image names and (N, 3, K) class counts; checked against what the record says of them.
+
+    Raises:
+        ValueError: the file is not what the record was written beside.
+    """
+    arrays = _arrays(path, record)
+    confusion, names = arrays["confusion"], [str(name) for name in arrays["names"]]
     if confusion.ndim != 3 or confusion.shape[1] != confusion.shape[2] or len(confusion) != len(names):
         raise ValueError(f"arrays of shapes {confusion.shape} and ({len(names)},) instead of (N, K, K) and (N,)")
     counts = class_counts(confusion)
-    metrics = record.metrics
-    found = float(mean_iou(counts.sum(0)))
-    if metrics and not math.isclose(found, metrics.miou, abs_tol=1e-6):
-        raise ValueError(f"its matrices give mIoU {found:.6f}, the record says {metrics.miou:.6f}")
+    if record.metrics:
+        _refuse_other_value("its matrices give mIoU", float(mean_iou(counts.sum(0))), record.metrics.miou)
     return names, counts
+
+
+def _read_states(path: Path, record: Record, names: list[str]) -> dict[str, NDArray[np.float64]]:
+    """Metric -> (N, 2 or 3, G), for the metrics in the record that do not follow from class counts.
+
+    Raises:
+        ValueError: the file is not what the record was written beside.
+    """
+    arrays = _arrays(path, record)
+    if [str(name) for name in arrays["names"]] != names:
+        raise ValueError(f"its images are not those of {CONFUSION}")
+    found = {}
+    for name, value in (record.metrics.values if record.metrics else {}).items():
+        if name in COUNT_METRICS or name not in arrays:
+            continue
+        state = np.asarray(arrays[name], dtype=np.float64)
+        if state.ndim != 3 or state.shape[1] not in (2, 3) or len(state) != len(names):
+            raise ValueError(f"{name} has shape {state.shape} instead of (N, 2 or 3, G)")
+        asked = math.nan if value.value is None else value.value
+        _refuse_other_value(f"its {name} is", float(mean_of_ratios(state.sum(0))), asked)
+        found[name] = state
+    return found
+
+
+def _refuse_other_value(what: str, found: float, promised: float) -> None:
+    same = math.isclose(found, promised, abs_tol=1e-6, rel_tol=1e-6) or (math.isnan(found) and math.isnan(promised))
+    if not same:
+        raise ValueError(f"{what} {found:.6f}, the record says {promised:.6f}")
 
 
 # ------------------------------------------------------------------------------------------------- writing
@@ -319,8 +385,9 @@ def _write_one(connection: Connection, row: _Row, stages: Path, known: dict[str,
     try:
         with connection.begin_nested():
             _write(connection, row)
-    except (IntegrityError, DataError) as error:
-        summary.invalid.append(Problem(stages / key / "record.json", _why(error.orig or error)))
+    except (OverflowError, UnicodeError, IntegrityError, DataError, InterfaceError) as error:
+        why = _why(getattr(error, "orig", None) or error)
+        summary.invalid.append(Problem(stages / key / "record.json", why))
         return
     (summary.updated if key in known else summary.added).append(key)
 
@@ -358,9 +425,8 @@ def _remove_gone(store: Store, stages: Path, origin: str, known: dict[str, _Know
 def _really_gone(folder: Path) -> bool:
     """There is no valid record, and that is not because the file cannot be read just now."""
     try:
-        _check(Record.model_validate_json((folder / "record.json").read_bytes()), folder.name)
+        return Record.model_validate_json((folder / "record.json").read_bytes()).key != folder.name
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return True
     except OSError:
         return False
-    return False

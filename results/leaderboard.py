@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from results.queries import CELL, SETTING, Filters, image_class_counts, runs
+from results.columns import METRICS, Column, board_columns
+from results.metrics import HEADLINE, MetricInfo, score_of
+from results.queries import ROW, SETTING, Filters, States, image_states, metrics, runs
 from results.statistics import (
     NO_DIFFERENCE,
     Difference,
@@ -26,74 +28,116 @@ from results.statistics import (
 )
 from results.store import Store
 
-# fmt: off
-BOARD = (
-    "method", "student", "stride", "teacher", "dataset", "recipe", "weights", "seeds", "seed_list", "miou",
-    "miou_low", "miou_high", "miou_basis", "delta", "delta_low", "delta_high", "delta_basis", "verdict", "p",
-    "p_holm", "macs", "parameters", "latency_ms", "latency_device", "step_ms", "step_ratio", "pixel_accuracy",
-    "best_miou", "images", "split", "input_size", "precision", "numerics", "dirty", "superseded", "variant",
-    "frontier", "keys", "reproduce", "finished",
-)
-# fmt: on
-"""Columns of the leaderboard."""
+BOARD = tuple(column.name for column in board_columns(METRICS))
+"""Columns of a leaderboard that is ranked by mIoU, of runs that have no metrics of their own."""
 
 
 def leaderboard(
     store: Store,
     filters: Filters | None = None,
-    sort: str = "miou",
+    sort: str | None = None,
     descending: bool | None = None,
     keys: Iterable[str] | None = None,
+    metric: str = HEADLINE,
 ) -> pd.DataFrame:
-    """The leaderboard: one row a cell without its seed, with the columns `BOARD`.
+    """The leaderboard: one row a cell without its seed, with the columns of `results.columns.board_columns`.
 
     Δ is to the `none` of the same data, student, stride, recipe and first weights, even where a filter hides that
-    row. `p_holm` is corrected for all comparisons of the rows shown; `frontier` marks the rows of a data set that no
-    other row shown beats in both mIoU and MACs. Teachers are rows of method "teacher". Rows of one data set stand
-    together, for numbers of two cannot be compared.
+    row. `p_holm` is corrected for all comparisons of the data set in the database, whatever is shown; `frontier` marks
+    the rows of a data set that no other row shown beats in both metric and MACs. Teachers are rows of method "teacher".
+    Rows of one data set stand together, for numbers of two cannot be compared.
 
     Args:
         filters: as for `runs`.
-        sort: a column to sort each data set's rows by.
-        descending: the default is what puts the best first: True for accuracies and Δ, else False.
+        sort: a column to sort each data set's rows by; the metric by default.
+        descending: the default is what puts the best first, as the column declares.
         keys: show only rows to which one of these runs belongs (with all seeds of such a row).
+        metric: what the rows are ranked by, with interval and Δ.
+
+    Returns:
+        A data frame; `attrs` holds `metric` and `metrics`, what each declares (see `columns_of`).
 
     Raises:
-        ValueError: a filter's or the sort's column does not exist.
+        ValueError: a filter's or the sort's column, or the metric, does not exist.
     """
-    if sort not in BOARD:
-        raise ValueError(f"there is no column '{sort}' to sort by: {', '.join(BOARD)}")
-    shown = _newest(runs(store, filters), None if keys is None else set(keys))
-    complete = not filters and keys is None
-    everything = shown if complete else _newest(runs(store, {"method": ["none"]}))
-    groups = _groups(shown)
-    baselines = {group.setting: group for group in _groups(everything) if group.method == "none"}
-    counts = image_class_counts(store, _single_seeds(groups, baselines))
-    rows = [_row(group, baselines.get(group.setting), counts) for group in groups]
-    board = pd.DataFrame(rows, columns=[name for name in BOARD if name not in ("p_holm", "frontier")])
-    board["p_holm"] = holm(board["p"].astype(float)) if len(board) else []
-    board["frontier"] = False
-    for _, part in board.groupby("dataset", sort=False):
-        board.loc[part.index, "frontier"] = pareto(part["macs"], part["miou"])
-    down = sort in ("miou", "delta", "pixel_accuracy", "best_miou", "seeds") if descending is None else descending
-    order = list(dict.fromkeys(["dataset", sort, "student", "stride", "method"]))
+    known = metrics(store)
+    if metric not in known:
+        raise ValueError(f"no run has the metric '{metric}': there are {', '.join(known)}")
+    columns = board_columns(known, metric)
+    named = {column.name: column for column in columns}
+    sort = sort or metric
+    if sort not in named:
+        raise ValueError(f"there is no column '{sort}' to sort by: {', '.join(named)}")
+    shown = _newest(runs(store, filters), metric, None if keys is None else set(keys))
+    everything = shown if not filters and keys is None else _newest(runs(store), metric)
+    groups, all_groups = _groups(shown, metric), _groups(everything, metric)
+    baselines = {group.setting: group for group in all_groups if group.method == "none"}
+    states = image_states(store, _single_seeds(groups, baselines), metric)
+    rows = [_row(group, baselines.get(group.setting), states, columns, known[metric]) for group in groups]
+    board = pd.DataFrame(rows, columns=list(named))
+    family = {group.row: (group.dataset, _gap(group, baselines.get(group.setting), {}).p) for group in all_groups}
+    board["p_holm"], comparisons = _holm(board, family)
+    board["frontier"] = _frontier(board, known[metric])
+    down = named[sort].direction == "higher" if descending is None else descending
+    order = list(dict.fromkeys(["dataset", sort, "student", "stride", "method", "row"]))
     board = board.sort_values(order, ascending=[name != sort or not down for name in order], na_position="last")
-    return board[list(BOARD)].reset_index(drop=True)
+    board = board.reset_index(drop=True)
+    board.attrs = {
+        "metric": metric,
+        "metrics": {name: asdict(info) for name, info in known.items()},
+        "comparisons": comparisons,
+    }
+    return board
 
 
-def _newest(frame: pd.DataFrame, keys: set[str] | None = None) -> pd.DataFrame:
-    """Runs with an accuracy; of runs that are the same cell, seed and variant the newest, with how many it replaces.
+def columns_of(board: pd.DataFrame) -> dict[str, Column]:
+    """The columns of a leaderboard as they are declared, by name."""
+    infos = {name: MetricInfo(**info) for name, info in board.attrs.get("metrics", {}).items()} or METRICS
+    return {column.name: column for column in board_columns(infos, metric_of(board))}
+
+
+def metric_of(board: pd.DataFrame) -> str:
+    """The metric that a leaderboard is ranked by."""
+    return str(board.attrs.get("metric", HEADLINE))
+
+
+def _holm(board: pd.DataFrame, family: dict[str, tuple[str, float]]) -> tuple[list[float], dict[str, int]]:
+    """Holm's p-values over all comparisons of each data set in the database, and how many those are.
+
+    Args:
+        family: row -> data set and p-value, of every row in the database.
+    """
+    family = family | {row: (dataset, p) for row, dataset, p in zip(board["row"], board["dataset"], board["p"])}
+    adjusted: dict[str, float] = {}
+    counts = {}
+    for dataset in sorted(set(board["dataset"])):
+        of_set = {row: p for row, (where, p) in family.items() if where == dataset}
+        adjusted |= dict(zip(of_set, (float(p) for p in holm(of_set.values())), strict=True))
+        counts[str(dataset)] = sum(not math.isnan(p) for p in of_set.values())
+    return [adjusted[row] for row in board["row"]], counts
+
+
+def _frontier(board: pd.DataFrame, metric: MetricInfo) -> pd.Series:
+    """Which rows of a data set no other row beats in both cost and metric."""
+    front = pd.Series(False, index=board.index)
+    for _, part in board.groupby("dataset", sort=False):
+        values = part[metric.name] if metric.direction == "higher" else -part[metric.name]
+        front.loc[part.index] = pareto(part["macs"], values)
+    return front
+
+
+def _newest(frame: pd.DataFrame, metric: str, keys: set[str] | None = None) -> pd.DataFrame:
+    """Runs that have the metric; of equal cell, seed and variant the newest, with how many it replaces.
 
     Args:
         keys: drop rows of the leaderboard to which none of these runs belongs.
     """
-    frame = frame[frame["method"].notna() & frame["miou"].notna()]
-    row = [*CELL, "manifest", "variant"]
+    frame = frame[frame["method"].notna() & frame[metric].notna()]
     if keys is not None and len(frame):
         wanted = frame["key"].isin(keys)
-        frame = frame[wanted.groupby([frame[name] for name in row], dropna=False).transform("any")]
-    older = frame.groupby([*row, "seed"], dropna=False)["key"].transform("size") - 1
-    return frame.assign(superseded=older).drop_duplicates([*row, "seed"], keep="first")  # newest come first
+        frame = frame[wanted.groupby([frame[name] for name in ROW], dropna=False).transform("any")]
+    older = frame.groupby([*ROW, "seed"], dropna=False)["key"].transform("size") - 1
+    return frame.assign(superseded=older).drop_duplicates([*ROW, "seed"], keep="first")  # newest come first
 
 
 @dataclass(frozen=True)
@@ -101,30 +145,41 @@ class _Group:
     """The runs of one row, in the order of their seeds."""
 
     runs: pd.DataFrame
+    metric: str
 
     @property
     def first(self) -> pd.Series:
         return self.runs.iloc[0]
 
     @property
+    def row(self) -> str:
+        """The row's own key, which no filter and no order changes."""
+        words = json.dumps([str(self.first[name]) for name in ROW])
+        return hashlib.sha256(words.encode()).hexdigest()[:12]
+
+    @property
     def method(self) -> str:
         return str(self.first["method"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.first["dataset"])
 
     @property
     def setting(self) -> tuple[Any, ...]:
         return tuple(self.first[name] for name in SETTING)
 
-    def side(self, counts: Mapping[str, tuple[tuple[str, ...], NDArray[np.int64]]]) -> SeedScores:
+    def side(self, states: States) -> SeedScores:
         """The group as one side of a comparison."""
         seeds = [int(seed) for seed in self.runs["seed"]]
-        scores = dict(zip(seeds, (float(v) for v in self.runs["miou"]), strict=True))
-        kept = {seed: counts[key] for seed, key in zip(seeds, self.runs["key"], strict=True) if key in counts}
-        return SeedScores(scores, kept)
+        scores = dict(zip(seeds, (float(v) for v in self.runs[self.metric]), strict=True))
+        kept = {seed: states[key] for seed, key in zip(seeds, self.runs["key"], strict=True) if key in states}
+        return SeedScores(scores, kept, score_of(self.metric))
 
 
-def _groups(frame: pd.DataFrame) -> list[_Group]:
-    keys = [*CELL, "manifest", "variant"]
-    return [_Group(part.sort_values("seed")) for _, part in frame.groupby(keys, dropna=False, sort=False)]
+def _groups(frame: pd.DataFrame, metric: str) -> list[_Group]:
+    parts = frame.groupby(list(ROW), dropna=False, sort=False)
+    return [_Group(part.sort_values("seed"), metric) for _, part in parts]
 
 
 def _single_seeds(groups: Iterable[_Group], baselines: Mapping[tuple[Any, ...], _Group]) -> set[str]:
@@ -140,68 +195,76 @@ def _single_seeds(groups: Iterable[_Group], baselines: Mapping[tuple[Any, ...], 
     return wanted
 
 
+def _gap(group: _Group, baseline: _Group | None, states: States) -> Difference:
+    """The difference from `none`, where there is one to compare with."""
+    if baseline is None or group.method in ("none", "teacher"):
+        return NO_DIFFERENCE
+    return compare(group.side(states), baseline.side(states))
+
+
 def _row(
-    group: _Group,
-    baseline: _Group | None,
-    counts: Mapping[str, tuple[tuple[str, ...], NDArray[np.int64]]],
+    group: _Group, baseline: _Group | None, states: States, columns: Iterable[Column], metric: MetricInfo
 ) -> dict[str, Any]:
     """One row of the leaderboard."""
     part, first = group.runs, group.first
-    accuracy = _accuracy(group, counts)
-    is_reference = group.method in ("none", "teacher") or baseline is None
-    gap = NO_DIFFERENCE if is_reference or baseline is None else compare(group.side(counts), baseline.side(counts))
-    row = {name: first[name] for name in CELL} | _estimates(accuracy, gap)
-    row |= {
-        "seeds": len(part),
-        "seed_list": ",".join(str(seed) for seed in part["seed"]),
-        "macs": first["macs"],
-        "parameters": first["parameters"],
-        "latency_ms": part["latency_ms"].median(),
-        "latency_device": _one(part["latency_device"]),
-        "step_ms": part["step_ms"].mean(),
-        "step_ratio": _step_ratio(part, None if baseline is None else baseline.runs),
-        "pixel_accuracy": part["pixel_accuracy"].mean(),
-        "best_miou": part["best_miou"].mean(),
-        "images": first["images"],
-        "split": first["split"],
-        "input_size": f"{first['input_height']:.0f}x{first['input_width']:.0f}" if pd.notna(first["macs"]) else "",
-        "precision": _one(part["precision"]),
-        "numerics": _one(part["numerics"][part["numerics"] != ""]),
-        "dirty": bool(part["dirty"].any()),
-        "superseded": int(part["superseded"].sum()),
-        "variant": first["variant"],
-        "keys": ",".join(part["key"]),
-        "reproduce": _reproduce(part),
-        "finished": part["finished"].max(),
-    }
-    return row
+    gathered = {c.name: _GATHER[c.seeds](part[c.name]) for c in columns if c.seeds in _GATHER}
+    return (
+        gathered
+        | _estimates(metric, _accuracy(group, states), _gap(group, baseline, states))
+        | {
+            "seeds": len(part),
+            "seed_list": ",".join(str(seed) for seed in part["seed"]),
+            "step_ratio": _step_ratio(part, None if baseline is None else baseline.runs),
+            "input_size": f"{first['input_height']:.0f}x{first['input_width']:.0f}" if pd.notna(first["macs"]) else "",
+            "row": group.row,
+            "keys": ",".join(part["key"]),
+            "reproduce": _reproduce(part),
+        }
+    )
 
 
-def _accuracy(group: _Group, counts: Mapping[str, tuple[tuple[str, ...], NDArray[np.int64]]]) -> Estimate:
+def _accuracy(group: _Group, states: States) -> Estimate:
     """Mean over seeds with its interval; for one seed its score with the interval over images."""
-    if len(group.runs) > 1 or group.first["key"] not in counts:
-        return over_seeds([float(value) for value in group.runs["miou"]])
-    return over_images(counts[group.first["key"]][1])
+    if len(group.runs) > 1 or group.first["key"] not in states:
+        return over_seeds([float(value) for value in group.runs[group.metric]])
+    return over_images(states[group.first["key"]][1], score_of(group.metric))
 
 
-def _estimates(accuracy: Estimate, gap: Difference) -> dict[str, Any]:
+_OTHER_WAY: dict[str, str] = {"better": "worse", "worse": "better"}
+
+
+def _estimates(metric: MetricInfo, value: Estimate, gap: Difference) -> dict[str, Any]:
+    """The columns of the metric that the board is ranked by."""
+    verdict: str = gap.verdict
     return {
-        "miou": accuracy.value,
-        "miou_low": accuracy.low,
-        "miou_high": accuracy.high,
-        "miou_basis": accuracy.text,
+        metric.name: value.value,
+        f"{metric.name}_low": value.low,
+        f"{metric.name}_high": value.high,
+        f"{metric.name}_basis": value.text,
         "delta": gap.value,
         "delta_low": gap.low,
         "delta_high": gap.high,
         "delta_basis": gap.text if gap is not NO_DIFFERENCE else "",
-        "verdict": gap.verdict,
+        "verdict": verdict if metric.direction == "higher" else _OTHER_WAY.get(verdict, verdict),
         "p": gap.p,
     }
 
 
 def _one(values: pd.Series) -> str:
     """The values that occur, as one text."""
-    return "; ".join(dict.fromkeys(str(value) for value in values if pd.notna(value)))
+    return "; ".join(dict.fromkeys(str(value) for value in values if pd.notna(value) and value != ""))
+
+
+_GATHER: dict[str, Callable[[pd.Series], Any]] = {
+    "same": lambda values: values.iloc[0],
+    "mean": lambda values: values.mean(),
+    "median": lambda values: values.median(),
+    "sum": lambda values: int(values.sum()),
+    "last": lambda values: values.max(),
+    "any": lambda values: bool(values.any()),
+    "words": _one,
+}
+"""How the runs of a row are put together, as a column declares it."""
 
 
 _SEEDS = re.compile(r"(?<=--seeds )\S+")

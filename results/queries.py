@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import Select, Table, func, select
 
 from results import store as schema
+from results.columns import METRICS, STORED, Column, metric_column
+from results.metrics import COUNT_METRICS, HEADLINE, MetricInfo
 from results.record import Record
 from results.store import Store
 
 CELL = ("method", "student", "stride", "teacher", "dataset", "recipe", "weights")
 """What names a row of the leaderboard: a cell without its seed."""
+ROW = (*CELL, "manifest", "variant")
+"""What makes runs one row: equal words, and equal in what words leave out."""
 SETTING = ("dataset", "student", "stride", "recipe", "weights", "manifest")
 """What a run and the `none` it is compared with have in common."""
 FILTERS = (*CELL, "seed")
@@ -39,7 +44,8 @@ Filters = Mapping[str, Iterable[str | int]]
 
 
 def runs(store: Store, filters: Filters | None = None) -> pd.DataFrame:
-    """One row a run, newest first: the columns of the `runs` table without the record's text, and `attempts`.
+    """One row a run, newest first: the columns of the `runs` table without the record's text, `attempts`, and a
+    column a metric.
 
     Args:
         filters: column -> accepted values; a column that is not named, or names nothing, lets everything pass.
@@ -48,25 +54,47 @@ def runs(store: Store, filters: Filters | None = None) -> pd.DataFrame:
         ValueError: a filter's column does not exist.
     """
     table = schema.runs
-    columns = [column for column in table.c if column.name not in ("record", "stamp", "confusion_stamp")]
-    query = select(*columns).order_by(table.c.finished.desc(), table.c.key)
+    shown = [column for column in table.c if column.name not in schema.NOT_SHOWN]
+    query = select(*shown).order_by(table.c.finished.desc(), table.c.key)
     for name, accepted in (filters or {}).items():
         if name not in FILTERS:
             raise ValueError(f"there is no filter '{name}': {', '.join(FILTERS)}")
-        if values := list(accepted):
+        if accepted_values := list(accepted):
             number = name in ("stride", "seed")
-            query = query.where(table.c[name].in_([_integer(name, v) for v in values] if number else values))
+            wanted = [_integer(name, v) for v in accepted_values] if number else accepted_values
+            query = query.where(table.c[name].in_(wanted))
     attempts = select(schema.attempts.c.key, schema.attempts.c.number)
+    values = select(schema.metrics.c.key, schema.metrics.c.name, schema.metrics.c.value)
     with store.read() as connection:
-        frame = pd.DataFrame(connection.execute(query).mappings().all(), columns=[c.name for c in columns])
+        frame = pd.DataFrame(connection.execute(query).mappings().all(), columns=[c.name for c in shown])
         counts = pd.DataFrame(connection.execute(attempts).mappings().all(), columns=["key", "number"])
+        scores = pd.DataFrame(connection.execute(values).mappings().all(), columns=["key", "name", "value"])
     frame["attempts"] = frame["key"].map(counts.groupby("key").size()).fillna(0).astype(int)
     for name in ("stride", "seed"):
         frame[name] = frame[name].astype("Int64")
-    numbers = ("miou", "pixel_accuracy", "best_miou", "macs", "parameters", "latency_ms", "latency_p95_ms", "step_ms")
-    for name in (*numbers, "seconds", "loss_first", "loss_last", "peak_memory_bytes"):
-        frame[name] = frame[name].astype(float)
+    for column in STORED:
+        if column.type in ("number", "count") and column.name not in ("stride", "seed") and not column.required:
+            frame[column.name] = frame[column.name].astype(float)
+    wide = scores.assign(value=scores["value"].astype(float)).pivot(index="key", columns="name", values="value")
+    for name in (known := metrics(store)):
+        frame[name] = frame["key"].map(wide[name]) if name in wide else math.nan
+    frame.attrs["metrics"] = {name: asdict(info) for name, info in known.items()}
     return frame
+
+
+def metrics(store: Store) -> dict[str, MetricInfo]:
+    """All metrics in the database, with what they declare: those that every run has, then the others by name.
+
+    Where runs disagree on a declaration the newest run's holds.
+    """
+    table = schema.metrics
+    declared = [column for column in table.c if column.name not in ("key", "value")]
+    newest = func.max(schema.runs.c.finished)
+    query = select(*declared, newest).join(schema.runs).group_by(*declared).order_by(newest, *declared)
+    with store.read() as connection:
+        rows = connection.execute(query.where(table.c.name.not_in(METRICS))).all()
+    found = {row.name: MetricInfo(*(row._mapping[column.name] for column in declared)) for row in rows}
+    return {**METRICS, **{name: found[name] for name in sorted(found)}}
 
 
 def _integer(name: str, value: str | int) -> int:
@@ -130,21 +158,41 @@ def per_class(store: Store, keys: Sequence[str]) -> pd.DataFrame:
     return wide.reset_index().drop(columns="position").rename_axis(columns=None)
 
 
-def image_class_counts(store: Store, keys: Iterable[str]) -> dict[str, tuple[tuple[str, ...], NDArray[np.int64]]]:
-    """Key -> (image names, (N, 3, K) class_counts), for the runs whose per-image confusion matrices were kept."""
+States = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
+"""Key of a run -> names of its images, and (N, P, G) states."""
+
+
+def image_class_counts(store: Store, keys: Iterable[str]) -> States:
+    """Key -> (image names, (N, 3, K) class counts), for the runs whose per-image confusion matrices were kept."""
     table = schema.class_counts
-    found: dict[str, tuple[tuple[str, ...], NDArray[np.int64]]] = {}
-    wanted = list(keys)
-    with store.read() as connection:
-        for start in range(0, len(wanted), 500):
-            for row in connection.execute(select(table).where(table.c.key.in_(wanted[start : start + 500]))):
-                names = tuple(json.loads(row.names))
-                counts = np.frombuffer(zlib.decompress(row.counts), dtype="<u4").astype(np.int64)
-                found[row.key] = names, counts.reshape(len(names), 3, row.classes)
+    found: States = {}
+    for row in _of_keys(store, select(table), table, keys):
+        names = tuple(json.loads(row.names))
+        counts = np.frombuffer(zlib.decompress(row.counts), dtype="<u4").astype(np.int64)
+        found[row.key] = names, counts.reshape(len(names), 3, row.classes)
     return found
 
 
-# ---------------------------------------------------------------------------------------------- leaderboard
+def image_states(store: Store, keys: Iterable[str], metric: str = HEADLINE) -> States:
+    """Key -> (image names, (N, P, G) states) of a metric, where they were kept, for `results.metrics.score_of`."""
+    if metric in COUNT_METRICS:
+        return image_class_counts(store, keys)
+    table, names_table = schema.metric_states, schema.class_counts
+    query = select(table, names_table.c.names).join(names_table, table.c.key == names_table.c.key)
+    found: States = {}
+    for row in _of_keys(store, query.where(table.c.name == metric), table, keys):
+        names = tuple(json.loads(row.names))
+        states = np.frombuffer(zlib.decompress(row.states), dtype="<f8")
+        found[row.key] = names, states.reshape(len(names), row.parts, -1)
+    return found
+
+
+def _of_keys(store: Store, query: Select[Any], table: Table, keys: Iterable[str]) -> Iterator[Any]:
+    """The rows of some runs, asked for a few hundred at a time."""
+    wanted = list(keys)
+    with store.read() as connection:
+        for start in range(0, len(wanted), 500):
+            yield from connection.execute(query.where(table.c.key.in_(wanted[start : start + 500])))
 
 
 # -------------------------------------------------------------------------------------------------- one run
@@ -155,13 +203,15 @@ class Run:
     """All that is known of one run.
 
     Attributes:
-        row: its row of the `runs` table.
+        row: its row of the `runs` table, and its metrics by name.
         record: the record itself.
+        metrics: the columns of its metrics, by name.
         parents: role -> (key, name); the name is empty for parents that were not collected.
     """
 
     row: dict[str, Any]
     record: Record
+    metrics: dict[str, Column]
     parents: dict[str, tuple[str, str]]
 
 
@@ -229,7 +279,13 @@ def _load(store: Store, key: str) -> Run:
     with store.read() as connection:
         row = dict(connection.execute(select(table).where(table.c.key == key)).mappings().one())
         record = Record.model_validate_json(row.pop("record"))
+        scores = select(schema.metrics).where(schema.metrics.c.key == key)
+        found_metrics = {found["name"]: dict(found) for found in connection.execute(scores).mappings()}
         query = select(table.c.key, table.c.name).where(table.c.key.in_(record.parents.values()))
         names = {found.key: found.name for found in connection.execute(query)}
     parents = {role: (parent, names.get(parent, "")) for role, parent in record.parents.items()}
-    return Run(row, record, parents)
+    order = [name for name in METRICS if name in found_metrics]
+    order += sorted(found_metrics.keys() - METRICS.keys())
+    row |= {name: found_metrics[name].pop("value") for name in order}
+    declared = {name: MetricInfo(**{k: v for k, v in found_metrics[name].items() if k != "key"}) for name in order}
+    return Run(row, record, {name: metric_column(info) for name, info in declared.items()}, parents)

@@ -7,11 +7,49 @@ Numbers carry their units in their names: `_s` seconds, `_ms` milliseconds, `_by
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from results.columns import refuse_name
 
 SCHEMA_VERSION = 1
+
+
+def _to_json(value: float) -> float | str | None:
+    """JSON has no NaN and no infinity: null, and a word that reads as a number again."""
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)
+
+
+def _is_fraction(value: float) -> float:
+    if not (math.isnan(value) or 0 <= value <= 1):
+        raise ValueError(f"{value} is not a fraction in [0, 1]")
+    return value
+
+
+def _is_count(value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{value} is not a count")
+    return value
+
+
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(_to_json, when_used="json"),
+]
+"""A number; NaN where it is not known (a mean over nothing), which is null in the file."""
+Fraction = Annotated[Number, AfterValidator(_is_fraction)]
+"""In [0, 1], or NaN."""
+Amount = Annotated[Number, AfterValidator(_is_count)]
+"""Finite, zero or more."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""What any database can hold."""
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 class _Part(BaseModel):
@@ -24,7 +62,7 @@ class Cell(_Part):
     dataset: str
     student: str
     """Model word without the stride: timm:mobilenetv2_100/linear."""
-    stride: int
+    stride: Count
     method: str
     """Canonical expression: ka, kd+ka.affinity, none."""
     teacher: str = ""
@@ -32,51 +70,80 @@ class Cell(_Part):
     recipe: str
     """Name of the recipe, with a short digest of its content: quick-1a2b3c."""
     weights: str = "random"
-    seed: int
+    seed: Count
 
 
 class Best(_Part):
     """Best evaluation seen while training. Picked on the validation split, so optimistic: never the headline."""
 
     split: str
-    miou: float
-    iteration: int
+    miou: Fraction
+    iteration: Count
+
+
+class MetricValue(_Part):
+    """A metric of the last checkpoint over the whole split, with what the metric declares about itself."""
+
+    value: float | None
+    """A fraction where the unit is "%"; None where it is not defined (no pixel counts)."""
+    heading: str
+    unit: str = ""
+    direction: Literal["higher", "lower"] = "higher"
+    digits: Annotated[int, Field(ge=0, le=12)] = 1
+    summary: str = ""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> MetricValue:
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"{self.value} is not a value")
+        if self.value is not None and self.unit == "%":
+            _is_fraction(self.value)
+        return self
+
+
+def _metric_names(values: dict[str, MetricValue]) -> dict[str, MetricValue]:
+    for name in values:
+        if reason := refuse_name(name):
+            raise ValueError(f"metric {name!r}: {reason}")
+    return values
 
 
 class Metrics(_Part):
     """Accuracy of the last checkpoint over a whole split, from one confusion matrix at the labels' resolution."""
 
     split: str
-    images: int
-    miou: float
-    pixel_accuracy: float
-    per_class_iou: dict[str, float | None]
+    images: Count
+    miou: Fraction
+    pixel_accuracy: Fraction
+    per_class_iou: dict[str, Annotated[float, Field(ge=0, le=1)] | None]
     """None for a class that neither labels nor predictions contain."""
     best: Best | None = None
+    values: Annotated[dict[str, MetricValue], AfterValidator(_metric_names)] = {}
+    """Every metric by name, those above included; empty in records written before metrics were plugins."""
 
 
 class TermLog(_Part):
     """A term over training: mean of the first and of the last tenth of the iterations, unweighted."""
 
-    weight: float
-    first: float
-    last: float
+    weight: Number
+    first: Number
+    last: Number
 
 
 class Training(_Part):
     """How the stage was trained, as measured."""
 
-    iterations: int
-    samples_seen: int
-    seconds: float
+    iterations: Count
+    samples_seen: Count
+    seconds: Number
     """Seconds of training over all attempts, without evaluation, as if the stage had been trained alone."""
-    step_ms: float
+    step_ms: Number
     """Median milliseconds of an iteration as if the stage had been trained alone, its teacher and data loading
     included."""
-    loss_first: float
-    loss_last: float
-    terms: dict[str, TermLog] = {}
-    health: dict[str, float] = {}
+    loss_first: Number
+    loss_last: Number
+    terms: dict[Annotated[str, Field(pattern=r"^[^\x00]*$")], TermLog] = {}
+    health: dict[str, Number] = {}
     precision_asked: str
     precision: str
     channels_last: bool
@@ -84,46 +151,46 @@ class Training(_Part):
     """Why precision or layout differ from what the recipe asked, when they do."""
     kernels: str = ""
     """Which convolutions were trained with gradients of the harness's own, and whether torch's are wrong there."""
-    workers_beside: int = 0
+    workers_beside: Count = 0
     """Other workers of the launcher on the same machine: timings beside them are noisier."""
-    own_ms: float | None = None
+    own_ms: Finite | None = None
     """Of `step_ms`: the stage's own forward and backward pass, terms and optimisers. None in records that do not tell
     them apart."""
-    teacher_ms: float | None = None
+    teacher_ms: Finite | None = None
     """Of `step_ms`: the teacher's forward pass, and what was computed from its maps alone."""
-    loading_ms: float | None = None
+    loading_ms: Finite | None = None
     """Of `step_ms`: waiting for a batch, and all else."""
-    shared_by: int = 1
+    shared_by: Count = 1
     """Students that were trained together, and shared teacher and loading."""
-    paid_s: float | None = None
+    paid_s: Finite | None = None
     """Seconds of training, what was shared divided among those who shared it: what the stage did cost."""
 
 
 class Latency(_Part):
     """Inference time of one image, after a warm-up."""
 
-    median_ms: float
-    p95_ms: float
-    runs: int
+    median_ms: Number
+    p95_ms: Number
+    runs: Count
     device: str
     precision: str
-    batch: int = 1
-    threads: int = 0
+    batch: Count = 1
+    threads: Count = 0
 
 
 class Cost(_Part):
     """What the model costs at one input size."""
 
-    input_size: tuple[int, int]
-    macs: float
+    input_size: tuple[Count, Count]
+    macs: Amount
     """Headline: multiply-adds of convolutions and matrix products, for one image."""
-    macs_by_operator: dict[str, float]
+    macs_by_operator: dict[str, Amount]
     """Every operator counted, headline ones included."""
-    uncounted: dict[str, int] = {}
+    uncounted: dict[str, Count] = {}
     """Operators without a count, and how often they ran: never silently zero."""
-    parameters: int
+    parameters: Count
     latency: Latency | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Count | None = None
     dilation: str = ""
     """Which path built the output stride."""
 
@@ -136,7 +203,7 @@ class Environment(_Part):
     versions: dict[str, str]
     host: str
     device: str
-    threads: int
+    threads: Count
     launcher: str = "local"
     job: str = ""
 
@@ -144,12 +211,12 @@ class Environment(_Part):
 class Attempt(_Part):
     """One try at the stage."""
 
-    number: int
+    number: Count
     started: str
     ended: str = ""
     outcome: Literal["done", "failed", "interrupted", "preempted", "timeout", "unknown"] = "unknown"
     reason: str = ""
-    resumed_at: int = 0
+    resumed_at: Count = 0
     """Iteration of the checkpoint that it began from."""
 
 
@@ -157,7 +224,7 @@ class Record(_Part):
     """All that is known of a finished stage."""
 
     schema_version: Literal[1] = 1
-    key: str
+    key: Key
     kind: Literal["teacher", "translator", "student"]
     name: str
     cell: Cell | None = None
@@ -178,6 +245,12 @@ class Record(_Part):
     """The command that makes this row again."""
     started: str
     finished: str
+
+    @model_validator(mode="after")
+    def _attempts_differ(self) -> Record:
+        if len({attempt.number for attempt in self.attempts}) != len(self.attempts):
+            raise ValueError("attempts: two have the same number")
+        return self
 
 
 def schema_version(content: bytes) -> int:

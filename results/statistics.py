@@ -12,14 +12,16 @@ that do not count already left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+
+from results.metrics import MIOU, PIXEL_ACCURACY
 
 LEVEL = 0.95
 """Confidence of every interval."""
@@ -27,6 +29,8 @@ RESAMPLES = 10_000
 """Bootstrap resamples."""
 
 Floats: TypeAlias = NDArray[np.float64]
+Score: TypeAlias = Callable[[ArrayLike], Floats]
+"""From states added up over images, (..., P, G), to values, (...)."""
 Basis = Literal["seeds", "images", "both", "none"]
 Verdict = Literal["better", "worse", "no clear difference", "one seed: images only", ""]
 
@@ -40,7 +44,7 @@ def class_counts(confusion: ArrayLike) -> NDArray[np.int64]:
         confusion: (..., K, K), [label, prediction].
 
     Returns:
-        (..., 3, K). Tallies add up: that of a set of images is the sum of theirs.
+        (..., 3, K). Counts add up: those of a set of images are the sum of theirs.
     """
     matrix = np.asarray(confusion).astype(np.int64)
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
@@ -70,11 +74,7 @@ def mean_iou(class_counts: ArrayLike) -> Floats:
     Returns:
         (...), NaN where no class occurs at all.
     """
-    iou = class_iou(class_counts)
-    there = ~np.isnan(iou)
-    count = there.sum(-1)
-    total = np.where(there, iou, 0.0).sum(-1)
-    return np.asarray(np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0))
+    return MIOU(class_counts)
 
 
 def iou(confusion: ArrayLike) -> Floats:
@@ -89,9 +89,7 @@ def miou(confusion: ArrayLike) -> float:
 
 def pixel_accuracy(confusion: ArrayLike) -> float:
     """Fraction of the pixels that count which are right; NaN when none count."""
-    matrix = _of_set(confusion)
-    total = int(matrix.sum())
-    return float(np.trace(matrix) / total) if total else math.nan
+    return float(PIXEL_ACCURACY(class_counts(_of_set(confusion))))
 
 
 def _of_set(confusion: ArrayLike) -> NDArray[np.int64]:
@@ -195,20 +193,21 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return Estimate(mean, low, high, len(scores), "seeds")
 
 
-def over_images(class_counts: ArrayLike) -> Estimate:
-    """mIoU of one network with the bootstrap's percentile interval over images.
+def over_images(states: ArrayLike, metric: Score = mean_iou) -> Estimate:
+    """The score of one network with the bootstrap's percentile interval over images.
 
     It covers what other images of the same kind would have given, not what another seed would.
 
     Args:
-        class_counts: (N, 3, K), one an image.
+        states: (N, P, G), one an image; for mIoU the (N, 3, K) class counts.
+        metric: from states added up over images to values.
     """
-    counts = np.asarray(class_counts)
-    value = float(mean_iou(counts.sum(0)))
-    if len(counts) < 2:
-        return Estimate(value, math.nan, math.nan, len(counts), "none")
-    low, high = _percentiles(_resampled(counts))
-    return Estimate(value, low, high, len(counts), "images")
+    found = np.asarray(states)
+    value = float(metric(found.sum(0)))
+    if len(found) < 2:
+        return Estimate(value, math.nan, math.nan, len(found), "none")
+    low, high = _percentiles(_resampled(found, metric))
+    return Estimate(value, low, high, len(found), "images")
 
 
 def paired_over_seeds(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
@@ -245,24 +244,25 @@ def unpaired_over_seeds(ours: Sequence[float], theirs: Sequence[float]) -> Diffe
     return Difference(mean, low, high, min(len(a), len(b)), "seeds", _t_test(mean, error, freedom), paired=False)
 
 
-def paired_over_images(ours: ArrayLike, theirs: ArrayLike) -> Difference:
-    """mIoU difference of two networks on the same images, both scored on the same resamples.
+def paired_over_images(ours: ArrayLike, theirs: ArrayLike, metric: Score = mean_iou) -> Difference:
+    """Difference of two networks on the same images, both scored on the same resamples.
 
     It covers what other images would have given, not training noise: no verdict on the method follows from it.
 
     Args:
-        ours, theirs: (N, 3, K), the same images in the same order.
+        ours, theirs: (N, P, G) states, the same images in the same order; for mIoU the (N, 3, K) class counts.
+        metric: from states added up over images to values.
 
     Raises:
         ValueError: the shapes differ.
     """
     a, b = np.asarray(ours), np.asarray(theirs)
     if a.shape != b.shape:
-        raise ValueError(f"class_counts of unlike images or classes: {a.shape} and {b.shape}")
-    value = float(mean_iou(a.sum(0)) - mean_iou(b.sum(0)))
+        raise ValueError(f"states of unlike images or classes: {a.shape} and {b.shape}")
+    value = float(metric(a.sum(0)) - metric(b.sum(0)))
     if len(a) < 2:
         return Difference(value, math.nan, math.nan, len(a), "images")
-    low, high = _percentiles(_resampled(a) - _resampled(b))
+    low, high = _percentiles(_resampled(a, metric) - _resampled(b, metric))
     return Difference(value, low, high, len(a), "images")
 
 
@@ -271,12 +271,15 @@ class SeedScores:
     """One side of a comparison: the runs of a cell, by seed.
 
     Attributes:
-        scores: seed -> mIoU.
-        class_counts: seed -> (image names, (N, 3, K)), for the seeds whose per-image matrices were kept.
+        scores: seed -> mIoU, or the value of another metric.
+        class_counts: seed -> (image names, (N, 3, K)), for the seeds whose per-image matrices were kept; for another
+            metric its states, (N, P, G).
+        metric: from those, added up over images, to the scores.
     """
 
     scores: Mapping[int, float]
-    class_counts: Mapping[int, tuple[tuple[str, ...], NDArray[np.int64]]]
+    class_counts: Mapping[int, tuple[tuple[str, ...], NDArray[Any]]]
+    metric: Score = mean_iou
 
 
 def compare(ours: SeedScores, theirs: SeedScores) -> Difference:
@@ -295,7 +298,7 @@ def compare(ours: SeedScores, theirs: SeedScores) -> Difference:
     mine, other = (common[0], common[0]) if common else (min(ours.scores), min(theirs.scores))
     left, right = ours.class_counts.get(mine), theirs.class_counts.get(other)
     if left and right and left[0] == right[0] and left[1].shape == right[1].shape:
-        return paired_over_images(left[1], right[1])
+        return paired_over_images(left[1], right[1], ours.metric)
     return Difference(ours.scores[mine] - theirs.scores[other], math.nan, math.nan, 0, "images")
 
 
@@ -316,14 +319,14 @@ def image_draws(images: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArr
     return draws
 
 
-def _resampled(class_counts: NDArray[np.int64], resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """(resamples,): mIoU of a network on resampled images. A class missing from a resample is left out of it."""
-    images, _, classes = class_counts.shape
-    flat = class_counts.reshape(images, 3 * classes).astype(np.float64)
+def _resampled(states: NDArray[Any], metric: Score, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """(resamples,): score of a network on resampled images. A class missing from a resample is left out of it."""
+    images, *shape = states.shape
+    flat = states.reshape(images, -1).astype(np.float64)
     draws = image_draws(images, resamples, seed)
     rows = max(1, 4_000_000 // images)  # a few dozen MB at a time
     totals = np.concatenate([draws[i : i + rows].astype(np.float64) @ flat for i in range(0, resamples, rows)])
-    return mean_iou(totals.reshape(resamples, 3, classes))
+    return metric(totals.reshape(resamples, *shape))
 
 
 def _percentiles(values: Floats) -> tuple[float, float]:

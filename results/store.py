@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -37,7 +38,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-SCHEMA = 1
+from results import columns
+
+SCHEMA = 2
 """Version of the tables below. There are no migrations: a database is collected again from its records."""
 BUSY_TIMEOUT_S = 30
 _WRITER_LOCK = 7_316_548_021
@@ -47,65 +50,25 @@ metadata = MetaData()
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
+_TYPES = {"text": Text, "number": Float, "count": BigInteger, "flag": Boolean}
+
+
+def _stored(column: columns.Column) -> Column[Any]:
+    type_ = String(64) if column.name == "key" else _TYPES[column.type]
+    return Column(
+        column.name,
+        type_,
+        primary_key=column.name == "key",
+        nullable=not column.required and column.name != "key",
+        index=column.index or None,
+    )
+
+
 runs = Table(
     "runs",
     metadata,
-    Column("key", String(64), primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("name", Text, nullable=False),
-    # The cell; NULL for translators.
-    Column("dataset", Text, index=True),
-    Column("student", Text, index=True),
-    Column("stride", Integer, index=True),
-    Column("method", Text, index=True),
-    Column("teacher", Text, index=True),
-    Column("recipe", Text, index=True),
-    Column("weights", Text),
-    Column("seed", BigInteger),
-    # What tells cells of equal words apart: the data's content; that and the method's version, source and teacher.
-    Column("manifest", Text, nullable=False),
-    Column("variant", Text, nullable=False),
-    # Accuracy: fractions.
-    Column("split", Text),
-    Column("images", Integer),
-    Column("miou", Float),
-    Column("pixel_accuracy", Float),
-    Column("best_miou", Float),
-    Column("best_iteration", BigInteger),
-    Column("best_split", Text),
-    # Cost of one image.
-    Column("input_height", Integer),
-    Column("input_width", Integer),
-    Column("macs", Float),
-    Column("parameters", BigInteger),
-    Column("latency_ms", Float),
-    Column("latency_p95_ms", Float),
-    Column("latency_device", Text),
-    Column("latency_precision", Text),
-    Column("peak_memory_bytes", BigInteger),
-    Column("dilation", Text),
-    # Training.
-    Column("iterations", BigInteger, nullable=False),
-    Column("samples_seen", BigInteger, nullable=False),
-    Column("step_ms", Float),
-    Column("seconds", Float),
-    Column("loss_first", Float),
-    Column("loss_last", Float),
-    Column("precision_asked", Text, nullable=False),
-    Column("precision", Text, nullable=False),
-    Column("channels_last", Boolean, nullable=False),
-    Column("numerics", Text, nullable=False),
-    Column("workers_beside", Integer, nullable=False),
-    # Where and when.
-    Column("revision", Text, nullable=False),
-    Column("dirty", Boolean, nullable=False),
-    Column("host", Text, nullable=False),
-    Column("device", Text, nullable=False),
-    Column("launcher", Text, nullable=False),
-    Column("job", Text, nullable=False),
-    Column("started", Text, nullable=False),
-    Column("finished", Text, nullable=False),
-    Column("reproduce", Text, nullable=False),
+    # What the record says, in base units; the cell is NULL for translators.
+    *(_stored(column) for column in columns.STORED),
     # Where it was collected from, and what the files looked like: `mtime_ns:size`.
     Column("workspace", Text, nullable=False),
     Column("stamp", Text, nullable=False),
@@ -114,12 +77,37 @@ runs = Table(
     Column("record", Text, nullable=False),
     Index("cell", "dataset", "student", "stride", "recipe", "method", "seed"),
 )
+NOT_SHOWN = ("record", "stamp", "confusion_stamp")
+"""Columns of `runs` that only the collector reads."""
 
 
 def _key() -> Column[str]:
     return Column("key", String(64), ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True)
 
 
+metrics = Table(
+    "metrics",
+    metadata,
+    _key(),
+    Column("name", String(64), primary_key=True),
+    # A fraction where the unit is "%"; NULL where it is not defined.
+    Column("value", Float),
+    # What the metric declared about itself when this run was scored.
+    Column("heading", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("digits", Integer, nullable=False),
+    Column("summary", Text, nullable=False),
+)
+metric_states = Table(
+    "metric_states",
+    metadata,
+    _key(),
+    Column("name", String(64), primary_key=True),
+    Column("parts", Integer, nullable=False),
+    # (N, parts, G) float64, little-endian, zlib: what adds up over images, as `results.metrics` takes it.
+    Column("states", LargeBinary, nullable=False),
+)
 class_iou = Table(
     "class_iou",
     metadata,
@@ -141,7 +129,7 @@ attempts = Table(
     "attempts",
     metadata,
     _key(),
-    Column("number", Integer, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("started", Text, nullable=False),
     Column("ended", Text, nullable=False),
     Column("outcome", Text, nullable=False),
@@ -149,7 +137,7 @@ attempts = Table(
     Column("resumed_at", BigInteger, nullable=False),
 )
 class_counts = Table(
-    "tallies",
+    "class_counts",
     metadata,
     _key(),
     Column("names", Text, nullable=False),
@@ -157,7 +145,24 @@ class_counts = Table(
     # (N, 3, K) uint32, little-endian, zlib: per image and class the pixels hit, labelled, predicted.
     Column("counts", LargeBinary, nullable=False),
 )
-CHILDREN = (class_iou, terms, attempts, class_counts)
+CHILDREN = (metrics, metric_states, class_iou, terms, attempts, class_counts)
+
+
+class OtherVersion(ValueError):
+    """A database of ours that another version of this program made.
+
+    Attributes:
+        newer: that version is newer than this one.
+        store: the database, opened; its tables are not those below.
+    """
+
+    def __init__(self, message: str, newer: bool, store: Store) -> None:
+        super().__init__(message)
+        self.newer, self.store = newer, store
+
+
+class Damaged(ValueError):
+    """An SQLite file that is damaged."""
 
 
 class Store:
@@ -173,9 +178,13 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection whose statements all see one state of the database."""
+        """A connection whose statements all see one state of the database.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         postgres = self.engine.dialect.name == "postgresql"
-        with self.engine.connect() as connection:
+        with self._told(), self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="REPEATABLE READ") if postgres else connection
 
     @contextmanager
@@ -183,14 +192,37 @@ class Store:
         """A transaction that no other writer runs beside; committed at the end, rolled back on an exception.
 
         Raises:
-            ValueError: the store was opened read-only.
+            ValueError: the store was opened read-only, or the file is damaged.
         """
         if self.readonly:
             raise ValueError(f"{self.name} is open for reading only")
-        with self.engine.connect().execution_options(writer=True) as connection, connection.begin():
+        with self._told(), self.engine.connect().execution_options(writer=True) as connection, connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
             yield connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What SQLite says of a damaged file, with the remedy."""
+        try:
+            yield
+        except DBAPIError as error:
+            if damage := _damage(error):
+                raise damaged(self.name, damage) from error
+            raise
+
+    def check(self) -> None:
+        """Look an SQLite file through; other databases look after themselves.
+
+        Raises:
+            Damaged: it is damaged.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return
+        with self.read() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise damaged(self.name, str(found).splitlines()[-1])
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -203,6 +235,18 @@ class Store:
         self.close()
 
 
+def damaged(name: str, why: str) -> Damaged:
+    """The error for a damaged file, with the remedy."""
+    remedy = "run harness collect --rebuild, which makes a new one from the records: nothing is lost"
+    return Damaged(f"{name} is damaged ({why}): {remedy}")
+
+
+def _damage(error: DBAPIError) -> str:
+    """What SQLite says of a damaged file; "" for any other error."""
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    return str(error.orig).splitlines()[0] if code == sqlite3.SQLITE_CORRUPT else ""
+
+
 def open_store(url_or_path: str | Path, readonly: bool = False) -> Store:
     """Open a database, and make its tables when it is new.
 
@@ -213,7 +257,7 @@ def open_store(url_or_path: str | Path, readonly: bool = False) -> Store:
     Raises:
         ValueError: it cannot be opened, is missing (read-only), is none of ours, or of another schema version.
     """
-    url = _parse(url_or_path)
+    url = parse_url(url_or_path)
     name = url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
     sqlite = url.get_backend_name() == "sqlite"
     engine = _sqlite(Path(name), readonly) if sqlite else _postgresql(url, readonly)
@@ -229,7 +273,13 @@ def open_store(url_or_path: str | Path, readonly: bool = False) -> Store:
     return store
 
 
-def _parse(url_or_path: str | Path) -> URL:
+def in_schema(url: str | Path, name: str) -> str:
+    """The URL of the same PostgreSQL database, with the tables in a schema of that name."""
+    found = parse_url(url).update_query_dict({"options": f"-csearch_path={name}"})
+    return found.render_as_string(hide_password=False)
+
+
+def parse_url(url_or_path: str | Path) -> URL:
     """The URL that is meant; PostgreSQL always by psycopg 3."""
     if isinstance(url_or_path, Path) or "://" not in url_or_path:
         if not str(url_or_path) or str(url_or_path) == ":memory:":
@@ -313,8 +363,11 @@ def _version_matches(store: Store) -> bool:
             return False
         found = connection.execute(select(schema_version.c.version)).scalar()
     if found != SCHEMA:
-        raise ValueError(
-            f"{store.name} is of schema version {found}, this program writes {SCHEMA}: "
-            "delete it (nothing is lost, it is an index of records) and run harness collect again"
-        )
+        newer = isinstance(found, int) and found > SCHEMA
+        if newer:
+            remedy = "it was made by a newer version of this program: update this one, or name another database"
+        else:
+            remedy = "run harness collect, which makes a new one from the records: nothing is lost"
+        message = f"{store.name} is of schema version {found}, this program reads {SCHEMA}: {remedy}"
+        raise OtherVersion(message, newer, store)
     return True

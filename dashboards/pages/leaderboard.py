@@ -8,26 +8,45 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import figures, source, tables
-from results import formats
+from results import formats, sinks
+from results.leaderboard import metric_of
+from results.metrics import MetricInfo
 
+TITLE = "Leaderboard"
+ICON = ":material/leaderboard:"
+ORDER = 1
 FILTERS = {"student": "Students", "stride": "Output strides", "method": "Methods", "recipe": "Recipes"}
 
 
-def filters() -> dict[str, list[Any]]:
-    """What the reader wants to see. One data set at a time: numbers of two cannot be compared."""
+WIDTHS = {"student": 190, "verdict": 140}
+"""Of columns whose texts are long, in pixels."""
+
+
+def asked() -> tuple[dict[str, list[Any]], str]:
+    """What the reader wants to see, and the metric to rank by. One data set at a time: two cannot be compared."""
     runs = source.all_runs()
     runs = runs[runs["miou"].notna()]
+    known = source.metrics()
     datasets = list(runs["dataset"].value_counts().index)  # the one with most runs first
     wanted: dict[str, list[Any]] = {}
     with st.sidebar:
         wanted["dataset"] = [st.selectbox("Data set", datasets)]
         there = runs[runs["dataset"] == wanted["dataset"][0]]
+        measured = [name for name in known if there[name].notna().any()]
+        metric = st.selectbox(
+            "Metric", measured, format_func=lambda name: known[name].heading, help=_described(known, measured)
+        )
         for name, title in FILTERS.items():
             values = sorted(there[name].unique().tolist())
             if len(values) > 1:
                 wanted[name] = st.multiselect(title, values, placeholder="all")
         st.caption(f"Reads `{source.shown_database()}`")
-    return wanted
+    return wanted, str(metric)
+
+
+def _described(known: dict[str, MetricInfo], names: list[str]) -> str:
+    infos = [known[name] for name in names]
+    return "\n\n".join(f"{sinks.markdown(info.heading)}: {sinks.markdown(info.summary)}" for info in infos)
 
 
 def overview(board: pd.DataFrame) -> None:
@@ -44,6 +63,7 @@ def overview(board: pd.DataFrame) -> None:
 
 def table(board: pd.DataFrame) -> int | None:
     """The table; the position of the row that was chosen."""
+    columns = {column.title: column for column in tables.board_columns(board)}
     event = st.dataframe(
         tables.board_table(board),
         hide_index=True,
@@ -53,16 +73,8 @@ def table(board: pd.DataFrame) -> int | None:
         key="board",
         placeholder="",
         column_config={
-            "student": st.column_config.TextColumn(width=190),
-            "verdict": st.column_config.TextColumn(
-                width=140, help="Said of Δ none; ² also holds after Holm's correction for all comparisons shown."
-            ),
-            "front": st.column_config.TextColumn(
-                help="Pareto frontier: no other row shown is both at least as cheap and at least as accurate."
-            ),
-            "GMACs": st.column_config.NumberColumn(help="Multiply-adds of one image; one MAC is two FLOPs."),
-            "step [× none]": st.column_config.NumberColumn(help="Time of a training step, relative to `none`."),
-            "mIoU [%]": st.column_config.NumberColumn(help="Mean over seeds, last checkpoint, with its interval."),
+            title: st.column_config.Column(help=sinks.markdown(column.help) or None, width=WIDTHS.get(column.name))
+            for title, column in columns.items()
         },
     )
     chosen = event["selection"]["rows"]
@@ -114,7 +126,10 @@ def details(board: pd.DataFrame, position: int | None) -> None:
     with right:
         st.subheader("Runs behind it")
         st.dataframe(tables.seeds_table(source.all_runs(), keys), hide_index=True)
-        st.caption(f"Interval: {row['miou_basis']}." + (f" Δ: {row['delta_basis']}." if row["delta_basis"] else ""))
+        st.caption(
+            f"Interval: {row[f'{metric_of(board)}_basis']}."
+            + (f" Δ: {row['delta_basis']}." if row["delta_basis"] else "")
+        )
         samples(keys)
 
 
@@ -140,7 +155,7 @@ def samples(keys: list[str]) -> None:
 
 
 if source.ready():
-    rows = source.board(filters())
+    rows = source.board(*asked())
     if len(rows):
         overview(rows)
         position = table(rows)

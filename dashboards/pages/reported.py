@@ -7,6 +7,10 @@ import streamlit as st
 from dashboards import tables
 from results.reported import display_reported, render_reported, reported
 
+TITLE = "Reported"
+ICON = ":material/menu_book:"
+ORDER = 2
+
 st.title("Reported by others")
 st.warning(
     "These numbers were **reported by their authors, or re-run by users; none was measured by us.** Recipes, splits "

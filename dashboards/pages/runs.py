@@ -7,6 +7,10 @@ import streamlit as st
 
 from dashboards import figures, source, tables
 
+TITLE = "Runs"
+ICON = ":material/list_alt:"
+ORDER = 3
+
 
 def chosen(runs: pd.DataFrame) -> str | None:
     """The table of all runs; the key of the one that was chosen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
 import typer
 
@@ -10,34 +11,48 @@ from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, 
 from harness.errors import HarnessError
 
 
-def collect(workspace: Workspace = DEFAULT_WORKSPACE, db: Database = None, as_json: AsJson = False) -> None:
+def collect(
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    db: Database = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the database anew from the records, beside it, then swap.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Bring the database up to date with the records in the workspace.
 
     A sweep does this itself when it ends. Safe to run at any time, as often as you like, and from several machines;
-    a deleted database comes back whole. Records that are not valid are named and left out.
+    a deleted database comes back whole, and one of an older version of this program is made anew. Records that are not
+    valid are named and left out; the exit code is then 1.
 
     Examples:
 
         harness collect
 
         harness collect --workspace runs --db postgresql://board@db.example.org/harness
-    """
-    from results.ingest import collect as ingest
-    from results.store import open_store
 
-    target = database(workspace, db)
+        harness collect --rebuild
+    """
+    from results import sinks
+    from results.rebuild import collect_into
+
+    if not (workspace / "stages").is_dir():
+        what = f"{workspace} is no workspace: it holds no stages folder"
+        raise HarnessError(what, "name the workspace with --workspace, or run harness sweep first")
     try:
-        if not (workspace / "stages").is_dir():
-            raise ValueError(f"{workspace} is no workspace: it holds no stages folder")
-        with open_store(target) as store:
-            summary = ingest(workspace, store)
+        done = collect_into(workspace, database(workspace, db), rebuild)
     except ValueError as error:
-        raise HarnessError(str(error), "name the workspace with --workspace, or run harness sweep first") from error
+        raise HarnessError(str(error)) from error
+    summary = done.summary
+    if done.note:
+        typer.echo(sinks.terminal(done.note), err=True)
     for problem in summary.invalid:
-        typer.secho(f"invalid: {problem}", fg="yellow", err=True)
+        typer.secho(f"invalid: {sinks.terminal(problem)}", fg="yellow", err=True)
     if as_json:
         changes = {name: getattr(summary, name) for name in ("added", "updated", "unchanged", "removed")}
         invalid = [{"path": str(path), "why": why} for path, why in summary.invalid]
         typer.echo(json.dumps(changes | {"invalid": invalid}, indent=1))
     else:
         typer.echo(str(summary))
+    if summary.invalid:
+        raise typer.Exit(1)

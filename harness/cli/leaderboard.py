@@ -26,13 +26,19 @@ def leaderboard(
     dataset: Annotated[Values, typer.Option("--dataset", "-d", help="Only these data sets.")] = None,
     teacher: Annotated[Values, typer.Option("--teacher", "--teachers", help="Only students of these teachers.")] = None,
     recipe: Annotated[Values, typer.Option("--recipe", "-r", help="Only these recipes.")] = None,
-    sort: Annotated[str, typer.Option("--sort", help="Column to sort by: miou, delta, macs, method, ...")] = "miou",
+    metric: Annotated[
+        str, typer.Option("--metric", help="What to rank by, with interval and Δ: miou, boundary_iou, ...")
+    ] = "miou",
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", help="Column to sort by: delta, macs, method, ...", show_default="the metric"),
+    ] = None,
     reported: Annotated[
         bool,
         typer.Option("--reported", help="Instead: published tables, reported by authors, not measured here."),
     ] = False,
 ) -> None:
-    """Print the leaderboard: accuracy with its interval, difference to `none` with its verdict, cost.
+    """Print the leaderboard: a metric with its interval, difference to `none` with its verdict, cost.
 
     One row is a method at a student, an output stride, a data set and a recipe, over all its seeds. A verdict is
     "better", "worse" or "no clear difference"; with one seed nothing is said of training noise.
@@ -42,6 +48,8 @@ def leaderboard(
         harness leaderboard
 
         harness leaderboard --methods none,ka --strides 8,16 --sort delta
+
+        harness leaderboard --metric boundary_iou
 
         harness leaderboard --format csv > table.csv
 
@@ -57,7 +65,7 @@ def leaderboard(
     if reported:
         typer.echo(_reported(wanted, form))
         return
-    board = _measured(database(workspace, db), wanted, sort)
+    board = _measured(database(workspace, db), wanted, sort, metric)
     typer.echo(render(board, form))
 
 
@@ -67,7 +75,7 @@ def _words(values: list[str]) -> list[str]:
     return [word for word in words if word]
 
 
-def _measured(target: str, wanted: dict[str, list[str]], sort: str) -> pd.DataFrame:
+def _measured(target: str, wanted: dict[str, list[str]], sort: str | None, metric: str) -> pd.DataFrame:
     """The rows of the database that are asked for."""
     from results.leaderboard import leaderboard
     from results.queries import cells, match_filters
@@ -77,7 +85,7 @@ def _measured(target: str, wanted: dict[str, list[str]], sort: str) -> pd.DataFr
         with open_store(target, readonly=True) as store:
             known = cells(store)
             filters = match_filters(known, wanted)
-            return leaderboard(store, filters, sort)
+            return leaderboard(store, filters, sort, metric=metric)
     except ValueError as error:
         raise HarnessError(str(error)) from error
 

@@ -27,7 +27,7 @@ Database = Annotated[
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
-        "--plugin", help="Python file that registers methods, backbones, heads, data sets or launchers; repeatable."
+        "--plugin", help="Python file that registers methods, backbones, data sets, metrics or launchers; repeatable."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -86,18 +86,25 @@ def _block(console: Any, title: str, pairs: Pairs) -> None:
 
 
 def _safe(text: str) -> str:
-    """Text whose brackets (`ka[beta=10]`) are not taken for markup."""
+    """Text whose brackets (`ka[beta=10]`) are not taken for markup, nor anything in it for a terminal's commands."""
     from rich.markup import escape
 
-    return escape(text)
+    from results import sinks
+
+    return escape(sinks.terminal(text))
 
 
 def _accuracy(run: Run) -> Pairs:
+    from dataclasses import replace
+
+    from results.formats import cell
+
     metrics = run.record.metrics
     if not metrics:
         return
-    yield "mIoU [%]", f"{100 * metrics.miou:.2f}  last checkpoint, {metrics.images} images of {metrics.split}"
-    yield "pixel accuracy [%]", f"{100 * metrics.pixel_accuracy:.2f}"
+    yield "of", f"the last checkpoint, {metrics.images} images of {metrics.split}"
+    for name, column in run.metrics.items():
+        yield column.title, cell(replace(column, digits=(column.digits or 0) + 1), run.row[name])
     if best := metrics.best:
         where = f"best while training, at iteration {best.iteration} on {best.split}: optimistic, never the headline"
         yield "best mIoU [%]", f"{100 * best.miou:.2f}  {where}"

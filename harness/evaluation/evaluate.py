@@ -33,12 +33,21 @@ class Evaluation:
     names: tuple[str, ...]
 
 
-def _matrices(logits: Tensor, labels: Sequence[Tensor], classes: int) -> Tensor:
+Observe = Callable[[Tensor, Tensor], None]
+"""Shown every image's prediction and label, (H, W) int64 each."""
+
+
+def _matrices(logits: Tensor, labels: Sequence[Tensor], classes: int, observe: Observe | None) -> Tensor:
     """(B, K, K). Images whose labels have one size are counted together."""
     if len({label.shape for label in labels}) == 1:
         stacked = torch.stack(list(labels)).to(logits.device, non_blocking=True)
-        return confusion(predict(logits, stacked.shape[-2:]), stacked, classes)  # type: ignore[arg-type]
-    return torch.cat([_matrices(logits[i : i + 1], [label], classes) for i, label in enumerate(labels)])
+        predictions = predict(logits, stacked.shape[-2:])  # type: ignore[arg-type]
+        counted = confusion(predictions, stacked, classes)
+        if observe:
+            for prediction, label in zip(predictions, stacked, strict=True):
+                observe(prediction, label)
+        return counted
+    return torch.cat([_matrices(logits[i : i + 1], [label], classes, observe) for i, label in enumerate(labels)])
 
 
 def evaluate(
@@ -54,12 +63,14 @@ def evaluate(
     batch_size: int = 8,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    observe: Observe | None = None,
 ) -> Evaluation:
     """Confusion matrices of `network`, which gives maps with `.logits`, over a split.
 
     Args:
         eval_size: (height, width) that images are resized to before they enter the network; labels never are.
         progress: called with (images done, images in all) after every batch.
+        observe: called with (prediction, label) of every image, at the label's size: what metrics are computed of.
 
     Raises:
         HarnessError: the split is empty, a sample cannot be read, or a label is out of range.
@@ -76,7 +87,7 @@ def evaluate(
             with autocast(device, precision):
                 logits = network(images).logits
             try:
-                counted = _matrices(logits, batch.labels, classes)
+                counted = _matrices(logits, batch.labels, classes, observe)
             except HarnessError as error:
                 raise HarnessError(f"{', '.join(batch.names)}: {error.message}", "run harness data check") from error
             matrices.append(counted.cpu().numpy().astype(np.uint32))

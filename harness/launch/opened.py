@@ -46,20 +46,19 @@ class OpenedWorkspace:
         Raises:
             HarnessError: the database cannot be used.
         """
-        from results.ingest import collect
-        from results.store import open_store
+        from results.rebuild import collect_into
 
         try:
-            with open_store(self.database) as store:
-                self.not_collected = collect(self.workspace.root, store).invalid
+            self.not_collected = collect_into(self.workspace.root, self.database).summary.invalid
         except ValueError as error:
             raise HarnessError(str(error), "name another database with --db") from error
 
-    def leaderboard(self, sort: str = "miou", **filters: Wanted) -> pd.DataFrame:
+    def leaderboard(self, sort: str | None = None, metric: str = "miou", **filters: Wanted) -> pd.DataFrame:
         """The leaderboard: one row a method at a student, a stride, a data set and a recipe, over all its seeds.
 
         Args:
-            sort: a column to sort by.
+            sort: a column to sort by; the metric by default.
+            metric: what to rank by, with interval and Δ: "miou", "boundary_iou", ...
             **filters: column = accepted values: method="ka", stride=[8, 16]; or a part that is theirs alone, as in
                 student="mobilenetv2_100".
 
@@ -71,7 +70,7 @@ class OpenedWorkspace:
 
         try:
             with open_store(self.database, readonly=True) as store:
-                return leaderboard(store, _matched(store, filters), sort, keys=self.keys)
+                return leaderboard(store, _matched(store, filters), sort, keys=self.keys, metric=metric)
         except ValueError as error:
             raise HarnessError(str(error)) from error
 

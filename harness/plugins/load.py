@@ -1,4 +1,4 @@
-"""Plugins given on the command line: files that register methods, backbones, heads, data sets or launchers."""
+"""Plugins given on the command line: files that register methods, backbones, heads, data sets, metrics or launchers."""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from backbones.base import BackboneFamily, Head
 from harness.data.base import Dataset
+from harness.evaluation.metrics.base import Metric
 from harness.plugins.registry import FILE_KINDS, Registry
-from harness.plugins.validation import check_dataset, check_declaration, check_summary
+from harness.plugins.validation import check_dataset, check_declaration, check_metric, check_summary
 from methods.base import Method
 
 METHODS: Registry[Method] = Registry("method", Method, "methods", "harness.methods", check=check_declaration)
@@ -16,4 +17,7 @@ HEADS: Registry[Head] = Registry("head", Head, "backbones", "harness.heads", che
 DATASETS: Registry[Dataset] = Registry(
     "data set", Dataset, "harness.data.sets", "harness.datasets", check=check_dataset
 )
-FILE_KINDS.extend([METHODS, FAMILIES, HEADS, DATASETS])
+METRICS: Registry[Metric] = Registry(
+    "metric", Metric, "harness.evaluation.metrics", "harness.metrics", check=check_metric
+)
+FILE_KINDS.extend([METHODS, FAMILIES, HEADS, DATASETS, METRICS])

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from harness.data.base import Dataset
 from harness.errors import HarnessError
+from harness.evaluation.metrics.base import Metric
 from harness.specs.recipes import load_recipe
 from methods.base import Method, Term
+from results.columns import refuse_name
 
 READABLE = frozenset({"logits", "last", "features", "images", "labels"})
 """What a method may declare in `reads`."""
@@ -150,6 +152,27 @@ def check_summary(cls: type[Any]) -> None:
     """
     if not isinstance(getattr(cls, "summary", None), str):
         raise HarnessError(f"{cls.name} declares no summary", 'declare summary = "..." in the class')
+
+
+def check_metric(cls: type[Metric]) -> None:
+    """See that a metric's declarations make sense, and that it says how it is computed.
+
+    Raises:
+        HarnessError: a name that is a column's, an unknown direction, no number of digits, nothing to compute.
+    """
+    check_summary(cls)
+    if reason := refuse_name(cls.name):
+        raise HarnessError(f"metric {cls.name!r}: {reason}", "choose another name")
+    if cls.direction not in ("higher", "lower"):
+        raise HarnessError(f"metric {cls.name}: direction is {cls.direction!r}", "higher or lower is better")
+    if isinstance(cls.digits, bool) or not isinstance(cls.digits, int) or not 0 <= cls.digits <= 12:
+        raise HarnessError(f"metric {cls.name}: digits is {cls.digits!r}", "how many decimals tables show, 0 to 12")
+    if not isinstance(cls.unit, str) or not isinstance(cls.heading, str):
+        raise HarnessError(f"metric {cls.name}: unit and heading are texts", 'declare unit = "%"')
+    computes_alone = cls.update is not Metric.update and cls.value is not Metric.value
+    if cls.image_state is Metric.image_state and not computes_alone:
+        what = f"metric {cls.name} does not say what it keeps of an image"
+        raise HarnessError(what, "define image_state, or both update and value")
 
 
 def check_dataset(cls: type[Dataset]) -> None:

@@ -9,9 +9,11 @@ from torch import nn
 
 from backbones.base import Network
 from harness.cost import measure_cost
-from harness.evaluation.evaluate import Evaluation, evaluate, save_confusion
+from harness.evaluation.evaluate import Evaluation, Observe, evaluate, save_confusion
 from harness.evaluation.samples import save_samples
 from harness.numerics.choose import Decision
+from harness.plugins.metric_calls import MetricValues
+from harness.plugins.registries import METRICS
 from harness.specs.spec import Precision
 from harness.stage.context import Context
 from harness.system.devices import environment_record
@@ -23,7 +25,9 @@ from results.record import Best, Cell, Cost, Metrics, Record, Training
 from results.statistics import iou, miou, pixel_accuracy
 
 
-def evaluate_split(context: Context, network: Network, decision: Decision, split: str) -> Evaluation:
+def evaluate_split(
+    context: Context, network: Network, decision: Decision, split: str, observe: Observe | None = None
+) -> Evaluation:
     def report(done: int, total: int) -> None:
         if context.events.due():
             context.events.write("evaluating", split=split, done=done, total=total)
@@ -39,6 +43,7 @@ def evaluate_split(context: Context, network: Network, decision: Decision, split
         precision=decision.precision,
         channels_last=decision.channels_last,
         progress=report,
+        observe=observe,
     )
 
 
@@ -78,8 +83,11 @@ def conclude(context: Context, trained: nn.Module, progress: Progress, training:
 def _metrics(context: Context, network: Network, training: Training, progress: Progress) -> Metrics:
     split = context.dataset.splits[-1]
     decision = Decision(cast(Precision, training.precision), training.channels_last, "", ())
-    found = evaluate_split(context, network, decision, split)
+    metrics = MetricValues(METRICS, context.classes)
+    found = evaluate_split(context, network, decision, split, metrics.update)
     save_confusion(context.job.folder.path / "confusion.npz", found)
+    measured = metrics.finish(found.confusion)
+    metrics.save(context.job.folder.path / "metrics.npz", found.names)
     samples, eval_size = context.job.folder.path / "samples", context.spec.recipe.eval_size
     save_samples(samples, network, context.dataset, split, context.device, eval_size=eval_size)
     total = found.confusion.sum(0)
@@ -93,6 +101,7 @@ def _metrics(context: Context, network: Network, training: Training, progress: P
             name: None if value != value else float(value) for name, value in zip(context.dataset.classes, values)
         },
         best=Best.model_validate(progress.best) if progress.best else None,
+        values=measured,
     )
 
 
@@ -134,5 +143,10 @@ def training_record(context: Context, progress: Progress, decision: Decision, we
 
 
 def _artefacts(folder: Path) -> dict[str, str]:
-    names = ["weights.safetensors", "confusion.npz", *(f"samples/{p.name}" for p in (folder / "samples").glob("*"))]
+    names = [
+        "weights.safetensors",
+        "confusion.npz",
+        "metrics.npz",
+        *(f"samples/{p.name}" for p in (folder / "samples").glob("*")),
+    ]
     return {name: file_digest(folder / name) for name in sorted(names) if (folder / name).is_file()}

@@ -12,7 +12,7 @@ import pytest
 from dashboards import figures, tables
 from results import formats, queries
 from results.ingest import collect
-from results.leaderboard import leaderboard
+from results.leaderboard import columns_of, leaderboard
 from results.store import Store, open_store
 from tests.results.factory import Fake, sweep, write_all
 
@@ -41,7 +41,7 @@ def data_of(chart: Any) -> list[pd.DataFrame]:
 def test_scatter_shows_every_row_where_it_belongs(board: pd.DataFrame) -> None:
     frontier, bars, points, labels = data_of(figures.accuracy_against_cost(board))
     assert len(points) == len(board) == len(bars)
-    assert sorted(points["miou"]) == pytest.approx(sorted(100 * board["miou"]))
+    assert sorted(points["value"]) == pytest.approx(sorted(100 * board["miou"]))
     assert (np.abs(np.log(points["place"] / points["gmacs"])) <= figures.SIDE_BY_SIDE * 1.01).all()
     # Rows of equal cost are apart.
     assert points.groupby("gmacs")["place"].nunique().eq(points.groupby("gmacs").size()).all()
@@ -82,10 +82,15 @@ def test_class_bars(store: Store, board: pd.DataFrame) -> None:
 
 def test_table_keeps_numbers_and_shows_intervals(board: pd.DataFrame) -> None:
     style = tables.board_table(board)
-    assert style.data["mIoU [%]"].tolist() == board["miou"].tolist()  # numbers, so that a heading sorts them
+    # Numbers in the unit of the heading, so that a heading sorts them and a download says what it is headed.
+    assert style.data["mIoU [%]"].tolist() == pytest.approx((100 * board["miou"]).tolist())
+    assert style.data["GMACs"].tolist() == pytest.approx((board["macs"] / 1e9).tolist())
+    assert style.data["Δ none, low [points]"].dropna().tolist() == pytest.approx(
+        (100 * board["delta_low"].dropna()).tolist()
+    )
     for _ in range(2):  # rendering twice shows the same
         html = style.to_html()
-        places = [html.index(formats.accuracy(row)) for row in board.to_dict("records")]
+        places = [html.index(text) for text in formats.cells(columns_of(board)["miou"], board)]
         assert places == sorted(places)
     assert "background-color: #d8f0df" in html
     assert "first weights" not in style.data and "numerics" in style.data and "student" in style.data

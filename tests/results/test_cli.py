@@ -50,7 +50,9 @@ def test_collect(workspace: Path, tmp_path: Path) -> None:
     assert (workspace / "results.db").is_file()
     assert json.loads(harness("collect", "--json"))["unchanged"] == sorted(fake.key for fake in FAKES)
     (workspace / "stages" / FAKES[0].key / "record.json").write_text("{")
-    found = json.loads(harness("collect", "--json", "--db", str(tmp_path / "other.db")).split("\n", 1)[1])
+    result = CliRunner().invoke(app, ["collect", "--json", "--db", str(tmp_path / "other.db")])
+    assert result.exit_code == 1 and "invalid: " in result.stderr  # something was set aside
+    found = json.loads(result.stdout)
     assert len(found["added"]) == 8 and len(found["invalid"]) == 1
     with pytest.raises(HarnessError, match="no workspace"):
         harness("collect", "--workspace", str(tmp_path / "nowhere"))

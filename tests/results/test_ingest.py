@@ -141,7 +141,15 @@ BAD: dict[str, Any] = {
     "an unknown field": lambda text: text.replace('"kind"', '"new": 1, "kind"', 1),
     "of another key": lambda text: text.replace('"key": "', '"key": "f', 1),
     "accuracy in per cent": lambda text: text.replace('"pixel_accuracy": 0.', '"pixel_accuracy": 7', 1),
-    "NaN": lambda text: changed(text, metrics={"miou": float("nan")}),
+    "accuracy below zero": lambda text: changed(text, metrics={"miou": -0.25}),
+    "no count": lambda text: changed(text, cost={"macs": float("nan")}),
+    "a seed no database can hold": lambda text: changed(text, cell={"seed": 2**63}),
+    "a metric with the name of a column": lambda text: changed(
+        text, metrics={"values": {"seeds": {"value": 0.5, "heading": "seeds"}}}
+    ),
+    "a metric that is no fraction": lambda text: changed(
+        text, metrics={"values": {"hits": {"value": 50.0, "heading": "hits", "unit": "%"}}}
+    ),
     "the same attempt twice": lambda text: changed(text, attempts=2 * json.loads(text)["attempts"]),
 }
 
@@ -178,7 +186,9 @@ def test_a_removed_stage_loses_its_row_and_others_keep_theirs(store: Store, work
     summary = collect(workspace, store)
     assert summary.removed == [FAKES[0].key]
     assert count(store) == len(FAKES)  # one gone, one of the other workspace
-    assert not [row for name in ("class_iou", "tallies") for row in rows(store)[name] if row[0] == FAKES[0].key]
+    assert not [
+        row for name in ("class_iou", "class_counts", "metrics") for row in rows(store)[name] if row[0] == FAKES[0].key
+    ]
 
 
 def test_a_stutter_of_the_file_system_keeps_the_row(

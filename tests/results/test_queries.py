@@ -69,10 +69,21 @@ def test_difference_is_to_the_none_of_the_same_setting(board_store: Store) -> No
     assert board.loc[board["method"].isin(["none", "teacher"]), "delta"].isna().all()
 
 
-def test_holm_is_over_the_rows_shown(board_store: Store) -> None:
-    everything = one(leaderboard(board_store), "ka")
-    alone = leaderboard(board_store, {"method": ["ka"], "stride": [16]}).iloc[0]
-    assert alone["p_holm"] == alone["p"] == everything["p"] < everything["p_holm"]
+def test_holm_is_over_all_comparisons_in_the_database_whatever_is_shown(board_store: Store) -> None:
+    board = leaderboard(board_store)
+    everything = one(board, "ka")
+    alone = leaderboard(board_store, {"method": ["ka"], "stride": [16]})
+    assert alone.iloc[0]["p"] == everything["p"] < everything["p_holm"] == alone.iloc[0]["p_holm"]
+    assert alone.attrs["comparisons"] == board.attrs["comparisons"] == {"shapes": 4}
+    key = next(f.key for f in FAKES if (f.method, f.stride, f.seed) == ("ka", 16, 0))
+    assert leaderboard(board_store, keys=[key]).iloc[0]["p_holm"] == everything["p_holm"]
+
+
+def test_a_row_has_a_key_of_its_own(board_store: Store) -> None:
+    board = leaderboard(board_store)
+    assert board["row"].is_unique
+    sorted_and_filtered = leaderboard(board_store, {"method": ["ka"], "stride": [16]}, sort="macs")
+    assert sorted_and_filtered["row"].tolist() == [one(board, "ka")["row"]]
 
 
 def test_filters_hide_rows_and_not_what_they_are_compared_with(board_store: Store) -> None:

@@ -39,7 +39,12 @@ def test_another_version_is_told(store: Store, url: str) -> None:
     with store.write() as connection:
         connection.execute(schema.schema_version.update().values(version=99))
     for readonly in (True, False):
-        with pytest.raises(ValueError, match=r"schema version 99.*delete it.*collect again"):
+        with pytest.raises(ValueError, match=r"schema version 99.*newer version"):
+            open_store(url, readonly=readonly)
+    with store.write() as connection:
+        connection.execute(schema.schema_version.update().values(version=1))
+    for readonly in (True, False):
+        with pytest.raises(ValueError, match=r"schema version 1,.*run harness collect.*nothing is lost"):
             open_store(url, readonly=readonly)
 
 

@@ -1,0 +1,111 @@
+"""The contract of a metric: a number about a trained network, from its predictions on a split.
+
+A metric is a class in one file. It declares its name, unit, direction, digits and summary, and says what it keeps of
+an image: a *state* that adds up over images (`results.metrics`), small enough to be kept for every image, so that the
+board has intervals and paired differences over images for it without running the network again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.evaluation.confusion import confusion
+from results.metrics import CountMetric, Direction, MetricInfo, mean_of_ratios
+from results.statistics import class_counts
+
+
+class Metric(ABC):
+    """One number about a network on a split, image by image.
+
+    Define `image_state`; the value is then the mean of ratios of the states' sum. A metric that does not add up over
+    images overrides `update` and `value` instead, and has no interval over images.
+
+    Args:
+        classes: K, of the data set.
+    """
+
+    name: ClassVar[str]
+    """In `--metric`, databases and CSV: small letters, digits, underscores."""
+    heading: ClassVar[str] = ""
+    """In tables; the name with spaces by default."""
+    unit: ClassVar[str] = "%"
+    """"%" for a fraction in [0, 1], which is shown in per cent; else any unit, or ""."""
+    direction: ClassVar[Direction] = "higher"
+    """Which values are better."""
+    digits: ClassVar[int] = 1
+    """Decimals in tables, in the unit."""
+    summary: ClassVar[str]
+    """One line that says what it measures."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self._states: list[Tensor] = []
+
+    def image_state(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """What is kept of an image: (2, G) numerators and denominators, or (3, G) with weights below them.
+
+        Args:
+            prediction: (H, W), int64, in [0, K).
+            label: (H, W), int64, in [0, K) or 255, which is not to be counted.
+        """
+        raise NotImplementedError
+
+    def update(self, prediction: Tensor, label: Tensor) -> None:
+        """Add an image; arguments as for `image_state`."""
+        self._states.append(self.image_state(prediction, label).detach())
+
+    def value(self) -> float:
+        """The metric over all images so far; NaN where it is not defined. A fraction if the unit is "%"."""
+        states = self.states()
+        assert states is not None
+        return float(mean_of_ratios(states.sum(0)))
+
+    def states(self) -> np.ndarray | None:
+        """(N, 2 or 3, G), float64: the states so far, in the order of the images; None if it keeps none."""
+        if not self._states:
+            return None
+        return np.asarray(torch.stack(self._states).cpu().numpy(), dtype=np.float64)
+
+    @classmethod
+    def info(cls) -> MetricInfo:
+        """What it declares."""
+        heading = cls.heading or cls.name.replace("_", " ")
+        return MetricInfo(cls.name, heading, cls.unit, cls.direction, cls.digits, cls.summary)
+
+
+class ConfusionMetric(Metric):
+    """A metric that follows from the images' confusion matrices, which are counted anyway: it costs nothing."""
+
+    @abstractmethod
+    def from_confusion(self, matrices: np.ndarray) -> np.ndarray:
+        """(N, K, K) matrices, [label, prediction], one an image -> (N, 2 or 3, G) states."""
+
+    def image_state(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """As `from_confusion` has it, of one image."""
+        matrices = confusion(prediction[None], label[None], self.classes).cpu().numpy()
+        return torch.from_numpy(np.asarray(self.from_confusion(matrices), dtype=np.float64))[0]
+
+    def add_confusion(self, matrices: np.ndarray) -> None:
+        """Add images by their matrices, (N, K, K)."""
+        self._states.extend(torch.from_numpy(np.asarray(self.from_confusion(matrices), dtype=np.float64)))
+
+
+class BuiltInCountMetric(ConfusionMetric):
+    """A metric of `results.metrics.COUNT_METRICS`: the board computes it for records that are older than it, too."""
+
+    def __init_subclass__(cls, declared: CountMetric, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        cls.declared = declared
+        for name, value in vars(declared.info).items():
+            setattr(cls, name, value)
+
+    declared: ClassVar[CountMetric]
+
+    def from_confusion(self, matrices: np.ndarray) -> np.ndarray:
+        """The state that `results.metrics` declares, of the class counts."""
+        return self.declared.state(class_counts(matrices))

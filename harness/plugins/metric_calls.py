@@ -1,0 +1,122 @@
+"""Every metric over a split, each call of their code guarded: what one raises becomes a sentence that names it."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import HarnessError, StageFailed
+from harness.evaluation.metrics.base import ConfusionMetric, Metric
+from harness.plugins.registry import Entry, plugin_place
+from harness.workspace.files import write_atomic
+from results.metrics import COUNT_METRICS
+from results.record import MetricValue
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class MetricValues:
+    """All metrics of a network on a split: `update` with every image, then `finish`.
+
+    Args:
+        entries: of the registry of metrics.
+        classes: K, of the data set.
+
+    Raises:
+        StageFailed: a metric cannot be made.
+    """
+
+    def __init__(self, entries: Iterable[Entry[Metric]], classes: int) -> None:
+        self._entries = list(entries)
+        self._metrics = [_call(entry, "its constructor", entry.cls, classes) for entry in self._entries]
+        self.values: dict[str, MetricValue] = {}
+        self.states: dict[str, np.ndarray] = {}
+
+    def update(self, prediction: Tensor, label: Tensor) -> None:
+        """Show an image to the metrics that do not follow from its confusion matrix.
+
+        Args:
+            prediction, label: (H, W), int64; labels of 255 do not count.
+
+        Raises:
+            StageFailed: a metric raised.
+        """
+        for entry, metric in zip(self._entries, self._metrics, strict=True):
+            if not isinstance(metric, ConfusionMetric):
+                _call(entry, "update", metric.update, prediction, label)
+
+    def finish(self, matrices: np.ndarray) -> dict[str, MetricValue]:
+        """Name -> value and declaration.
+
+        Args:
+            matrices: (N, K, K), of the images shown, in their order.
+
+        Raises:
+            StageFailed: a metric raised, or gave what is no value.
+        """
+        for entry, metric in zip(self._entries, self._metrics, strict=True):
+            if isinstance(metric, ConfusionMetric):
+                _call(entry, "from_confusion", metric.add_confusion, matrices)
+            value = _checked_value(entry, _call(entry, "value", metric.value))
+            info = {name: said for name, said in vars(metric.info()).items() if name != "name"}
+            self.values[entry.name] = MetricValue(value=value, **info)
+            if entry.name not in COUNT_METRICS:  # those follow from the confusion matrices, which are kept
+                states = _call(entry, "states", metric.states)
+                if states is not None:
+                    self.states[entry.name] = _checked_states(entry, states, len(matrices))
+        return self.values
+
+    def save(self, path: Path, names: Sequence[str]) -> None:
+        """Write the states of all images as a compressed .npz, one array a metric, and the images' `names`.
+
+        Nothing is written, and an old file removed, when no metric keeps any.
+        """
+        if not self.states:
+            path.unlink(missing_ok=True)
+            return
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, names=np.array(names, dtype=np.str_), **self.states)  # type: ignore[arg-type]
+        write_atomic(path, buffer.getvalue())
+
+
+def _call(entry: Entry[Metric], doing: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return call(*args, **kwargs)
+    except (HarnessError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        where = plugin_place(error)
+        what = (
+            f"metric {_name(entry)} failed in {doing}{f', {where}' if where else ''}: {type(error).__name__}: {error}"
+        )
+        raise StageFailed(what, "mend the metric, or leave its plugin out; the training is kept") from error
+
+
+def _name(entry: Entry[Metric]) -> str:
+    return f"'{entry.name}'" if entry.origin == "built-in" else f"'{entry.name}' ({entry.origin})"
+
+
+def _checked_value(entry: Entry[Metric], value: Any) -> float | None:
+    """The value as a record takes it: None for NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
+        raise StageFailed(f"metric {_name(entry)}: value() gives {value!r}", "give a float; NaN where it is undefined")
+    if entry.cls.unit == "%" and not math.isnan(value) and not 0 <= value <= 1:
+        hint = 'give a fraction in [0, 1], or declare another unit than "%"'
+        raise StageFailed(f"metric {_name(entry)}: value() gives {value!r} for a percentage", hint)
+    return None if math.isnan(value) else float(value)
+
+
+def _checked_states(entry: Entry[Metric], states: Any, images: int) -> np.ndarray:
+    found = np.asarray(states, dtype=np.float64)
+    if found.ndim != 3 or found.shape[0] != images or found.shape[1] not in (2, 3) or not np.isfinite(found).all():
+        what = f"metric {_name(entry)}: its states have shape {found.shape} for {images} images"
+        raise StageFailed(what, "image_state gives (2, G) or (3, G) finite numbers for every image")
+    return found

@@ -1,0 +1,80 @@
+"""Text from records on its way out: names, reasons and commands that others wrote, made harmless for where they go.
+
+A name may hold anything: terminal escapes, Markdown that fetches a picture from elsewhere, a spreadsheet's formula.
+Every text from a record passes through one of these functions, one for each sink.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+"""Unicode's categories of what steers instead of being seen: controls, direction marks, halves of pairs."""
+
+
+def _seen(character: str) -> str:
+    if character in "\t\n\r":
+        return " "
+    if unicodedata.category(character) in _INVISIBLE:
+        code = ord(character)
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    return character
+
+
+def visible(text: object) -> str:
+    """One line in which every character can be seen: `\\x1b` for an escape, a space for a line break."""
+    words = str(text)
+    return words if words.isascii() and words.isprintable() else "".join(map(_seen, words))
+
+
+def terminal(text: object) -> str:
+    """For a terminal: nothing in it moves the cursor, sets a colour or turns the direction of writing."""
+    return visible(text)
+
+
+_MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")
+_PLAIN = frozenset(".,-/@%+='")
+"""Punctuation that means nothing inside a line of Markdown: left alone, for names are read more often than attacked."""
+
+
+def markdown(text: object) -> str:
+    """For a line or a table's cell of Markdown, on GitHub and in Streamlit: nothing in it is markup, HTML or a link."""
+    escaped = _MARKDOWN.sub(lambda found: found[0] if found[0] in _PLAIN else f"\\{found[0]}", visible(text))
+    escaped = escaped.replace("\\&", "&amp;").replace("\\<", "&lt;").replace("\\>", "&gt;")
+    # Bare addresses become links by themselves.
+    escaped = re.sub(r"(?i)\b(https?|ftp)\\:", r"\1&#58;", escaped)
+    escaped = re.sub(r"(?i)\bwww\.", "www&#46;", escaped)
+    return re.sub(r"^([-+=]|\d+\.)(?=\s|$)", r"\\\1", escaped)
+
+
+def csv(value: object) -> object:
+    """For a cell of CSV: a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else value
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+}
+
+
+def latex(text: object) -> str:
+    """For LaTeX: nothing in it is a command."""
+    return "".join(_LATEX.get(character, character) for character in visible(text))
+
+
+def json(text: str) -> str:
+    """For JSON on its way to a terminal: what `json.dumps` leaves of invisible characters, as its own escapes."""
+    return "".join(
+        f"\\u{ord(c):04x}" if c not in "\n\t" and ord(c) < 65536 and unicodedata.category(c) in _INVISIBLE else c
+        for c in text
+    )

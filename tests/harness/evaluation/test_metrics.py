@@ -1,0 +1,256 @@
+"""Metrics: each against its definition written out, and what a one-file plugin must and must not be."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from harness.data.base import IGNORE
+from harness.errors import HarnessError, StageFailed
+from harness.evaluation.confusion import confusion
+from harness.evaluation.metrics.base import ConfusionMetric, Metric
+from harness.evaluation.metrics.boundary_iou import BoundaryIoU, border
+from harness.plugins.metric_calls import MetricValues
+from harness.plugins.registries import METRICS
+from harness.plugins.registry import Entry
+from harness.plugins.validation import check_metric
+from results.metrics import mean_of_ratios, score_of
+from results.statistics import class_counts, iou, miou, pixel_accuracy
+
+CLASSES = 4
+BUILT_IN = ("boundary_iou", "fw_iou", "mean_class_accuracy", "miou", "pixel_accuracy")
+
+
+def images(seed: int, count: int = 3, size: tuple[int, int] = (17, 23)) -> list[tuple[Tensor, Tensor]]:
+    """Predictions and labels in blobs, a tenth of the labels void, class 3 never labelled."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        coarse = rng.integers(0, CLASSES - 1, (4, 5))
+        label = np.kron(coarse, np.ones((5, 5), int))[: size[0], : size[1]]
+        prediction = np.where(rng.random(label.shape) < 0.15, rng.integers(0, CLASSES, label.shape), label)
+        label = np.where(rng.random(label.shape) < 0.1, IGNORE, label)
+        found.append((torch.from_numpy(prediction), torch.from_numpy(label)))
+    return found
+
+
+def values_of(metric: Metric, pairs: list[tuple[Tensor, Tensor]]) -> float:
+    for prediction, label in pairs:
+        metric.update(prediction, label)
+    return metric.value()
+
+
+def test_the_built_in_ones() -> None:
+    assert tuple(METRICS.names()) == BUILT_IN
+    for entry in METRICS:
+        assert entry.cls.summary and entry.cls.unit == "%" and entry.cls.info().heading
+
+
+def test_against_their_definitions() -> None:
+    pairs = images(0)
+    matrix = sum(confusion(p[None], t[None], CLASSES)[0].numpy() for p, t in pairs)
+    hits, labelled = np.diag(matrix), matrix.sum(1)
+    ious = iou(matrix)
+    expected = {
+        "miou": miou(matrix),
+        "pixel_accuracy": hits.sum() / matrix.sum(),
+        "mean_class_accuracy": np.mean([h / n for h, n in zip(hits, labelled) if n]),
+        "fw_iou": sum(n * v for n, v in zip(labelled, ious) if n) / labelled.sum(),
+    }
+    for name, value in expected.items():
+        metric = METRICS.get(name)(CLASSES)
+        assert values_of(metric, pairs) == pytest.approx(value), name
+        of_counts = score_of(name)(class_counts(matrix))  # what the board makes of the counts that it keeps
+        assert of_counts == pytest.approx(value), name
+        assert isinstance(metric, ConfusionMetric)
+        again = METRICS.get(name)(CLASSES)
+        again.add_confusion(np.stack([confusion(p[None], t[None], CLASSES)[0].numpy() for p, t in pairs]))
+        assert again.value() == metric.value()
+    assert pixel_accuracy(matrix) == pytest.approx(expected["pixel_accuracy"])
+
+
+def eroded(mask: np.ndarray, distance: int) -> np.ndarray:
+    """The mask eroded `distance` times by a 3 x 3 square, nothing beyond the picture's edge: the authors' way."""
+    height, width = mask.shape
+    for _ in range(distance):
+        padded = np.pad(mask, 1)
+        mask = np.logical_and.reduce([padded[i : i + height, j : j + width] for i in range(3) for j in range(3)])
+    return mask
+
+
+def boundary_iou_written_out(pairs: list[tuple[Tensor, Tensor]], distance: int) -> float:
+    both, union = np.zeros(CLASSES), np.zeros(CLASSES)
+    for prediction, label in pairs:
+        void = label.numpy() == IGNORE
+        for k in range(CLASSES):
+            g, p = label.numpy() == k, (prediction.numpy() == k) & ~void
+            g_d, p_d = g & ~eroded(g, distance), p & ~eroded(p, distance)
+            both[k] += (g_d & p_d).sum()
+            union[k] += (g_d | p_d).sum()
+    return float(np.mean((both / np.maximum(union, 1))[union > 0]))
+
+
+@pytest.mark.parametrize(("ratio", "distance"), [(0.02, 1), (0.08, 2), (0.3, 9)])
+def test_boundary_iou_is_that_of_the_paper(ratio: float, distance: int) -> None:
+    pairs = images(1)
+    metric = BoundaryIoU(CLASSES)
+    metric.ratio = ratio  # type: ignore[misc]
+    assert values_of(metric, pairs) == pytest.approx(boundary_iou_written_out(pairs, distance))
+
+
+def test_boundary_iou_sees_what_miou_hardly_does() -> None:
+    """Outlines one pixel off at 2 % of the diagonal: a large object hardly loses IoU, its border much."""
+    label = torch.zeros(120, 160, dtype=torch.int64)
+    label[20:100, 30:130] = 1
+    moved = torch.zeros_like(label)
+    moved[22:102, 32:132] = 1
+    assert values_of(BoundaryIoU(2), [(label, label)]) == 1.0
+    assert values_of(METRICS.get("miou")(2), [(moved, label)]) > 0.9
+    assert values_of(BoundaryIoU(2), [(moved, label)]) < 0.7
+
+
+def test_a_perfect_prediction_beside_void_is_perfect() -> None:
+    label = images(2)[0][1]
+    assert values_of(BoundaryIoU(CLASSES), [(torch.where(label == IGNORE, 2, label), label)]) == 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 14), st.integers(1, 14), st.integers(1, 6), st.integers(0, 2**20))
+def test_border_is_what_erosion_takes_away(height: int, width: int, distance: int, seed: int) -> None:
+    classes = np.random.default_rng(seed).integers(0, 2, (height, width)) * (seed % 3 > 0)
+    found = border(torch.from_numpy(classes), distance).numpy()
+    for k in (0, 1):
+        mask = classes == k
+        np.testing.assert_array_equal(found & mask, mask & ~eroded(mask, distance))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(BUILT_IN), st.integers(0, 1000))
+def test_states_add_up_over_images(name: str, seed: int) -> None:
+    metric, alone = METRICS.get(name)(CLASSES), []
+    for pair in images(seed, count=4):
+        metric.update(*pair)
+        single = METRICS.get(name)(CLASSES)
+        single.update(*pair)
+        alone.append(single.states())
+    states = metric.states()
+    assert states is not None and len(states) == 4
+    np.testing.assert_array_equal(states, np.concatenate(alone))
+    assert metric.value() == pytest.approx(float(mean_of_ratios(states.sum(0))))
+
+
+def test_nothing_but_void_has_no_value() -> None:
+    nothing = torch.full((9, 9), IGNORE)
+    for entry in METRICS:
+        assert math.isnan(values_of(entry.cls(CLASSES), [(torch.zeros_like(nothing), nothing)])), entry.name
+
+
+# ------------------------------------------------------------------------------------------------ metrics of others
+
+
+class _Counted(Metric):
+    name = "counted"
+    unit = "px"
+    summary = "wrong pixels of an image, on average"
+    direction = "lower"
+
+    def image_state(self, prediction: Tensor, label: Tensor) -> Tensor:
+        wrong = ((prediction != label) & (label != IGNORE)).sum()
+        return torch.stack([wrong, torch.ones_like(wrong)])[:, None]
+
+
+def made(**changes: Any) -> type[Metric]:
+    return type("_Odd", (_Counted,), changes)
+
+
+def test_a_good_declaration_is_taken() -> None:
+    check_metric(_Counted)
+    assert values_of(_Counted(CLASSES), images(3)) > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "miou_low"}, "name of a column"),
+        ({"name": "seeds"}, "name of a column"),
+        ({"name": "Wrong"}, "small letters"),
+        ({"direction": "up"}, "direction"),
+        ({"digits": -1}, "digits"),
+        ({"unit": None}, "unit"),
+        ({"summary": None}, "summary"),
+        ({"image_state": Metric.image_state}, "keeps of an image"),
+    ],
+)
+def test_a_bad_declaration_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(HarnessError, match=said):
+        check_metric(made(**changes))
+
+
+def raising(*_: Any) -> Tensor:
+    raise IndexError("on purpose")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image_state": raising}, "failed in update.*IndexError: on purpose"),
+        ({"value": lambda self: math.inf}, r"value\(\) gives inf"),
+        ({"value": lambda self: "much"}, "gives 'much'"),
+        ({"unit": "%"}, "for a percentage"),
+        ({"states": lambda self: np.zeros((1, 2, 2))}, "states have shape"),
+        ({"__init__": raising}, "constructor"),
+    ],
+)
+def test_what_a_metric_does_wrongly_names_it(changes: dict[str, Any], said: str) -> None:
+    pairs = images(4)
+    matrices = np.stack([confusion(p[None], t[None], CLASSES)[0].numpy() for p, t in pairs])
+    with pytest.raises(StageFailed, match=f"metric 'counted' .*{said}"):
+        values = MetricValues([Entry("counted", made(**changes), "plugin.py", "0")], CLASSES)
+        for pair in pairs:
+            values.update(*pair)
+        values.finish(matrices)
+
+
+def test_values_and_states_of_all_metrics(tmp_path: Path) -> None:
+    pairs = images(5)
+    matrices = np.stack([confusion(p[None], t[None], CLASSES)[0].numpy() for p, t in pairs])
+    values = MetricValues([*METRICS, Entry("counted", _Counted, "plugin.py", "0")], CLASSES)
+    for pair in pairs:
+        values.update(*pair)
+    found = values.finish(matrices)
+    assert set(found) == {*BUILT_IN, "counted"} and found["miou"].value == pytest.approx(miou(matrices))
+    assert (found["counted"].unit, found["counted"].direction) == ("px", "lower")
+    values.save(tmp_path / "metrics.npz", ["a", "b", "c"])
+    with np.load(tmp_path / "metrics.npz") as arrays:
+        assert set(arrays.files) == {"names", "boundary_iou", "counted"}  # the others follow from the matrices
+        assert float(mean_of_ratios(arrays["counted"].sum(0))) == pytest.approx(found["counted"].value)
+
+
+class _Whole(_Counted):
+    """A metric that does not add up over images: it has a value and no states."""
+
+    def update(self, prediction: Tensor, label: Tensor) -> None:
+        self.seen = getattr(self, "seen", 0) + 1
+
+    def value(self) -> float:
+        return float(self.seen)
+
+
+def test_a_metric_need_not_add_up(tmp_path: Path) -> None:
+    check_metric(_Whole)
+    pairs = images(6)
+    values = MetricValues([Entry("counted", _Whole, "plugin.py", "0")], CLASSES)
+    for pair in pairs:
+        values.update(*pair)
+    assert values.finish(np.zeros((3, CLASSES, CLASSES)))["counted"].value == 3
+    (tmp_path / "metrics.npz").write_bytes(b"of an attempt before")
+    values.save(tmp_path / "metrics.npz", ["a", "b", "c"])
+    assert not (tmp_path / "metrics.npz").exists()
