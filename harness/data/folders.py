@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from harness.data.decode import (
     read_image_picture,
     size_difference,
 )
+from harness.data.digests import file_digests
 from harness.errors import HarnessError
 
 
@@ -172,17 +172,7 @@ def check_splits(splits: Mapping[str, FolderSplit], full: bool, progress: Any = 
 
 
 def content_digest(root: Path, files: Sequence[Path]) -> str:
-    """sha256 over the names (relative to `root`) and contents of files, in hexadecimal.
-
-    Kept in memory for as long as no file changes its size or time.
-    """
-    stats = [(f.relative_to(root).as_posix(), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
-    return _content_digest(root, tuple(sorted(stats)))
-
-
-@lru_cache(maxsize=16)
-def _content_digest(root: Path, stats: tuple[tuple[str, int, int], ...]) -> str:
-    with ThreadPoolExecutor() as pool:
-        digests = pool.map(lambda entry: sha256((root / entry[0]).read_bytes()).hexdigest(), stats)
-        lines = [f"{digest}  {name}\n" for (name, *_), digest in zip(stats, digests)]
-    return sha256("".join(lines).encode()).hexdigest()
+    """sha256 over the names (relative to `root`) and contents of files, in hexadecimal."""
+    digests = file_digests(files)
+    entries = sorted((file.relative_to(root).as_posix(), digests[file]) for file in files)
+    return sha256("".join(f"{digest}  {name}\n" for name, digest in entries).encode()).hexdigest()

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image
 
 from harness.data.base import Look, Problem, Sample, Split, problem_of
 from harness.data.decode import LabelPicture, decode_image, decode_label, read_image_picture, size_difference, size_of
+from harness.data.digests import file_digests
 from harness.data.folder.classes import Classes
 from harness.errors import HarnessError
 
@@ -160,10 +160,8 @@ def check_items(splits: Mapping[str, ItemSplit], full: bool, progress: Any = Non
 
 def items_manifest(splits: Mapping[str, Sequence[Item]], classes: Classes, resize: bool = False) -> dict[str, Any]:
     """All that decides the content of some splits, whatever folder they lie in and however it is arranged."""
-    files = sorted({file for items in splits.values() for item in items for file in (item.image, *item.label.files)})
-    stats = [(str(file), (s := file.stat()).st_size, s.st_mtime_ns) for file in files]
-    with ThreadPoolExecutor() as pool:
-        digests = dict(zip(files, pool.map(lambda stat: _file_digest(*stat), stats)))
+    every = (file for items in splits.values() for item in items for file in (item.image, *item.label.files))
+    digests = file_digests(every)
     lines = [
         "\t".join((name, item.name, *(digests[file] for file in (item.image, *item.label.files)), item.label.detail))
         + "\n"
@@ -176,16 +174,6 @@ def items_manifest(splits: Mapping[str, Sequence[Item]], classes: Classes, resiz
         "resize": resize,
         "sha256": sha256("".join(lines).encode()).hexdigest(),
     }
-
-
-@lru_cache(maxsize=1_000_000)
-def _file_digest(path: str, size: int, time: int) -> str:
-    """sha256 of a file's content, kept in memory for as long as its size and time stay."""
-    digest = sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def common_size(items: Sequence[Item]) -> tuple[int, int]:
