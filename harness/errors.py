@@ -4,6 +4,35 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of commands."""
+
+    DONE = 0
+    FAILED = 1
+    """Some stage failed, some check found something, or an error that nobody expected."""
+    USAGE = 2
+    """Words, files or surroundings that the user can mend; nothing was done."""
+    INTERRUPTED = 130
+
+
+class WorkerExit(IntEnum):
+    """Exit codes of a worker (`python -m harness.worker`), read by launchers.
+
+    Of a cohort whose stages ended differently: TOO_LARGE or INTERRUPTED if any did, otherwise FAILED.
+    """
+
+    DONE = 0
+    FAILED = 1
+    """Trying again will not help."""
+    INTERRUPTED = 3
+    """Its checkpoint is saved; the next attempt goes on from it."""
+    REFUSED = 4
+    """The job cannot be run here: changed code, plugin or parent, data that is not there."""
+    TOO_LARGE = 5
+    """Memory ran out: try again with fewer jobs at once."""
 
 
 class HarnessError(Exception):
@@ -14,7 +43,7 @@ class HarnessError(Exception):
         hint: what to do about it.
     """
 
-    exit_code = 2
+    exit_code: Exit = Exit.USAGE
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -28,7 +57,7 @@ class HarnessError(Exception):
 class StageFailed(HarnessError):
     """A stage cannot go on, and trying again would not help (NaN, dead latent, changed parent)."""
 
-    exit_code = 1
+    exit_code = Exit.FAILED
 
 
 class ChangedSincePlanned(HarnessError):

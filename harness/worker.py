@@ -1,8 +1,6 @@
 """`python -m harness.worker JOB.json [JOB.json ...]`: all that ever runs, on a laptop, under SLURM or by hand.
 
-Several jobs are those of a cohort: students that are trained in lock-step. Exit codes: 0 done, 1 failed (trying again
-will not help), 3 interrupted (checkpoints are saved), 4 refused, 5 memory ran out: try again with fewer jobs at once.
-Of a cohort whose stages ended differently: 5 or 3 if any did, otherwise 1.
+Several jobs are those of a cohort: students that are trained in lock-step. Exit codes: `harness.errors.WorkerExit`.
 """
 
 from __future__ import annotations
@@ -18,12 +16,12 @@ from typing import Any
 
 import psutil
 
-from harness.errors import ChangedSincePlanned, HarnessError, StageFailed
+from harness.errors import ChangedSincePlanned, HarnessError, StageFailed, WorkerExit
 from harness.workspace.files import file_digest
 from harness.workspace.folders import HEARTBEAT_S, AttemptFolder
 from harness.workspace.job import Job, read_job
 
-DONE, FAILED, INTERRUPTED, REFUSED, TOO_LARGE = 0, 1, 3, 4, 5
+DONE, FAILED, INTERRUPTED, REFUSED, TOO_LARGE = WorkerExit  # in the order in which they are declared
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals by which a scheduler says that it will end a job soon."""
 

@@ -26,6 +26,7 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError
 
 from results import columns
 from results import store as schema
+from results.invalid import first_invalid
 from results.metrics import COUNT_METRICS, mean_of_ratios
 from results.record import Metrics, Record
 from results.statistics import class_counts, mean_iou
@@ -163,9 +164,7 @@ def _stamp(path: Path) -> str:
 def _why(error: BaseException) -> str:
     """One line on what is wrong."""
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return f"{where}: {first['msg']}" if where else str(first["msg"])
+        return str(first_invalid(error))
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

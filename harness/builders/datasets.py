@@ -13,8 +13,12 @@ from pydantic import ValidationError
 from harness.data.base import DataParams, Dataset
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.spec import DatasetSpec, digest
+from harness.specs.values import parse_value
+from results.invalid import first_invalid
 
 ROOT_VARIABLE = "HARNESS_DATA"
+_COMMA = re.compile(r",(?![^(]*\))(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)")
+"""A comma in no parentheses and no quotes."""
 _WORD = re.compile(r"^\s*(?P<name>[A-Za-z_]\w*)\s*(?:\[(?P<params>[^\[\]]*)\])?\s*$")
 
 
@@ -52,13 +56,12 @@ def dataset_params(cls: type[Dataset], params: Mapping[str, Any]) -> DataParams:
     try:
         return cls.Params.model_validate(dict(params))
     except ValidationError as error:
-        first = error.errors()[0]
-        known = sorted(cls.Params.model_fields)
-        name = str(first["loc"][0]) if first["loc"] else ""
-        if first["type"] == "extra_forbidden":
+        invalid = first_invalid(error)
+        known, name = sorted(cls.Params.model_fields), invalid.field
+        if invalid.unknown:
             raise HarnessError(f"data set '{cls.name}' has no parameter '{name}'", did_you_mean(name, known)) from error
-        where = f", parameter '{name}' = {first['input']!r}" if name else ""
-        message = first["msg"][0].lower() + first["msg"][1:]
+        where = f", parameter '{name}' = {invalid.value!r}" if name else ""
+        message = invalid.what[0].lower() + invalid.what[1:]
         raise HarnessError(f"data set '{cls.name}'{where}: {message}", "see harness datasets") from error
 
 
@@ -102,13 +105,14 @@ def split_word(word: str) -> tuple[str, dict[str, Any]]:
     if not match:
         raise HarnessError(f"'{word}' is not a data set", "write NAME or NAME[parameter=value,...]: shapes[size=96]")
     params: dict[str, Any] = {}
-    for part in filter(None, (p.strip() for p in (match["params"] or "").split(","))):
+    for part in filter(None, (p.strip() for p in _COMMA.split(match["params"] or ""))):
         name, equals, value = (p.strip() for p in part.partition("="))
         if not (equals and name and value):
             raise HarnessError(f"'{part}' in '{word}' is not parameter=value", "as in shapes[size=96,train=200]")
         if name in params:
             raise HarnessError(f"parameter '{name}' is given twice in '{word}'")
-        params[name] = value
+        # Plain words stay text, which pydantic turns into what the parameter is: `name=010` keeps its nought.
+        params[name] = parse_value(value) if value[0] in '("' else value
     return match["name"], params
 
 

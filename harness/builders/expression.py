@@ -6,7 +6,7 @@
               | "." term                        keep this term only (several: these terms only)
               | "[" setting ("," setting)* "]"
     setting := name "=" value ("|" value)*      several values are a grid
-    value  :=  number | true | false | null | word | "text" | "(" value ("," value)* ")"
+    value  :=  as in harness/specs/values.py
 
 A setting's name is a term (its weight), a term's symbol (the same) or a parameter of the method. One thing has one
 *canonical* form, whatever way it was written: `ka[beta=50]` is `ka`, `ka-affinity-adapt` is `none`.
@@ -15,7 +15,6 @@ A setting's name is a term (its weight), a term's symbol (the same) or a paramet
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,13 +28,12 @@ from harness.plugins.registries import METHODS
 from harness.plugins.registry import plugin_place
 from harness.plugins.validation import checked_weights, name_table
 from harness.specs.spec import MethodPart, MethodSpec, canonical_json
+from harness.specs.values import ValueParser, value_text
 from methods.base import Method, Params
+from results.invalid import first_invalid
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
-_TEXT = re.compile(r"[A-Za-z_][\w.\-]*")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-_CONSTANTS: dict[str, Any] = {"true": True, "false": False, "null": None}
 
 
 def resolve(expression: str) -> list[MethodSpec]:
@@ -103,11 +101,8 @@ class _Part:
     settings: list[_Setting] = field(default_factory=list)
 
 
-class _Parser:
+class _Parser(ValueParser):
     """Recursive descent over the grammar at the top of this file."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.at = text, 0
 
     def parse(self) -> list[_Part]:
         parts = [self.part()]
@@ -159,31 +154,6 @@ class _Parser:
             if not self.take(","):
                 raise self.error("',' or ']' is expected here", "as in ka[beta=10,gamma=2]")
 
-    def value(self) -> Any:
-        if self.take("("):
-            return self.items()
-        if match := self.match(_NUMBER):
-            return int(match) if re.fullmatch(r"[+-]?\d+", match) else float(match)
-        at = self.at
-        if match := self.match(_QUOTED):
-            try:
-                return json.loads(match)
-            except ValueError as error:
-                raise self.error("this text cannot be read", 'text is quoted as in JSON: "a b"', at) from error
-        if match := self.match(_TEXT):
-            return _CONSTANTS.get(match, match)
-        if self.peek("'"):
-            raise self.error("single quotes are not known", 'write tau=4, or quote text as in JSON: "a b"')
-        raise self.error("a value is missing", "a number, true, false, null, a word, or a tuple like (1,2,3)")
-
-    def items(self) -> tuple[Any, ...]:
-        items: list[Any] = []
-        while not self.take(")"):
-            items.append(self.value())
-            if not self.take(",") and not self.peek(")"):
-                raise self.error("',' or ')' is expected here", "a tuple is written (1,2,3)")
-        return tuple(items)
-
     def word(self, what: str) -> tuple[str, int]:
         self.space()
         at = self.at
@@ -191,28 +161,6 @@ class _Parser:
         if not found:
             raise self.error(f"{what} is missing", "as in ka, ka-affinity, kd+ka.affinity, ka[beta=10]", at)
         return found, at
-
-    def match(self, pattern: re.Pattern[str]) -> str | None:
-        self.space()
-        found = pattern.match(self.text, self.at)
-        if not found:
-            return None
-        self.at = found.end()
-        return found.group()
-
-    def peek(self, mark: str) -> bool:
-        self.space()
-        return self.text.startswith(mark, self.at)
-
-    def take(self, mark: str) -> bool:
-        if not self.peek(mark):
-            return False
-        self.at += len(mark)
-        return True
-
-    def space(self) -> None:
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
 
     def error(self, what: str, hint: str, at: int | None = None) -> HarnessError:
         return _error(self.text, self.at if at is None else at, what, hint)
@@ -289,7 +237,7 @@ def _point(
     chosen = {name: pair for (kind, name), pair in given.items() if kind == "term"}
     for name, (value, at) in chosen.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise _error(text, at, f"the weight of {part.name}.{name} cannot be {text_of(value)}", "a number >= 0")
+            raise _error(text, at, f"the weight of {part.name}.{name} cannot be {value_text(value)}", "a number >= 0")
         weights[name] = value
     only, off = [name for name, _ in part.only], [name for name, _ in part.off]
     for name, (_, at) in chosen.items():
@@ -312,12 +260,11 @@ def _params(text: str, part: _Part, cls: type[Method], given: dict[str, tuple[An
     try:
         return validated(cls, {name: value for name, (value, _) in given.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
+        invalid = first_invalid(error)
+        name = invalid.field
         at = given[name][1] if name in given else part.settings[0].at
         of = f"parameter '{name}' of {part.name}" if name else f"parameters of {part.name}"
-        message = first["msg"].removeprefix("Value error, ")
-        raise _error(text, at, f"{of}: {message}", f"see `harness methods {part.name}`") from error
+        raise _error(text, at, f"{of}: {invalid.what}", f"see `harness methods {part.name}`") from error
     except Exception as error:  # a validator of a plugin may raise anything
         what = f"parameters of {part.name} cannot be validated: {type(error).__name__}: {error}"
         place = plugin_place(error)
@@ -343,10 +290,10 @@ def _part_text(part: MethodPart, alone: bool) -> str:
     cls = METHODS.get(part.name)
     changed = _changed_params(cls, part.params)
     defaults = cls.weights(cls.Params.model_validate(part.params))
-    settings = [f"{name}={text_of(value)}" for name, value in changed.items()]
+    settings = [f"{name}={value_text(value)}" for name, value in changed.items()]
     for name, term in cls.terms.items():
         if name in part.weights and part.weights[name] != float(defaults[name]):
-            settings.append(f"{term.symbol or name}={text_of(part.weights[name])}")
+            settings.append(f"{term.symbol or name}={value_text(part.weights[name])}")
     active = [name for name in cls.terms if name in part.weights]
     off = [name for name in cls.terms if name not in part.weights and defaults[name]]
     # As few names as may be. "ka-affinity" reads well alone, in a sum "kd+ka.affinity" does.
@@ -367,18 +314,3 @@ def _changed_params(cls: type[Method], params: dict[str, Any]) -> dict[str, Any]
         if same:
             changed = fewer
     return changed
-
-
-def text_of(value: Any) -> str:
-    """A value as the grammar has it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return value if _TEXT.fullmatch(value) and value not in _CONSTANTS else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list | tuple):
-        return f"({','.join(text_of(item) for item in value)})"
-    raise HarnessError(f"a parameter with the value {value!r} cannot be written in an expression")

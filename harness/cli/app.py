@@ -36,7 +36,7 @@ from harness.cli.sweep import sweep
 from harness.cli.teacher_list import teacher_list
 from harness.cli.teacher_run import teacher_run
 from harness.cli.terms import terms
-from harness.errors import HarnessError
+from harness.errors import Exit, HarnessError
 
 # BadParameter is a UsageError, which is a ClickException; typer may bring a click of its own, which this finds.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -92,7 +92,7 @@ app.add_typer(_slurm, name="slurm", rich_help_panel="Run")
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; its exit code: 0 all done, 1 some stage failed, 2 wrong usage, 130 interrupted."""
+    """Run one command; its exit code (`harness.errors.Exit`)."""
     # torch warns of what timm does; a user of the harness can do nothing about it.
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
     try:
@@ -104,13 +104,13 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except ClickException as error:
         error.show()  # type: ignore[attr-defined]
-        return 2
+        return Exit.USAGE
     except (KeyboardInterrupt, typer.Abort) as error:
         # What ends a file before its time is made an Abort too.
         if isinstance(error.__cause__, EOFError):
             return _fault(error.__cause__)
         _tell("interrupted", "run the same command again to go on")
-        return 130
+        return Exit.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -128,7 +128,7 @@ def _fault(error: BaseException) -> int:
         _tell(f"plugin {place}: {text}", "mend the plugin; --debug shows the traceback")
     else:
         _tell(text, "run with --debug for the traceback; this is a fault of the harness")
-    return 1
+    return Exit.FAILED
 
 
 def _tell(message: str, hint: str) -> None:

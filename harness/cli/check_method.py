@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import AsJson, Plugins
+from harness.errors import Exit
 
 
 def check_method(
@@ -59,4 +60,4 @@ def check_method(
         passed = sum(result.outcome == "pass" for result in results)
         console.print(f"{name}: {passed} passed, {len(failed)} failed, {len(results) - passed - len(failed)} skipped")
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)

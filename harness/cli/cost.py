@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import AsJson, Plugins, parse_strides
-from harness.errors import HarnessError
+from harness.errors import Exit, HarnessError
 
 if TYPE_CHECKING:
     from harness.specs.spec import ModelSpec
@@ -57,7 +57,7 @@ def cost(
     else:
         _print(rows, (height, width), classes)
     if all("reason" in row for row in rows):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import AsJson, Plugins, Workspace
+from harness.errors import Exit
 
 if TYPE_CHECKING:
     from harness.data.base import Dataset
@@ -69,7 +70,7 @@ def data_check(
     else:
         _tell(opened.name, samples, report)
     if report.of("error"):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _quick(dataset: Dataset) -> Report:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, database
+from harness.errors import Exit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +65,7 @@ def doctor(
         if findings:
             _print_findings(console, findings, device)
     if any(check.status == "fail" for check in checks):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _compare(device: str) -> list[Finding]:

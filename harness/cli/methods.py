@@ -98,13 +98,13 @@ def _base() -> type[Method]:
 
 
 def _params(cls: type[Method], defaults: dict[str, Any]) -> dict[str, Any]:
-    from harness.builders.expression import text_of
+    from harness.specs.values import value_text
 
     schema = cls.Params.model_json_schema()["properties"] if cls.Params.model_fields else {}
     return {
         field: {
             "default": defaults[field],
-            "text": text_of(defaults[field]),
+            "text": value_text(defaults[field]),
             "values": _values(schema[field]),
             "summary": schema[field].get("description", ""),
         }

@@ -131,7 +131,7 @@ class Output:
 
 def sweep_keywords(cells: Cells, running: Running, output: Output) -> dict[str, Any]:
     """All groups as the keywords of `harness.sweep`."""
-    from harness.planning.parse_sweep import parse_pairs
+    from harness.specs.values import parse_pairs
 
     settings = parse_pairs(running.option or [], "--option")
     return cells.keywords() | running.keywords() | {"settings": settings, "progress": not output.as_json}

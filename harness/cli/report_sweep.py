@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from harness.cli.option_groups import Output
+from harness.errors import Exit
 
 if TYPE_CHECKING:
     from harness.launch.run_sweep import FinishedSweep, PlannedSweep
@@ -48,6 +49,6 @@ def launch_and_report(planned: PlannedSweep, as_json: bool, show: Callable[[Fini
             typer.secho(f"blocked  {name}: {reason}", fg="yellow", err=True)
     if result.interrupted:
         typer.secho("interrupted: run the same command again to go on", err=True)
-        raise typer.Exit(130)
+        raise typer.Exit(Exit.INTERRUPTED)
     if result.failed or result.blocked:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import DEFAULT_WORKSPACE, Plugins, Workspace, load_given
+from harness.errors import Exit
 
 if TYPE_CHECKING:
     from harness.launch.base import LaunchResult
@@ -46,7 +47,7 @@ def retry(
         harness retry --blocked --dry-run
     """
     from harness.launch.launchers import look, resubmit
-    from harness.planning.parse_sweep import parse_pairs
+    from harness.specs.values import parse_pairs
     from harness.workspace.folders import Workspace as Folder
     from harness.workspace.select import select_stages
 
@@ -71,4 +72,4 @@ def _tell(launched: LaunchResult) -> None:
     for key, reason in {**launched.failed, **launched.blocked}.items():
         typer.secho(f"not done  {key}: {reason}", fg="red", err=True)
     if launched.failed or launched.blocked:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)

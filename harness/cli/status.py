@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Plugins, Workspace, load_given
+from harness.errors import Exit
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +56,7 @@ def status(
 
         Console().print(_table(statuses, all_stages))
     if any(s.state in (State.FAILED, State.BLOCKED) for s in statuses):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _look(workspace: Workspace, sweep: str) -> list[StageStatus]:

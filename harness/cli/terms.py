@@ -51,13 +51,14 @@ def terms(
         harness terms ka --inputs x.npz --param p=1 --identity-adapters
     """
     from harness.conformance.arrays import read_arrays
-    from harness.conformance.terms import evaluate_terms, parse_params
+    from harness.conformance.terms import evaluate_terms
     from harness.plugins.file_plugin import stdout_to_stderr
     from harness.plugins.load import load_plugins
+    from harness.specs.values import parse_pairs
 
     load_plugins(plugin or [])
     with stdout_to_stderr():
-        found = evaluate_terms(method, parse_params(param or []), read_arrays(inputs), identity_adapters)
+        found = evaluate_terms(method, parse_pairs(param or [], "--param"), read_arrays(inputs), identity_adapters)
     for name, note in found.notes.items():
         typer.echo(f"null: {note}" if name in found.values else f"{name} is left out: it {note}", err=True)
     values = {name: value if math.isfinite(value) else None for name, value in found.values.items()}

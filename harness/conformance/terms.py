@@ -5,7 +5,6 @@ Which arrays there are, `harness/arrays.py` says. A term whose arrays are not gi
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from harness.plugins.method_calls import call_plugin, check_returned, describe_n
 from harness.plugins.registries import METHODS
 from methods.base import Method, Params, Sizes, Translator
 from methods.parts.adapters import has_adapters, identity_adapters
+from results.invalid import first_invalid
 
 
 @dataclass
@@ -94,24 +94,6 @@ def evaluate_terms(
     return found
 
 
-def parse_params(words: Iterable[str]) -> dict[str, Any]:
-    """{"k": value} from words `k=value`; a value is a number, true, false, null, or a word.
-
-    Raises:
-        HarnessError: a word has no `=`.
-    """
-    found: dict[str, Any] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or not name:
-            raise HarnessError(f"'{word}' is no parameter", "write --param name=value")
-        try:
-            found[name.strip()] = json.loads(text)
-        except ValueError:
-            found[name.strip()] = text.strip()
-    return found
-
-
 # What was asked -------------------------------------------------------------------------------------------------------
 
 
@@ -144,9 +126,9 @@ def _validated(cls: type[Method], given: Mapping[str, Any]) -> Params:
     try:
         return cls.Params.model_validate(dict(given))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = f"parameter '{first['loc'][0]}'" if first["loc"] else "parameters"
-        raise HarnessError(f"{where} of method '{cls.name}': {first['msg']}") from error
+        invalid = first_invalid(error)
+        where = f"parameter '{invalid.field}'" if invalid.field else "parameters"
+        raise HarnessError(f"{where} of method '{cls.name}': {invalid.what}") from error
 
 
 # Computing ------------------------------------------------------------------------------------------------------------

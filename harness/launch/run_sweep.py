@@ -187,13 +187,14 @@ def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
 def sweep_command(planned: PlannedSweep) -> str:
     """The command line that asks for the same sweep; values at their defaults are left out."""
     from harness.specs.spec import SweepSpec
+    from harness.specs.values import value_text
 
     asked, default = planned.plan.sweep.model_dump(mode="json"), SweepSpec().model_dump(mode="json")
     words = ["harness", "sweep"]
     for name, value in asked.items():
         flag = f"--{name.replace('_', '-')}"
         if name == "set":
-            words += [word for path, change in value.items() for word in (flag, f"{path}={change}")]
+            words += [word for path, change in value.items() for word in (flag, f"{path}={value_text(change)}")]
         elif value != default[name]:
             words += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return shlex.join([*words, "--workspace", str(planned.options.workspace.root)])

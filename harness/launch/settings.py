@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.spec import Frozen
 from harness.specs.yaml_files import InvalidYaml, read_yaml
+from results.invalid import first_invalid
 
 CONFIG = "config"
 """The setting that names the site's file; no launcher may have another one of that name."""
@@ -40,12 +41,12 @@ def validated(cls: type[M], values: Mapping[str, Any], where: str) -> M:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
+        invalid = first_invalid(error)
+        if invalid.unknown:
             known = (*cls.model_fields, CONFIG)
-            raise HarnessError(f"{where}: unknown setting '{name}'", did_you_mean(name, known)) from error
-        raise HarnessError(f"{where}: {name}: {first['msg'].removeprefix('Value error, ')}") from error
+            hint = did_you_mean(invalid.where, known)
+            raise HarnessError(f"{where}: unknown setting '{invalid.where}'", hint) from error
+        raise HarnessError(f"{where}: {invalid}") from error
 
 
 def site_file_name(launcher: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, did_you_mean
+from harness.specs.values import parse_pairs
 
 if TYPE_CHECKING:
     from harness.specs.spec import SweepSpec
@@ -33,6 +34,7 @@ def sweep_spec(
 
     from harness.plugins.load import load_plugins
     from harness.specs.spec import SweepSpec
+    from results.invalid import first_invalid
 
     load_plugins(plugins or [])
     given = {name: value for name, value in words.items() if value is not None}
@@ -40,29 +42,7 @@ def sweep_spec(
     try:
         return SweepSpec.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise HarnessError(f"sweep: {where}: {first['msg']}", "see harness sweep --help") from error
-
-
-def parse_pairs(words: list[str], flag: str) -> dict[str, Any]:
-    """`name=value` words; values are read as YAML, so numbers are numbers.
-
-    Raises:
-        HarnessError: a word without `=`, or a value that is no YAML.
-    """
-    from harness.specs.yaml_files import InvalidYaml, parse_yaml
-
-    pairs: dict[str, Any] = {}
-    for word in words:
-        name, found, value = word.partition("=")
-        if not found or not name:
-            raise HarnessError(f"{flag} {word}: no name=value", f"write {flag} student.iterations=500")
-        try:
-            pairs[name] = parse_yaml(value)
-        except InvalidYaml as error:
-            raise HarnessError(f"{flag} {word}: '{value}' is no value", "a bracket or a quote is left open?") from error
-    return pairs
+        raise HarnessError(f"sweep: {first_invalid(error)}", "see harness sweep --help") from error
 
 
 def _from_file(file: Path | None) -> dict[str, Any]:
@@ -143,7 +123,7 @@ def _number(value: Any, where: str) -> int:
 
 def _changes(value: Any, where: str) -> dict[str, Any]:
     if isinstance(value, (list, tuple)) and all(isinstance(word, str) for word in value):
-        return _flat(parse_pairs(list(value), "--set"), where)
+        return _flat(parse_pairs(value, "--set"), where)
     if not isinstance(value, Mapping) or not all(isinstance(path, str) for path in value):
         raise HarnessError(f"{where}: {value!r} is no change", "write  set: {student.iterations: 500}")
     return _flat(value, where)

@@ -32,6 +32,7 @@ from harness.specs.spec import (
     digest,
     parse_model,
 )
+from harness.specs.values import value_text
 from harness.workspace.files import file_digest
 from results.record import Cell
 
@@ -335,7 +336,7 @@ def _reproduce(
         words += ["--teacher-seed", str(sweep.teacher_seed)]
     words += ["--dataset", sweep.dataset, "--recipe", sweep.recipe]
     for path, value in sorted(sweep.set.items()):
-        words += ["--set", f"{path}={value}"]
+        words += ["--set", f"{path}={value_text(value)}"]
     for flag, value in (
         ("--weights", sweep.weights),
         ("--teacher-weights", sweep.teacher_weights),

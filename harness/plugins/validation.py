@@ -17,6 +17,7 @@ from harness.evaluation.metrics.base import Metric
 from harness.specs.recipes import load_recipe
 from methods.base import Method, Term
 from results.columns import refuse_name
+from results.invalid import first_invalid
 
 READABLE = frozenset({"logits", "last", "features", "images", "labels"})
 """What a method may declare in `reads`."""
@@ -65,9 +66,8 @@ def check_declaration(cls: type[Method]) -> None:
         # Twice: pydantic takes defaults as they stand, valid or not.
         defaults = cls.Params.model_validate(cls.Params().model_dump())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _bad(cls, f"parameter {where} has no valid default: {first['msg']}", "give each one") from error
+        invalid = first_invalid(error)
+        raise _bad(cls, f"parameter {invalid.where} has no valid default: {invalid.what}", "give each one") from error
     checked_weights(cls, defaults)
 
 
@@ -199,9 +199,8 @@ def check_dataset(cls: type[Dataset]) -> None:
     try:
         cls.Params.model_validate(cls.Params().model_dump())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _unfit(cls, f"parameter {where} has no valid default: {first['msg']}", "give each one") from error
+        invalid = first_invalid(error)
+        raise _unfit(cls, f"parameter {invalid.where} has no valid default: {invalid.what}", "give each one") from error
 
 
 def _is_colour(colour: Any) -> bool:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.spec import Kind, Recipe, digest
 from harness.specs.yaml_files import InvalidYaml, read_yaml
+from results.invalid import first_invalid
 
 FOLDER = Path(__file__).parent / "recipe_files"
 KINDS = get_args(Kind)
@@ -43,10 +44,9 @@ class RecipeFile:
                 )
             return recipe
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"] if part)
+            invalid = first_invalid(error)
             raise HarnessError(
-                f"recipe '{self.name}', {kind}: {where or repr(first['input'])}: {first['msg']}",
+                f"recipe '{self.name}', {kind}: {invalid.where or repr(invalid.value)}: {invalid.what}",
                 "see harness recipes NAME for the fields",
             ) from error
 

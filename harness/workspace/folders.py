@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from harness.errors import HarnessError, StageFailed
 from harness.workspace.files import now, read_json, write_atomic, write_json
+from results.invalid import first_invalid
 from results.record import SCHEMA_VERSION, Attempt, Record, schema_version
 
 HEARTBEAT_S = 5.0
@@ -221,9 +222,7 @@ class StageFolder:
         except ValidationError as error:
             if (version := schema_version(content)) > SCHEMA_VERSION:
                 raise NewerRecord(self.record_file, version) from error
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InvalidRecord(self.record_file, f"{where}: {first['msg']}" if where else first["msg"]) from error
+            raise InvalidRecord(self.record_file, str(first_invalid(error))) from error
         if record.key != self.key:
             raise InvalidRecord(self.record_file, f"it is of stage {record.key}")
         return record

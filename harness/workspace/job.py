@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.specs.spec import Frozen, StageSpec
 from harness.workspace.files import write_atomic
 from harness.workspace.folders import StageFolder, Workspace
+from results.invalid import first_invalid
 
 
 class PluginFile(Frozen):
@@ -71,6 +72,4 @@ def read_job(path: Path) -> Job:
     except OSError as error:
         raise HarnessError(f"there is no job file {path}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise HarnessError(f"{path} is not a job: {where}: {first['msg']}") from error
+        raise HarnessError(f"{path} is not a job: {first_invalid(error)}") from error

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.yaml_files import InvalidYaml, read_yaml
+from results.invalid import first_invalid
 
 FILE = "dataset.yaml"
 SPLITS = ("train", "val", "test")
@@ -81,10 +82,9 @@ def load_config(file: Path) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        if first["type"] == "extra_forbidden":
-            hint = did_you_mean(name, Config.model_fields)
-            raise HarnessError(f"{file}: there is no field '{name}'", hint) from error
-        where = ".".join(str(part) for part in first["loc"][:2])
-        raise HarnessError(f"{file}: {where}: {first['msg']}", "docs/data.md says what may stand there") from error
+        invalid = first_invalid(error)
+        if invalid.unknown:
+            hint = did_you_mean(invalid.field, Config.model_fields)
+            raise HarnessError(f"{file}: there is no field '{invalid.field}'", hint) from error
+        where = ".".join(invalid.where.split(".")[:2])
+        raise HarnessError(f"{file}: {where}: {invalid.what}", "docs/data.md says what may stand there") from error

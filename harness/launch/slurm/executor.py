@@ -14,7 +14,7 @@ from typing import Any
 from submitit import SlurmExecutor
 from submitit.core.utils import DelayedSubmission, JobPaths
 
-from harness.errors import HarnessError
+from harness.errors import Exit, HarnessError
 from harness.launch.slurm.queue import SlurmUnavailable, call
 
 _ENDLESS = 1_000_000
@@ -30,7 +30,7 @@ _SBATCH_S = 120.0
 class Refused(HarnessError):
     """sbatch refused a job; the message is its own, whole."""
 
-    exit_code = 1
+    exit_code = Exit.FAILED
 
 
 class ArrayExecutor(SlurmExecutor):

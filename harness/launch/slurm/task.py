@@ -22,11 +22,11 @@ from typing import Any
 
 import psutil
 
+from harness.errors import WorkerExit
 from harness.launch.slurm import queue as slurm_queue
 from harness.launch.slurm.child import Stage, Worker, job_id, process_rank
 
-DONE, FAILED, INTERRUPTED = 0, 1, 3
-"""Exit codes of a worker."""
+DONE, FAILED, INTERRUPTED = WorkerExit.DONE, WorkerExit.FAILED, WorkerExit.INTERRUPTED
 _GRACE_S = 20.0
 """Seconds that a worker has to save itself when SLURM ends its job for good; sites seldom give more than thirty."""
 

@@ -16,9 +16,10 @@ from typer.testing import CliRunner, Result
 from harness.cli.app import run
 from harness.cli.terms import terms
 from harness.conformance.arrays import read_arrays
-from harness.conformance.terms import compute_terms, evaluate_terms, parse_params
+from harness.conformance.terms import compute_terms, evaluate_terms
 from harness.errors import HarnessError
 from harness.plugins.registries import METHODS
+from harness.specs.values import parse_pairs
 from methods.base import Method, Step, Term, Translator
 from tests.methods.golden import ARRAYS, FS, FT, LS, LT, write
 from tests.methods.test_golden import GOLDEN, GOLDEN_TORCHDISTILL
@@ -246,14 +247,14 @@ def test_a_term_that_is_not_finite_is_null_with_a_note(
 
 
 def test_words_become_parameters() -> None:
-    assert parse_params(["tau=4", "form=row", "mask_ignored=true", "x=null"]) == {
+    assert parse_pairs(["tau=4", "form=row", "mask_ignored=true", "x=null"], "--param") == {
         "tau": 4,
         "form": "row",
         "mask_ignored": True,
         "x": None,
     }
-    with pytest.raises(HarnessError, match="'tau' is no parameter"):
-        parse_params(["tau"])
+    with pytest.raises(HarnessError, match="--param tau: no name=value"):
+        parse_pairs(["tau"], "--param")
 
 
 def pickled(file: Path) -> None:
