@@ -65,4 +65,23 @@ def _tell(file: Path, unsure: int) -> None:
     counts = ", ".join(f"{name} {len(dataset.split(name))}" for name in dataset.splits)
     names = ", ".join(dataset.classes[:12]) + (", ..." if len(dataset.classes) > 12 else "")
     typer.echo(f"{counts}; {len(dataset.classes)} classes: {names}")
+    for name in _known(file.parent):
+        typer.secho(f"this is the layout of the data set '{name}', which knows its classes and splits:", bold=True)
+        typer.echo(f"       harness sweep --dataset {name} --data-root {file.parent}")
     typer.echo(f"next:  harness data check {file}\n       harness sweep --dataset {file}")
+
+
+def _known(folder: Path) -> list[str]:
+    """Data sets of the field that find nothing wrong with the folder's layout."""
+    from harness.errors import HarnessError
+    from harness.plugins.registries import DATASETS
+
+    found = []
+    for entry in DATASETS:
+        if entry.cls.needs_root and entry.name != "folder":
+            try:
+                dataset = entry.cls(entry.cls.Params(), folder)
+                found += [entry.name] if not dataset.check(full=False) else []
+            except (HarnessError, OSError):
+                continue
+    return found

@@ -47,6 +47,8 @@ class Classes:
         numbered: the table gives values; where it does not, masks are read by their colours.
         by_name: name in an annotation -> index, or `IGNORE`.
         unlabelled: what a pixel is that no polygon covers: the background's index, or `IGNORE`.
+        order: indices in the order of a table without values: what grey masks without palette are numbered by, as
+            CVAT reads them, where their grey is no colour of the table.
     """
 
     names: tuple[str, ...]
@@ -56,6 +58,7 @@ class Classes:
     by_name: Mapping[str, int]
     numbered: bool = True
     unlabelled: int = IGNORE
+    order: tuple[int, ...] = ()
 
     def reading(self) -> dict[str, Any]:
         """All that decides how labels are read, as JSON."""
@@ -65,6 +68,7 @@ class Classes:
             "colours": sorted([*k, v] for k, v in self.colours.items()),
             "names": sorted([k, v] for k, v in self.by_name.items()),
             "unlabelled": self.unlabelled,
+            "order": list(self.order),
         }
 
     def read(self, picture: LabelPicture, nearest: bool = False) -> np.ndarray:
@@ -81,12 +85,22 @@ class Classes:
             raise HarnessError(what, "save masks as PNG, or say lossy_masks: nearest in dataset.yaml")
         if picture.rgb is None and self.numbered:
             return self.read_numbers(picture.numbers(), picture.path, nearest)
+        if picture.rgb is None and picture.palette is None and self._by_order(picture.numbers()):
+            table = np.array([*self.order, *[IGNORE] * (IGNORE + 1 - len(self.order))], np.uint8)
+            return np.asarray(table[picture.numbers()])
         if self.colours:
             return self._read_colours(picture.colours(), picture.path, nearest)
         if picture.rgb is not None and (picture.rgb == picture.rgb[..., :1]).all():
             return self.read_numbers(picture.rgb[..., 0], picture.path, nearest)
         what = f"{picture.path}: is a mask of colours, and the class table has none"
         raise HarnessError(what, "write NAME: [r, g, b] under classes: in dataset.yaml")
+
+    def _by_order(self, numbers: np.ndarray) -> bool:
+        """Whether numbers are places in the table, and not grey colours of it."""
+        used = [int(v) for v in np.unique(numbers)]
+        if not self.order or all((v, v, v) in self.colours for v in used):
+            return False
+        return all(v < len(self.order) or v == IGNORE for v in used)
 
     def read_numbers(self, numbers: np.ndarray, path: Path, nearest: bool = False) -> np.ndarray:
         """(H, W) of any integers to (H, W), uint8. `nearest` and errors as in `read`."""
@@ -198,7 +212,8 @@ def build_classes(
     palette = tuple(shown.get(name) or voc_colour(i + first) for i, name in enumerate(kept))
     unlabelled = index.get("background", IGNORE) if polygons else IGNORE
     numbered = any(e.value is not None for e in entries)
-    return Classes(tuple(kept), palette, by_value, by_colour, index, numbered, unlabelled)
+    order = () if numbered or polygons or len(entries) > IGNORE else tuple(index[e.name] for e in entries)
+    return Classes(tuple(kept), palette, by_value, by_colour, index, numbered, unlabelled, order)
 
 
 def _without_background(

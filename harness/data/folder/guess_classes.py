@@ -155,14 +155,26 @@ def _known(entries: Sequence[ClassEntry], pixels: Pixels) -> float:
     if not values:
         table = {entry.colour for entry in entries}
         shown = [pixels.palette.get(v, (v, v, v)) for v in pixels.numbers]
-        return sum(colour in table for colour in shown) / max(len(shown), 1)
+        known = sum(colour in table for colour in shown) / max(len(shown), 1)
+        return max(known, 0.9 * _by_order(entries, pixels))
     numbers = [v for v in pixels.numbers if v != IGNORE]
     return sum(v in values for v in numbers) / max(len(numbers), 1)
+
+
+def _by_order(entries: Sequence[ClassEntry], pixels: Pixels) -> bool:
+    """Whether masks hold places in the table: grey, no colours of it, and none beyond its end."""
+    grey = {entry.colour for entry in entries}
+    if pixels.palette or pixels.colours or all((v, v, v) in grey for v in pixels.numbers):
+        return False
+    return all(v < len(entries) or v == IGNORE for v in pixels.numbers)
 
 
 def _by_table(guess: Guess, pixels: Pixels, file: str, entries: list[ClassEntry]) -> None:
     guess.note("classes", f"{file} names {len(entries)} classes")
     guess.fields["classes"] = file
+    if not any(entry.value is not None for entry in entries) and _by_order(entries, pixels):
+        guess.doubt("classes", "the table has colours and the masks numbers: taken for places in the table, from 0 on")
+        return
     if pixels.colours or not any(entry.value is not None for entry in entries):
         table = {entry.colour for entry in entries} | {VOC_BORDER}
         shown = pixels.colours or Counter(pixels.palette.get(v, (v, v, v)) for v in pixels.numbers)

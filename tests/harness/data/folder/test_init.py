@@ -198,3 +198,15 @@ def test_equal_names_in_two_splits_of_coco_are_told_apart(tmp_path: Path) -> Non
     assert dataset.check() == [] and dataset.classes == trees.NAMES
     assert np.array_equal(dataset.split("val")[0].image.shape, photo(4).shape)
     assert not np.array_equal(dataset.split("train")[0].image, dataset.split("val")[0].image)
+
+
+def test_a_set_of_the_field_is_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trees.segnet(tmp_path / "a")
+    assert run(["data", "init", str(tmp_path / "a")]) == 0
+    assert "layout of the data set 'camvid'" in capsys.readouterr().out
+    trees.voc(tmp_path / "b")
+    assert run(["data", "init", str(tmp_path / "b")]) == 0
+    assert "layout of the data set 'voc'" in capsys.readouterr().out
+    trees.cvat(tmp_path / "c")
+    assert run(["data", "init", str(tmp_path / "c")]) == 0
+    assert "layout of" not in capsys.readouterr().out

@@ -339,6 +339,16 @@ def cvat(root: Path) -> Expected:
     return Expected(labels, None)
 
 
+def cvat_numbers(root: Path) -> Expected:
+    """The same with masks of one channel, which CVAT takes too: places in labelmap.txt; 255 is not declared."""
+    expected = cvat(root)
+    for i, name in enumerate(expected.labels):
+        expected.labels[name] = label(i)
+        expected.labels[name][:2] = IGNORE
+        save(root / f"SegmentationClass/{name}.png", expected.labels[name])
+    return expected
+
+
 # ----------------------------------------------------------------------------------------------------- annotations
 
 
@@ -536,8 +546,7 @@ LAYOUTS: dict[str, Callable[[Path], Expected]] = {
     for builder in (
         split_then_kind, kind_then_split, segnet, suffix_beside, suffix_in_folders, satellite, same_stem,
         upper_case_unicode, split_lists, pair_lists, videos, wide, binary, transparent_palette, colour_csv,
-        colour_json_rgba, index_csv, isic, carvana, drive,
-        bdd, supervisely, oxford, voc, cvat, yolo, yolo_roboflow, coco, coco_roboflow, coco_single, labelme,
-        label_studio,
+        colour_json_rgba, index_csv, isic, carvana, drive, bdd, supervisely, oxford, voc, cvat, cvat_numbers, yolo,
+        yolo_roboflow, coco, coco_roboflow, coco_single, labelme, label_studio,
     )
 }  # fmt: skip
