@@ -103,6 +103,11 @@ _MORE = (
        export="best_miou_percent", source="metrics.best.miou", seeds="mean",
        help="Best evaluation while training, on the validation split: optimistic, never the headline."),
     _c("images", type="count", source="metrics.images", seeds="same"),
+    _c("classes", seeds="same",
+       help="How many of the declared classes occur in the labels: means over classes are over these."),
+    _c("absent", "absent classes", seeds="same", help="Declared classes that occur in no label of the split."),
+    _c("absent_share", "called absent classes", "number", unit="%", factor=100.0, digits=2, direction="lower",
+       seeds="mean", export="absent_share_percent", help="Labelled pixels that were called a class of no label."),
     _c("split", source="metrics.split", seeds="same"),
     _c("input_size", "input", seeds="computed", help="Height x width at which the cost was measured."),
     _c("precision", source="training.precision", required=True, seeds="words"),
@@ -158,7 +163,8 @@ _RUN = (
 
 FIXED: Mapping[str, Column] = {column.name: column for column in (*_CELL, *_SEEDS, *_COST, *_MORE, *_RUN)}
 """Every column that is no metric's."""
-STORED = tuple(c for c in FIXED.values() if c.source or c.name in ("manifest", "variant"))
+_COUNTED = ("manifest", "variant", "classes", "absent", "absent_share")
+STORED = tuple(c for c in FIXED.values() if c.source or c.name in _COUNTED)
 """What the table `runs` holds of a record."""
 METRICS: Mapping[str, MetricInfo] = {name: metric.info for name, metric in COUNT_METRICS.items()}
 """Metrics that every run with confusion matrices has."""

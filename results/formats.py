@@ -150,6 +150,8 @@ def notes(board: pd.DataFrame) -> list[str]:
         said.append(
             "¹ one seed: the interval is over images, not training noise; another seed may turn the difference round."
         )
+    if "absent" in board and len(absent := sorted({name for name in board["absent"].dropna() if name})):
+        said.append(_of_absent(board, absent))
     compared = _comparisons(board)
     claimed = board["verdict"].isin(HOLDS)
     if compared > 1 and claimed.any():
@@ -167,6 +169,17 @@ def notes(board: pd.DataFrame) -> list[str]:
     if (board["superseded"] > 0).any():
         said.append(f"{int(board['superseded'].sum())} older runs of equal cells are not shown.")
     return said
+
+
+def _of_absent(board: pd.DataFrame, absent: list[str]) -> str:
+    """Over which classes the means are, and what was called something else."""
+    low, high = (f"{100 * value:.2g}" for value in (board["absent_share"].min(), board["absent_share"].max()))
+    span = low if low == high else f"{low} to {high}"
+    counted = ", ".join(sorted({str(value) for value in board.loc[board["absent"].isin(absent), "classes"]}))
+    return (
+        f"Means over classes are over those that occur in the labels, the same in every row: {counted} "
+        f"(not {'; '.join(absent)}). {span} % of the labelled pixels were called one of the others."
+    )
 
 
 def _comparisons(board: pd.DataFrame) -> int:

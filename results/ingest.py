@@ -29,7 +29,7 @@ from results import store as schema
 from results.invalid import first_invalid
 from results.metrics import COUNT_METRICS, mean_of_ratios
 from results.record import Metrics, Record
-from results.statistics import class_counts, mean_iou
+from results.statistics import class_counts, mean_iou, predicted_absent
 from results.store import Store
 
 CONFUSION, STATES = "confusion.npz", "metrics.npz"
@@ -183,14 +183,18 @@ def _row(folder: Path, origin: str, stamps: tuple[str, str]) -> _Row:
     if record.key != folder.name:
         raise ValueError(f"the record is of key {record.key}, its folder is {folder.name}")
     images, problem = _images(folder, record)
-    run = _run(record) | {
-        "workspace": origin,
-        "stamp": stamps[0],
-        "confusion_stamp": stamps[1],
-        "problem": problem,
-        "record": text,
-    }
-    children = _children(record) | {"metrics": _metrics(record, images.counts)} | images.rows()
+    run = (
+        _run(record)
+        | _classes(record, images.counts)
+        | {
+            "workspace": origin,
+            "stamp": stamps[0],
+            "confusion_stamp": stamps[1],
+            "problem": problem,
+            "record": text,
+        }
+    )
+    children = _children(record, images.counts) | {"metrics": _metrics(record, images.counts)} | images.rows()
     return _Row(_clean(run), {name: [_clean(child) for child in rows] for name, rows in children.items()})
 
 
@@ -241,9 +245,25 @@ def _variant(record: Record) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _children(record: Record) -> dict[str, list[dict[str, Any]]]:
+def _classes(record: Record, counts: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Over which classes the means of a run are, and how much was called another."""
+    metrics = record.metrics
+    if metrics is None or (counts is None and not metrics.classes):
+        return {"classes": None, "absent": None, "absent_share": None}
+    declared, there, share = list(metrics.per_class_iou), set(metrics.classes), sum(metrics.predicted_absent.values())
+    if counts is not None:
+        there = {name for name, labelled in zip(declared, counts.sum(0)[1]) if labelled > 0}
+        share = float(predicted_absent(counts.sum(0)).sum())
+    absent = [name for name in declared if name not in there]
+    return {"classes": f"{len(there)} of {len(declared)}", "absent": ", ".join(absent), "absent_share": share}
+
+
+def _children(record: Record, counts: NDArray[np.int64] | None) -> dict[str, list[dict[str, Any]]]:
     """Rows of the tables that hang on `runs`."""
-    per_class = record.metrics.per_class_iou if record.metrics else {}
+    per_class = dict(record.metrics.per_class_iou) if record.metrics else {}
+    if counts is not None:  # older records have 0 for classes that were only predicted
+        labelled = counts.sum(0)[1]
+        per_class = {name: iou if there else None for (name, iou), there in zip(per_class.items(), labelled)}
     return {
         "class_iou": [{"position": i, "class": n, "iou": v} for i, (n, v) in enumerate(per_class.items())],
         "terms": [{"term": name, **log.model_dump()} for name, log in record.training.terms.items()],
@@ -258,10 +278,10 @@ def _metrics(record: Record, counts: NDArray[np.int64] | None) -> list[dict[str,
     declared = {name: value.model_dump() for name, value in record.metrics.values.items()}
     for name, metric in COUNT_METRICS.items():
         value = declared.get(name, {}).get("value")
-        if name in Metrics.model_fields:
+        if counts is not None and not (name in declared and record.metrics.classes):
+            value = float(metric(counts.sum(0)))  # older records' mIoU is also over classes that were only predicted
+        elif name in Metrics.model_fields:
             value = getattr(record.metrics, name)
-        elif name not in declared and counts is not None:
-            value = float(metric(counts.sum(0)))
         elif name not in declared:
             continue
         declared[name] = {**{n: v for n, v in asdict(metric.info).items() if n != "name"}, "value": value}
@@ -342,8 +362,12 @@ def _read_confusion(path: Path, record: Record) -> tuple[list[str], NDArray[np.i
     if confusion.ndim != 3 or confusion.shape[1] != confusion.shape[2] or len(confusion) != len(names):
         raise ValueError(f"arrays of shapes {confusion.shape} and ({len(names)},) instead of (N, K, K) and (N,)")
     counts = class_counts(confusion)
-    if record.metrics:
+    if record.metrics and record.metrics.classes:
         _refuse_other_value("its matrices give mIoU", float(mean_iou(counts.sum(0))), record.metrics.miou)
+    elif record.metrics:
+        _refuse_other_value(
+            "its matrices give mIoU", _mean_of_labelled_or_predicted(counts.sum(0)), record.metrics.miou
+        )
     return names, counts
 
 
@@ -367,6 +391,12 @@ def _read_states(path: Path, record: Record, names: list[str]) -> dict[str, NDAr
         _refuse_other_value(f"its {name} is", float(mean_of_ratios(state.sum(0))), asked)
         found[name] = state
     return found
+
+
+def _mean_of_labelled_or_predicted(counts: NDArray[np.int64]) -> float:
+    """mIoU as records had it before it was over the classes in the labels: over those in labels or predictions."""
+    hits, union = counts[0].astype(np.float64), counts[1] + counts[2] - counts[0]
+    return float(np.mean(hits[union > 0] / union[union > 0])) if (union > 0).any() else math.nan
 
 
 def _refuse_other_value(what: str, found: float, promised: float) -> None:

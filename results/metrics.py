@@ -66,7 +66,8 @@ class CountMetric:
     """A metric that follows from class counts: per class the pixels hit, labelled and predicted.
 
     Attributes:
-        state: (..., 3, K) class counts -> (..., 2 or 3, G) state; linear.
+        state: (..., 3, K) class counts -> (..., 2 or 3, G) state. The counts are added up over images before: which
+            classes count may depend on the whole set.
     """
 
     info: MetricInfo
@@ -83,8 +84,9 @@ def _rows(class_counts: ArrayLike) -> tuple[Floats, Floats, Floats]:
 
 
 def _iou(class_counts: ArrayLike) -> Floats:
+    """Over the classes that occur in the labels, whatever was predicted: the same for every network."""
     hits, labelled, predicted = _rows(class_counts)
-    return np.stack([hits, labelled + predicted - hits], axis=-2)
+    return np.stack([hits, np.where(labelled > 0, labelled + predicted - hits, 0)], axis=-2)
 
 
 def _pixel_accuracy(class_counts: ArrayLike) -> Floats:
@@ -106,7 +108,14 @@ HEADLINE = "miou"
 """The metric that a board ranks by unless another one is named."""
 
 MIOU = CountMetric(
-    MetricInfo(HEADLINE, "mIoU", "%", "higher", 1, "mean over classes of intersection over union, of whole images"),
+    MetricInfo(
+        HEADLINE,
+        "mIoU",
+        "%",
+        "higher",
+        1,
+        "mean over the classes in the labels of intersection over union, of whole images",
+    ),
     _iou,
 )
 PIXEL_ACCURACY = CountMetric(

@@ -116,7 +116,12 @@ class Metrics(_Part):
     miou: Fraction
     pixel_accuracy: Fraction
     per_class_iou: dict[str, Annotated[float, Field(ge=0, le=1)] | None]
-    """None for a class that neither labels nor predictions contain."""
+    """None for a class that the labels do not contain."""
+    classes: list[str] = []
+    """The classes that the labels of the split contain: means over classes are over these. Empty in records written
+    before that was so; their mIoU is also over classes that were only predicted."""
+    predicted_absent: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+    """Class that the labels do not contain -> share of the pixels that count which were called so."""
     best: Best | None = None
     values: Annotated[dict[str, MetricValue], AfterValidator(_metric_names)] = {}
     """Every metric by name, those above included; empty in records written before metrics were plugins."""

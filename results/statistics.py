@@ -58,15 +58,27 @@ def class_iou(class_counts: ArrayLike) -> Floats:
         class_counts: (..., 3, K), as `class_counts` gives them.
 
     Returns:
-        (..., K), NaN for a class that neither labels nor predictions contain.
+        (..., K), NaN for a class that the labels do not contain, predicted or not.
     """
     hits, labelled, predicted = np.moveaxis(np.asarray(class_counts, dtype=np.float64), -2, 0)
     union = labelled + predicted - hits
-    return np.asarray(np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0))
+    return np.asarray(np.divide(hits, union, out=np.full_like(hits, np.nan), where=labelled > 0))
+
+
+def predicted_absent(class_counts: ArrayLike) -> Floats:
+    """(..., K): of the pixels that count, the share that was called a class which the labels do not contain; else 0.
+
+    Args:
+        class_counts: (..., 3, K).
+    """
+    _, labelled, predicted = np.moveaxis(np.asarray(class_counts, dtype=np.float64), -2, 0)
+    total = labelled.sum(-1, keepdims=True)
+    absent = np.where(labelled > 0, 0.0, predicted)
+    return np.asarray(np.divide(absent, total, out=np.zeros_like(absent), where=total > 0))
 
 
 def mean_iou(class_counts: ArrayLike) -> Floats:
-    """Mean of the classes' IoU over the classes that occur in labels or predictions.
+    """Mean of the classes' IoU over the classes that occur in the labels, so that it is over the same for all networks.
 
     Args:
         class_counts: (..., 3, K).
@@ -78,7 +90,7 @@ def mean_iou(class_counts: ArrayLike) -> Floats:
 
 
 def iou(confusion: ArrayLike) -> Floats:
-    """(K,) IoU of every class, NaN where it does not occur, from a (K, K) matrix or the (N, K, K) of a whole set."""
+    """(K,) IoU of every class, NaN where no label has it, from a (K, K) matrix or the (N, K, K) of a whole set."""
     return class_iou(class_counts(_of_set(confusion)))
 
 

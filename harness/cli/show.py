@@ -105,6 +105,10 @@ def _accuracy(run: Run) -> Pairs:
     yield "of", f"the last checkpoint, {metrics.images} images of {metrics.split}"
     for name, column in run.metrics.items():
         yield column.title, cell(replace(column, digits=(column.digits or 0) + 1), run.row[name])
+    if metrics.classes and (absent := [name for name in metrics.per_class_iou if name not in metrics.classes]):
+        yield "classes", f"{len(metrics.classes)} of {len(metrics.per_class_iou)}; no label has {', '.join(absent)}"
+        for name, share in metrics.predicted_absent.items():
+            yield f"called {name}", f"{share:.2%} of the labelled pixels"
     if best := metrics.best:
         where = f"best while training, at iteration {best.iteration} on {best.split}: optimistic, never the headline"
         yield "best mIoU [%]", f"{100 * best.miou:.2f}  {where}"
@@ -113,7 +117,7 @@ def _accuracy(run: Run) -> Pairs:
 def _classes(run: Run) -> Pairs:
     values = run.record.metrics.per_class_iou if run.record.metrics else {}
     for name, value in values.items():
-        yield name, "does not occur" if value is None else f"{100 * value:5.1f}  {'█' * round(30 * value)}"
+        yield name, "in no label" if value is None else f"{100 * value:5.1f}  {'█' * round(30 * value)}"
 
 
 def _cost(run: Run) -> Pairs:

@@ -22,7 +22,7 @@ from harness.training.learner import Progress, median
 from harness.workspace.files import file_digest, now
 from harness.workspace.folders import Workspace
 from results.record import Best, Cell, Cost, Metrics, Record, Training
-from results.statistics import iou, miou, pixel_accuracy
+from results.statistics import class_counts, iou, miou, pixel_accuracy, predicted_absent
 
 
 def evaluate_split(
@@ -91,15 +91,16 @@ def _metrics(context: Context, network: Network, training: Training, progress: P
     samples, eval_size = context.job.folder.path / "samples", context.spec.recipe.eval_size
     save_samples(samples, network, context.dataset, split, context.device, eval_size=eval_size)
     total = found.confusion.sum(0)
-    values = iou(total)
+    values, names = iou(total), context.dataset.classes
+    absent = predicted_absent(class_counts(total))
     return Metrics(
         split=split,
         images=len(found.names),
         miou=miou(total),
         pixel_accuracy=pixel_accuracy(total),
-        per_class_iou={
-            name: None if value != value else float(value) for name, value in zip(context.dataset.classes, values)
-        },
+        per_class_iou={name: None if value != value else float(value) for name, value in zip(names, values)},
+        classes=[name for name, value in zip(names, values) if value == value],
+        predicted_absent={name: float(share) for name, share in zip(names, absent) if share > 0},
         best=Best.model_validate(progress.best) if progress.best else None,
         values=measured,
     )

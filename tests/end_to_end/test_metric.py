@@ -62,6 +62,10 @@ def test_it_is_in_the_record_and_its_states_beside(swept: Path) -> None:
         assert record.metrics
         said = record.metrics.values["wrong_pixels"]
         assert (said.unit, said.direction, said.digits) == ("px", "lower", 2)
+        with np.load(file.parent / "confusion.npz") as arrays:
+            labelled = arrays["confusion"].sum((0, 2)) > 0
+        there = [name for name, found in zip(record.metrics.per_class_iou, labelled, strict=True) if found]
+        assert record.metrics.classes == there and not set(record.metrics.predicted_absent) & set(there)
         assert "metrics.npz" in record.artefacts
         with np.load(file.parent / "metrics.npz") as arrays:
             numerators, denominators = arrays["wrong_pixels"].sum(0)[:, 0]

@@ -34,7 +34,7 @@ def test_iou_counts_pixels(matrices: np.ndarray) -> None:
     expected = []
     for k in range(K):
         union = ((labels == k) | (predictions == k)).sum()
-        expected.append(((labels == k) & (predictions == k)).sum() / union if union else np.nan)
+        expected.append(((labels == k) & (predictions == k)).sum() / union if (labels == k).any() else np.nan)
     np.testing.assert_allclose(s.iou(matrices), expected)
     known = [value for value in expected if not np.isnan(value)]
     found = s.miou(matrices)
@@ -60,10 +60,11 @@ def test_large_counts_do_not_overflow() -> None:
 def test_absent_classes_are_left_out_and_missed_ones_are_not() -> None:
     matrix = np.diag([10, 5, 0, 0])
     assert s.miou(matrix) == 1.0
-    matrix[0, 2] = 1  # class 2 is predicted, never labelled: it counts, with IoU 0
-    assert s.iou(matrix)[2] == 0
-    assert s.miou(matrix) == pytest.approx((10 / 11 + 1 + 0) / 3)
-    assert math.isnan(s.iou(matrix)[3])
+    matrix[0, 2] = 1  # class 2 is predicted, never labelled: a mistake of class 0, and no class of its own
+    assert math.isnan(s.iou(matrix)[2]) and math.isnan(s.iou(matrix)[3])
+    assert s.miou(matrix) == pytest.approx((10 / 11 + 1) / 2)
+    matrix[2, 0] = 1  # now it is labelled, and missed
+    assert s.iou(matrix)[2] == 0 and s.miou(matrix) == pytest.approx((10 / 12 + 1 + 0) / 3)
 
 
 @given(SCORES)

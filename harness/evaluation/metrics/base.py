@@ -107,5 +107,11 @@ class BuiltInCountMetric(ConfusionMetric):
     declared: ClassVar[CountMetric]
 
     def from_confusion(self, matrices: np.ndarray) -> np.ndarray:
-        """The state that `results.metrics` declares, of the class counts."""
-        return self.declared.state(class_counts(matrices))
+        """(N, 3, K) class counts, of which `results.metrics` makes the value once they are added up."""
+        return class_counts(matrices)
+
+    def value(self) -> float:
+        """The declared metric of all images so far."""
+        states = self.states()
+        assert states is not None
+        return float(self.declared(states.sum(0)))

@@ -144,7 +144,7 @@ def test_states_add_up_over_images(name: str, seed: int) -> None:
     states = metric.states()
     assert states is not None and len(states) == 4
     np.testing.assert_array_equal(states, np.concatenate(alone))
-    assert metric.value() == pytest.approx(float(mean_of_ratios(states.sum(0))))
+    assert metric.value() == pytest.approx(float(score_of(name)(states.sum(0))))
 
 
 def test_nothing_but_void_has_no_value() -> None:
