@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,12 @@ from harness.training.distributed import average_gradients
 
 
 def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW over all that the objective trains but discriminators; heads and adapters have their own scale."""
+    """SGD or AdamW over all that the objective trains but discriminators; heads and adapters have their own scale.
+
+    Fused, for all runs alike: one pass over memory instead of several. On a CPU weights are those of the plain form to
+    1e-7, with SGD mostly bit for bit. In fp16 the gradient scaler would unscale inside the fused step: there the plain
+    form is used.
+    """
     excluded = {id(p) for _, module in discriminators(objective) for p in module.parameters()}
     backbone: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -26,9 +32,21 @@ def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimize
     groups = [group for group in groups if group["params"]]
     if not groups:
         raise HarnessError("there is nothing to train: the network has no parameters")
+    fused = True if recipe.precision != "fp16" and _can_fuse(groups) else None
     if o.name == "sgd":
-        return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, weight_decay=o.weight_decay)
-    return torch.optim.AdamW(groups, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay)
+        return torch.optim.SGD(
+            groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, weight_decay=o.weight_decay, fused=fused
+        )
+    return torch.optim.AdamW(groups, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay, fused=fused)
+
+
+def _can_fuse(groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether torch has fused steps for these parameters: real floating point, on a CPU or a CUDA GPU."""
+    return all(
+        parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")
+        for group in groups
+        for parameter in group["params"]
+    )
 
 
 def discriminators(objective: nn.Module) -> list[tuple[Any, nn.Module]]:

@@ -176,6 +176,41 @@ def test_heads_and_adapters_have_their_own_learning_rate() -> None:
     assert scales == {1.0: len(list(objective.network.backbone.parameters())), 10.0: 4}
 
 
+def _stepped(optimizer: torch.optim.Optimizer, network: nn.Module, steps: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    for count in range(steps):
+        for parameter in network.parameters():
+            parameter.grad = 1e-2 * torch.randn(parameter.shape, generator=generator)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 / (1 + count)
+        optimizer.step()
+    return [parameter.detach() for parameter in network.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "tolerance"),
+    [
+        ({"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4}, 1e-7),
+        ({"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True}, 1e-7),
+        ({"name": "adamw", "weight_decay": 0.01}, 2e-7),
+    ],
+)
+def test_fused_steps_are_those_of_the_plain_form(optimizer: dict[str, object], tolerance: float) -> None:
+    network = build_model(parse_model("timm:test_efficientnet/linear@16"), 3)
+    plain, resumed = copy.deepcopy(network), copy.deepcopy(network)
+    ours = make_optimizer(network, Recipe.model_validate({"optimizer": optimizer}))
+    slow = make_optimizer(plain, Recipe.model_validate({"optimizer": optimizer, "precision": "fp16"}))
+    assert ours.defaults["fused"] and not slow.defaults["fused"]
+    for fast, exact in zip(_stepped(ours, network, 8), _stepped(slow, plain, 8), strict=True):
+        assert (fast - exact).norm() <= tolerance * exact.norm()
+    # A checkpoint of the plain form, as runs before wrote it, goes on in that form.
+    again = make_optimizer(resumed, Recipe.model_validate({"optimizer": optimizer}))
+    resumed.load_state_dict(plain.state_dict())
+    again.load_state_dict(copy.deepcopy(slow.state_dict()))
+    for one, other in zip(_stepped(again, resumed, 3), _stepped(slow, plain, 3), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_weights_survive_a_round_trip_and_refuse_another_network(tmp_path: Path) -> None:
     network = build_model(parse_model("timm:test_efficientnet/linear@16"), 3)
     save_weights(tmp_path / "w.safetensors", network)
