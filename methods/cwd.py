@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import Method, MethodParams, Step, Term
+from methods.base import MethodParams, Step, Term
 from methods.parts.adapters import adapter
-from methods.parts.discriminator import DISCRIMINATOR_RECIPE, DiscriminatorFields
+from methods.parts.discriminator import AdversarialMethod, DiscriminatorFields
 from methods.parts.grids import Grid, Source, align, channels, check_same_shape, pick, taught
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise
@@ -47,7 +47,7 @@ def logits_divergence(step: Step, grid: Grid, tau: float) -> Tensor:
     return channel_divergence(student, teacher, tau, target)
 
 
-class CWD(Method):
+class CWD(AdversarialMethod):
     """L = α · KL over positions of each class's scores + β · the same on features + adversarial term + kd.
 
     `variant=cirkd` is the recipe of CIRKD's tables: scores, features, a hinge discriminator, and `kd`.
@@ -68,7 +68,6 @@ class CWD(Method):
         "kd": KD_TERM,
     }
     reads = frozenset({"last", "features", "logits", "images", "labels"})
-    discriminator_recipe = DISCRIMINATOR_RECIPE
 
     class Params(KDFields, DiscriminatorFields):
         """The variant, and choices that other code leaves implicit."""
@@ -96,7 +95,7 @@ class CWD(Method):
             ours, theirs = channels(self.student, self.params.source), channels(self.teacher, self.params.source)
             self.adapter = adapter(ours, theirs) if ours != theirs else None
         if "adversarial" in self.active:
-            self.discriminator = self.params.build_discriminator(self.student.classes)
+            self.build_discriminator()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """{"logits", "feature", "adversarial", "kd"}, those active."""
@@ -112,17 +111,7 @@ class CWD(Method):
             target = taught(step.teacher_maps, what, teacher, params.align, lambda x: log_positions(x, tau), tau)
             terms["feature"] = channel_divergence(student, teacher, tau, target)
         if "adversarial" in self.active:
-            student, _ = align(step.student.logits, step.teacher_maps.logits, params.align)
-            terms["adversarial"] = self.discriminator.student_loss(student, step.images)
+            terms["adversarial"] = self.adversarial_loss(step)
         if "kd" in self.active:
             terms["kd"] = kd_term(step, params)
         return terms
-
-    def get_discriminator(self) -> nn.Module | None:
-        """The discriminator, or None while its term is not active."""
-        return self.discriminator if "adversarial" in self.active else None
-
-    def discriminator_loss(self, step: Step) -> Tensor:
-        """The discriminator's loss on logits brought to one grid."""
-        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
-        return self.discriminator.own_loss(student, teacher, step.images)

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import IGNORE, Method, MethodParams, Step, Term, resize_labels
-from methods.parts.discriminator import DISCRIMINATOR_RECIPE, DiscriminatorFields
+from methods.base import IGNORE, MethodParams, Step, Term, resize_labels
+from methods.parts.discriminator import AdversarialMethod, DiscriminatorFields
 from methods.parts.grids import Grid, Source, align, pick, taught
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise, unit
@@ -70,7 +70,7 @@ def variation_distance(
     return difference.sum() / valid.sum().clamp_min(1)
 
 
-class IFVD(Method):
+class IFVD(AdversarialMethod):
     """L = λ · mean_i (V_S(i) − V_T(i))² + adversarial term + kd,  V(i) = cos(f_i, mean of f over i's class).
 
     Classes are the labels', means are taken image by image. Only cosines are compared, so that channels may differ.
@@ -91,7 +91,6 @@ class IFVD(Method):
         "kd": KD_TERM,
     }
     reads = frozenset({"last", "features", "logits", "images", "labels"})
-    discriminator_recipe = DISCRIMINATOR_RECIPE
 
     class Params(KDFields, DiscriminatorFields):
         """The variant, and what it sets; anything given explicitly wins over the variant."""
@@ -125,7 +124,7 @@ class IFVD(Method):
     def setup(self) -> None:
         """Build the discriminator, if its term is active."""
         if "adversarial" in self.active:
-            self.discriminator = self.params.build_discriminator(self.student.classes)
+            self.build_discriminator()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """{"ifv", "adversarial", "kd"}, those active."""
@@ -134,8 +133,7 @@ class IFVD(Method):
         if "ifv" in self.active:
             terms["ifv"] = self._variation(step)
         if "adversarial" in self.active:
-            student, _ = align(step.student.logits, step.teacher_maps.logits, params.align)
-            terms["adversarial"] = self.discriminator.student_loss(student, step.images)
+            terms["adversarial"] = self.adversarial_loss(step)
         if "kd" in self.active:
             terms["kd"] = kd_term(step, params)
         return terms
@@ -153,12 +151,3 @@ class IFVD(Method):
             classes,
         )
         return variation_distance(student, teacher, labels, classes, divide_by=params.divide_by, target=target)
-
-    def get_discriminator(self) -> nn.Module | None:
-        """The discriminator, or None while its term is not active."""
-        return self.discriminator if "adversarial" in self.active else None
-
-    def discriminator_loss(self, step: Step) -> Tensor:
-        """The discriminator's loss on logits brought to one grid."""
-        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
-        return self.discriminator.own_loss(student, teacher, step.images)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import Method, MethodParams, Step, Term
-from methods.parts.discriminator import DISCRIMINATOR_RECIPE, DiscriminatorFields
+from methods.base import MethodParams, Step, Term
+from methods.parts.discriminator import AdversarialMethod, DiscriminatorFields
 from methods.parts.grids import Grid, Source, align, pick
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.pairwise import squared_distance, unit_columns
@@ -40,7 +40,7 @@ def pairwise_similarity(student: Tensor, teacher: Tensor, pool: float) -> Tensor
         return squared_distance(*columns).mean() / columns[0].shape[2] ** 2
 
 
-class SKD(Method):
+class SKD(AdversarialMethod):
     """L = λ_pa · mean (A_S − A_T)² + λ_ho · (−E[D(S)]) + per-pixel distillation.
 
     `variant=cirkd` is the recipe of CIRKD's tables: nodes of 2×2 positions, a hinge discriminator, and `kd`.
@@ -61,7 +61,7 @@ class SKD(Method):
         "pixel": Term(0.0, "lambda_pi", "cross-entropy of class distributions, summed over the batch"),
     }
     reads = frozenset({"last", "features", "logits", "images", "labels"})
-    discriminator_recipe = DISCRIMINATOR_RECIPE
+    adversarial_term = "holistic"
 
     class Params(KDFields, DiscriminatorFields):
         """The variant, and what it sets; anything given explicitly wins over the variant."""
@@ -95,7 +95,7 @@ class SKD(Method):
     def setup(self) -> None:
         """Build the discriminator, if its term is active."""
         if "holistic" in self.active:
-            self.discriminator = self.params.build_discriminator(self.student.classes)
+            self.build_discriminator()
             if self.params.variant == "original":
                 self.discriminator_recipe = ORIGINAL_DISCRIMINATOR_RECIPE
 
@@ -107,8 +107,7 @@ class SKD(Method):
             maps = align(pick(step.student, params.source), pick(step.teacher_maps, params.source), params.align)
             terms["pairwise"] = pairwise_similarity(*maps, params.pool)
         if "holistic" in self.active:
-            student, _ = align(step.student.logits, step.teacher_maps.logits, params.align)
-            terms["holistic"] = self.discriminator.student_loss(student, step.images)
+            terms["holistic"] = self.adversarial_loss(step)
         if "kd" in self.active:
             terms["kd"] = kd_term(step, params)
         if "pixel" in self.active:
@@ -116,12 +115,3 @@ class SKD(Method):
             labels = step.labels if params.pixel_mask_ignored else None
             terms["pixel"] = pixel_cross_entropy(*maps, divide_batch=params.pixel_divide_batch, labels=labels)
         return terms
-
-    def get_discriminator(self) -> nn.Module | None:
-        """The discriminator, or None while its term is not active."""
-        return self.discriminator if "holistic" in self.active else None
-
-    def discriminator_loss(self, step: Step) -> Tensor:
-        """The discriminator's loss on logits brought to one grid."""
-        student, teacher = align(step.student.logits, step.teacher_maps.logits, self.params.align)
-        return self.discriminator.own_loss(student, teacher, step.images)

@@ -4,15 +4,15 @@
     wgan-gp  L_D = −E[D(T)] + E[D(S)] + λ_gp E[(‖∇D(x̂)‖₂ − 1)²],   x̂ on the line between T and S
     student  L_S = −E[D(S)]   under both
 
-A method with an adversarial term builds an `Discriminator` in `setup` when the term is active, returns it from
-`get_discriminator()`, its `student_loss` as the term, and its `own_loss` from `discriminator_loss()`.
+A method with an adversarial term is an `AdversarialMethod`: in `setup` it calls `build_discriminator()` when the term
+is active, and its `adversarial_loss(step)` is the term.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from methods.base import Params
-from methods.parts.grids import regrid
+from methods.base import Method, Params, Step
+from methods.parts.grids import Grid, align, regrid
 from methods.parts.precision import full_precision, precise, safe_sqrt
 
 AdversarialLoss = Literal["hinge", "wgan-gp"]
@@ -49,6 +49,37 @@ class DiscriminatorFields(Params):
             size=self.adv_size,
             penalty=self.adv_penalty,
         )
+
+
+class AdversarialMethod(Method):
+    """A method with one adversarial term on logits; its parameters are `DiscriminatorFields` with a field `align`."""
+
+    adversarial_term: ClassVar[str] = "adversarial"
+    discriminator_recipe = DISCRIMINATOR_RECIPE
+    discriminator: Discriminator
+
+    def build_discriminator(self) -> None:
+        """Build the discriminator, in `setup`."""
+        assert isinstance(self.params, DiscriminatorFields)
+        self.discriminator = self.params.build_discriminator(self.student.classes)
+
+    def adversarial_loss(self, step: Step) -> Tensor:
+        """The term: the discriminator's loss for the student."""
+        student, _ = self._logits(step)
+        return self.discriminator.student_loss(student, step.images)
+
+    def get_discriminator(self) -> nn.Module | None:
+        """The discriminator, or None while its term is not active."""
+        return self.discriminator if self.adversarial_term in self.active else None
+
+    def discriminator_loss(self, step: Step) -> Tensor:
+        """The discriminator's loss on logits brought to one grid."""
+        student, teacher = self._logits(step)
+        return self.discriminator.own_loss(student, teacher, step.images)
+
+    def _logits(self, step: Step) -> tuple[Tensor, Tensor]:
+        grid: Grid = self.params.align  # type: ignore[attr-defined]  # declared by the method
+        return align(step.student.logits, step.teacher_maps.logits, grid)
 
 
 class SelfAttention(nn.Module):
