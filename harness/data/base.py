@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -86,6 +87,18 @@ def problem_of(error: HarnessError, name: str) -> Problem:
     """An error as a problem: most begin with the file that they are about."""
     file, colon, what = error.message.partition(": ")
     return Problem(file, what) if colon else Problem(name, error.message)
+
+
+def problems_of_samples(splits: Iterable[Split], progress: Any = None) -> list[Problem]:
+    """Why samples cannot be made, each looked at; `progress(done, total)` is called as files are decoded."""
+    work = [(split, index) for split in splits for index in range(len(split))]
+    problems: list[Problem] = []
+    with ThreadPoolExecutor() as pool:
+        for done, found in enumerate(pool.map(lambda item: item[0].look(item[1]).problems, work), 1):
+            problems += found
+            if progress:
+                progress(done, len(work))
+    return problems
 
 
 class DataParams(BaseModel):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.base import IGNORE, Look, Problem, Sample, Split
+from harness.data.base import IGNORE, Look, Problem, Sample, Split, problems_of_samples
 from harness.data.decode import (
     LabelPicture,
     decode_image,
@@ -160,15 +159,7 @@ def _problem(error: HarnessError, file: Path) -> Problem:
 def check_splits(splits: Mapping[str, FolderSplit], full: bool, progress: Any = None) -> list[Problem]:
     """What is wrong with the files of some splits; `progress(done, total)` is called as files are decoded."""
     problems = [problem for split in splits.values() for problem in split.unpaired()]
-    if not full:
-        return problems
-    work = [(split, i) for split in splits.values() for i in range(len(split))]
-    with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(lambda item: item[0].look(item[1]).problems, work), 1):
-            problems += found
-            if progress:
-                progress(done, len(work))
-    return problems
+    return problems + (problems_of_samples(splits.values(), progress) if full else [])
 
 
 def content_digest(root: Path, files: Sequence[Path]) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.spec import Frozen
-from harness.specs.yaml_files import InvalidYaml, read_yaml
+from harness.specs.yaml_files import read_mapping
 from results.invalid import first_invalid
 
 CONFIG = "config"
@@ -69,15 +69,8 @@ def read_site(launcher: str, chosen: Path | None = None) -> tuple[dict[str, Any]
             if named:
                 raise HarnessError(f"there is no file of {launcher} settings {file}", _how_to_write(launcher))
             continue
-        try:
-            values = read_yaml(file)
-        except InvalidYaml as error:
-            raise HarnessError(f"{file} is not YAML: {error}") from error
-        if values is None:
-            values = {}
-        if not isinstance(values, dict):
-            raise HarnessError(f"{file} does not hold settings", "write lines such as  name: value")
-        return values, str(file)
+        hint = "write lines such as  name: value"
+        return read_mapping(file, "a file of settings", hint, empty=True), str(file)
     return {}, ""
 
 

@@ -48,19 +48,9 @@ def sweep_spec(
 def _from_file(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
-    from harness.specs.yaml_files import InvalidYaml, read_yaml
+    from harness.specs.yaml_files import read_mapping
 
-    try:
-        data = read_yaml(file)
-    except InvalidYaml as error:
-        raise HarnessError(f"--file {file}: {error}", _QUOTE) from error
-    except FileNotFoundError as error:
-        raise HarnessError(f"--file {file}: no such file", "give the path of a YAML file") from error
-    except OSError as error:
-        raise HarnessError(f"--file {file}: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise HarnessError(f"--file {file} is not a sweep", "write fields, as in  methods: [none, ka]")
-    return data
+    return read_mapping(file, "a sweep", f"write fields, and {_QUOTE}", f"--file {file}")
 
 
 def _checked(values: Mapping[str, Any], place: str) -> dict[str, Any]:

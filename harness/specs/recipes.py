@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.spec import Kind, Recipe, digest
-from harness.specs.yaml_files import InvalidYaml, read_yaml
+from harness.specs.yaml_files import read_mapping
 from results.invalid import first_invalid
 
 FOLDER = Path(__file__).parent / "recipe_files"
@@ -106,12 +106,7 @@ def load_recipe(name: str) -> RecipeFile:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise HarnessError(f"there is no recipe '{name}'", did_you_mean(name, recipe_names()) + " Or give a YAML file.")
-    try:
-        data = read_yaml(path)
-    except InvalidYaml as error:
-        raise HarnessError(f"{path} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise HarnessError(f"{path} is not a recipe", "write fields as in harness recipes quick")
+    data = read_mapping(path, "a recipe", "write fields as in harness recipes quick")
     kinds = {kind: data.pop(kind) or {} for kind in KINDS if kind in data}
     recipe = RecipeFile(path.stem, str(data.pop("summary", "")), data, kinds)
     for kind in KINDS:

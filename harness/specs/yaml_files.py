@@ -9,6 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from harness.errors import HarnessError
+
 
 class InvalidYaml(ValueError):
     """A text is no YAML; the message says in one line what is wrong and where."""
@@ -41,6 +43,34 @@ def read_yaml(path: Path) -> Any:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InvalidYaml(f"it is no UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def read_mapping(path: Path, what: str, hint: str, place: str = "", empty: bool = False) -> dict[Any, Any]:
+    """The fields in a YAML file.
+
+    Args:
+        what: the file should be, as an error names it: "a recipe".
+        hint: how such a file is written.
+        place: begins what an error says, in place of the path.
+        empty: it may hold nothing at all.
+
+    Raises:
+        HarnessError: it is missing, cannot be read, is no YAML, or holds something else than fields.
+    """
+    place = place or str(path)
+    try:
+        data = read_yaml(path)
+    except InvalidYaml as error:
+        raise HarnessError(f"{place} is not YAML: {error}", hint) from error
+    except FileNotFoundError as error:
+        raise HarnessError(f"{place}: no such file", "give the path of a YAML file") from error
+    except OSError as error:
+        raise HarnessError(f"{place} cannot be read: {error.strerror}") from error
+    if data is None and empty:
+        return {}
+    if not isinstance(data, dict):
+        raise HarnessError(f"{place} is not {what}", hint)
+    return data
 
 
 def yaml_word(value: Any) -> str:

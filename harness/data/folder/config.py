@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from harness.errors import HarnessError, did_you_mean
-from harness.specs.yaml_files import InvalidYaml, read_yaml
+from harness.specs.yaml_files import read_mapping
 from results.invalid import first_invalid
 
 FILE = "dataset.yaml"
@@ -73,12 +73,7 @@ def load_config(file: Path) -> Config:
     """
     if not file.is_file():
         raise HarnessError(f"there is no {file}", f"write it with harness data init {file.parent}")
-    try:
-        data = read_yaml(file)
-    except InvalidYaml as error:
-        raise HarnessError(f"{file} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise HarnessError(f"{file} holds no fields", "write it with harness data init")
+    data = read_mapping(file, "a description of a data set", "write it with harness data init")
     try:
         return Config.model_validate(data)
     except ValidationError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.data.base import Look, Problem, Sample, Split, problem_of
+from harness.data.base import Look, Problem, Sample, Split, problem_of, problems_of_samples
 from harness.data.decode import LabelPicture, decode_image, decode_label, read_image_picture, size_difference, size_of
 from harness.data.digests import file_digests
 from harness.data.folder.classes import Classes
@@ -149,13 +148,7 @@ class ItemSplit(Split):
 def check_items(splits: Mapping[str, ItemSplit], full: bool, progress: Any = None) -> list[Problem]:
     """Empty splits, and where `full` every file that cannot be read as it should be."""
     problems = [Problem(name, "the split has no samples") for name, split in splits.items() if not len(split)]
-    work = [(split, i) for split in splits.values() for i in range(len(split))] if full else []
-    with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(lambda item: item[0].look(item[1]).problems, work), 1):
-            problems += found
-            if progress:
-                progress(done, len(work))
-    return problems
+    return problems + (problems_of_samples(splits.values(), progress) if full else [])
 
 
 def items_manifest(splits: Mapping[str, Sequence[Item]], classes: Classes, resize: bool = False) -> dict[str, Any]:
