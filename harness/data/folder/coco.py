@@ -14,7 +14,7 @@ import numpy as np
 from harness.data.base import IGNORE, Problem
 from harness.data.folder.classes import ClassEntry, Classes
 from harness.data.folder.config import SPLITS, Config
-from harness.data.folder.drawing import Region, code_mask, paint, polygons_mask
+from harness.data.folder.drawing import Region, code_mask, image_size, of_kind, paint, polygons_mask
 from harness.data.folder.items import Found, Item, LabelSource
 from harness.data.folder.splits import Names, draw, listed, sources
 from harness.data.folder.tree import Tree
@@ -44,6 +44,8 @@ def read_coco(file: Path) -> tuple[dict[int, CocoImage], list[dict[str, Any]]]:
         raise HarnessError(f"{file}: is not JSON: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise HarnessError(f"{file}: is not COCO's JSON: {error!r}", "images, annotations and categories") from error
+    except HarnessError as error:
+        raise HarnessError(f"{file}: {error.message}", error.hint) from error
 
 
 @lru_cache(maxsize=4)
@@ -52,13 +54,16 @@ def _read_coco(file: Path, time: int) -> tuple[dict[int, CocoImage], list[dict[s
     objects: dict[int, list[tuple[int, Any, bool]]] = {image["id"]: [] for image in data["images"]}
     for entry in data.get("annotations", []):
         if entry["image_id"] in objects and entry.get("segmentation"):
-            found = entry["category_id"], entry["segmentation"], bool(entry.get("iscrowd", 0))
-            objects[entry["image_id"]].append(found)
-    images = {
-        image["id"]: CocoImage(image["file_name"], (image["height"], image["width"]), tuple(objects[image["id"]]))
-        for image in data["images"]
-    }
-    return images, list(data.get("categories", []))
+            category = of_kind(entry["category_id"], int, "a category id")
+            objects[entry["image_id"]].append((category, entry["segmentation"], bool(entry.get("iscrowd", 0))))
+    images = {}
+    for image in data["images"]:
+        name, size = of_kind(image["file_name"], str, "a file name"), image_size(image["height"], image["width"])
+        images[of_kind(image["id"], int, "the id of an image")] = CocoImage(name, size, tuple(objects[image["id"]]))
+    categories = list(data.get("categories", []))
+    for category in categories:
+        of_kind(category["id"], int, "the id of a category")
+    return images, [{**category, "name": str(category["name"])} for category in categories]
 
 
 def annotation_files(config: Config, tree: Tree) -> dict[str, str]:

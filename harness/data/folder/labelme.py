@@ -16,7 +16,7 @@ from PIL import Image
 
 from harness.data.folder.classes import ClassEntry, Classes
 from harness.data.folder.config import Config
-from harness.data.folder.drawing import Region, paint
+from harness.data.folder.drawing import Region, image_size, paint
 from harness.data.folder.items import Found, LabelSource
 from harness.data.folder.masks import Pairing, template
 from harness.data.folder.tree import Tree
@@ -62,13 +62,15 @@ def read_labelme(file: Path) -> Mapping[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         for shape in data["shapes"]:
-            _ = shape["label"], shape["points"]
+            shape["label"], shape["points"] = str(shape["label"]), [(float(x), float(y)) for x, y in shape["points"]]
+        if data.get("imageHeight") or data.get("imageWidth"):
+            image_size(data.get("imageHeight"), data.get("imageWidth"))
     except (OSError, ValueError) as error:
         raise HarnessError(f"{file}: is not JSON: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise HarnessError(
-            f"{file}: is not Labelme's JSON: {error!r}", "it has shapes with label and points"
-        ) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise HarnessError(f"{file}: is not Labelme's JSON: {error!r}", "shapes with label and points") from error
+    except HarnessError as error:
+        raise HarnessError(f"{file}: {error.message}", error.hint) from error
     return data  # type: ignore[no-any-return]
 
 
@@ -85,9 +87,13 @@ class LabelmeLabel(LabelSource):
     def read(self, size: tuple[int, int], classes: Classes) -> np.ndarray:
         data = read_labelme(self.path)
         if data.get("imageHeight") and data.get("imageWidth"):
-            size = int(data["imageHeight"]), int(data["imageWidth"])
+            size = image_size(data["imageHeight"], data["imageWidth"])
         shapes = [shape for shape in data["shapes"] if shape.get("shape_type", "polygon") not in NO_AREA]
-        return paint(size, [self._region(s, size, classes) for s in shapes], classes.unlabelled, by_area=False)
+        try:
+            return paint(size, [self._region(s, size, classes) for s in shapes], classes.unlabelled, by_area=False)
+        except HarnessError as error:
+            place = "" if str(self.path) in error.message else f"{self.path}: "
+            raise HarnessError(f"{place}{error.message}", error.hint) from error
 
     def _region(self, shape: Mapping[str, Any], size: tuple[int, int], classes: Classes) -> Region:
         name, kind = str(shape["label"]), shape.get("shape_type") or "polygon"
@@ -95,7 +101,7 @@ class LabelmeLabel(LabelSource):
         if name not in names:
             what = f"{self.path}: has the label '{name}', which is not under classes: in dataset.yaml"
             raise HarnessError(what, "name it there, or under ignore:")
-        points = [(float(x), float(y)) for x, y in shape["points"]]
+        points = shape["points"]
         if kind == "mask":
             return Region(names[name], mask=self._mask(shape, points, size))
         if kind == "rectangle" and len(points) == 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from harness.builders.datasets import open_dataset
 from harness.data.base import IGNORE, Dataset, Sample
 from harness.data.folder.classes import ClassEntry, build_classes, read_class_file, voc_colour
+from harness.data.folder.drawing import code_mask
 from harness.errors import HarnessError
 from tests.harness.data.folder import trees
 from tests.harness.data.folder.trees import label, paletted, photo, save, write
@@ -399,3 +401,68 @@ def test_a_background_that_annotations_name_is_the_background(background: str, e
     data = dataset(tmp_path, text)
     read = data.split("train")[0].label
     assert set(np.unique(read[:, -5:])) == {expected} and set(np.unique(read[:, :5])) == {data.classes.index("road")}
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "said"),
+    [
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], "far outside its image of 45x31"),
+        ([[0, 0, 9, 0, 9, 9, 5]], "no list of x1, y1"),
+        ([[0, 0, "a", 0, 9, 9]], "no list of x1, y1"),
+        ([[0, 0, float("nan"), 0, 9, 9]], "far outside"),
+        ({"size": [31, 45], "counts": [1000, 1000]}, "does not cover its image of 45x31 exactly"),
+        ({"size": [31, 45], "counts": [1396, -1]}, "does not cover"),
+        ({"size": [31, 45], "counts": "PPPPPPPPPPPPoooo0"}, "does not cover"),
+        ({"size": [310, 450], "counts": [139500]}, r"has the size \[310, 450\], but its image \[31, 45\]"),
+        ({"size": [31, 45]}, "neither polygons nor a run-length code"),
+        (7, "neither polygons nor a run-length code"),
+    ],
+)
+def test_segmentations_on_which_a_library_would_crash_are_refused(segmentation: Any, said: str, tmp_path: Path) -> None:
+    trees.coco_single(tmp_path)
+    file = tmp_path / "annotations/instances_default.json"
+    data = json.loads(file.read_text())
+    data["annotations"] = [{"id": 1, "image_id": 1, "category_id": 3, "iscrowd": 0, "segmentation": segmentation}]
+    file.write_text(json.dumps(data))
+    text = "layout: coco\nimages: images/default\nannotations: annotations/instances_default.json\n"
+    text += "splits: {train: 0.5, val: 0.5}\nclasses: {road: 3, car: 7}\n"
+    problems = dataset(tmp_path, text).check()
+    assert len(problems) == 1 and problems[0].file.endswith("instances_default.json")
+    assert re.search(said, problems[0].what), problems
+
+
+def test_codes_are_read_as_pycocotools_wrote_them() -> None:
+    from pycocotools import mask
+
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        drawn = (rng.random(rng.integers(1, 40, 2)) < rng.random()).astype(np.uint8)
+        drawn = np.kron(drawn, np.ones((1 + i % 9, 1 + i % 7), np.uint8))
+        code = mask.encode(np.asfortranarray(drawn))
+        read = code_mask({"size": list(drawn.shape), "counts": code["counts"].decode()}, drawn.shape)
+        assert np.array_equal(read, drawn)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"imageHeight": -5}, "is no size of an image"),
+        ({"shapes": [{"label": "car", "points": [[1, 2, 3]]}]}, "labelme|Labelme|JSON"),
+        ({"shapes": [{"label": "car", "points": [[0, 0], [1e9, 0], [5, 5]]}]}, "far outside"),
+        ({"shapes": 3}, "is not Labelme's JSON"),
+        (
+            {"shapes": [{"label": "car", "points": [[0, 0], [5, 5]], "shape_type": "mask", "mask": "?"}]},
+            "cannot be read",
+        ),
+        ({"shapes": [{"label": "car", "points": [[0, 0], [5, 5]], "shape_type": "cube"}]}, "type 'cube'"),
+        ({"shapes": [{"label": "bike", "points": [[0, 0], [5, 5], [5, 0]]}]}, "label 'bike'"),
+    ],
+)
+def test_damaged_files_of_labelme_are_named(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    trees.labelme(tmp_path)
+    text = "layout: labelme\nimages: '{name}'\nannotations: '{name}.json'\nsplits: {train: 0.5, val: 0.5}\n"
+    text += "classes: [car, road, tree]\n"
+    file = tmp_path / "img 3.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    (problem,) = dataset(tmp_path, text).check()
+    assert problem.file.endswith("img 3.json") and re.search(said, problem.what), problem
