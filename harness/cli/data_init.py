@@ -31,7 +31,8 @@ def data_init(
         harness sweep --methods none,kd,ka --dataset ~/photos/dataset.yaml
     """
     from harness.data.folder.config import FILE
-    from harness.data.folder.guess import guess_layout, yaml_text
+    from harness.data.folder.guess import yaml_text
+    from harness.data.folder.guess_layout import guess_layout
     from harness.errors import HarnessError
     from harness.workspace.files import write_atomic
 

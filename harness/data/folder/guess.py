@@ -1,15 +1,12 @@
-"""A first `dataset.yaml` for a folder: its layout, classes and splits, with what was found and what is unsure."""
+"""A first `dataset.yaml` in the making: its fields, with what was found and what is unsure, and how it is written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from harness.data.folder.tree import Tree
-from harness.errors import HarnessError
 from harness.specs.yaml_files import yaml_word
 
 SPLIT_WORDS = {
@@ -40,36 +37,6 @@ class Guess:
 
     def doubt(self, name: str, text: str) -> None:
         self.unsure.setdefault(name, []).append(text)
-
-
-Guesser = Callable[[Tree], "Guess | None"]
-
-
-def guess_layout(root: Path) -> Guess:
-    """What a folder most likely holds.
-
-    Raises:
-        HarnessError: nothing that is known; the sentence says what was looked for.
-    """
-    from harness.data.folder.guess_annotations import guess_coco, guess_label_studio, guess_labelme, guess_yolo
-    from harness.data.folder.guess_masks import guess_masks, guess_pairs, guess_voc
-
-    if not root.is_dir():
-        raise HarnessError(f"{root} is not a folder")
-    tree = Tree(root)
-    guessers: Sequence[Guesser] = (
-        guess_coco, guess_label_studio, guess_labelme, guess_yolo, guess_voc, guess_pairs, guess_masks,
-    )  # fmt: skip
-    for guesser in guessers:
-        found = guesser(tree)
-        if found is not None:
-            found.fields = {"name": root.resolve().name, **found.fields}
-            return found
-    raise HarnessError(
-        f"{root}: no layout is known that fits its {len(tree.pictures)} pictures and {len(tree.files)} files",
-        "looked for images with masks beside them (images/ and masks/, a_mask.png, lists of pairs), VOC, CVAT, COCO's, "
-        "YOLO's, Labelme's and Label Studio's labels; docs/data.md says how to describe others",
-    )
 
 
 def split_of(text: str) -> str | None:

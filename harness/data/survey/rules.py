@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from harness.data.base import IGNORE
+from harness.data.survey.facts import Facts, Seen
 from harness.data.survey.report import Finding, Level, SplitReport
-from harness.data.survey.take import Facts, Seen
 
 ALIKE = 16
 """Images look alike whose hashes differ in no more than so many of 256 bits; two streets differ in 70 or more."""

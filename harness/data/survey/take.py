@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from hashlib import sha256
 
 import numpy as np
@@ -13,55 +12,14 @@ from PIL import Image
 
 from harness.data.base import IGNORE, Dataset, Look, Problem, Split
 from harness.data.decode import LabelPicture
+from harness.data.survey.facts import Facts, Seen
 from harness.data.survey.report import LEVELS, Finding, Memory, Occurrence, Report, SplitReport
+from harness.data.survey.rules import judge
 from harness.specs.spec import DatasetSpec
 
 HASH_SIDE = 16
 """A perceptual hash has 16 x 16 bits: whether a pixel of the reduced image is brighter than its left neighbour."""
 STORED_SHOWN = 300
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is kept of one sample.
-
-    Attributes:
-        name: of the sample.
-        problems: why it cannot be used.
-        size: (height, width), or None where it could not be made.
-        classes: label value as read -> pixels.
-        stored: number or #rrggbb in the label file -> pixels.
-        palette: (N, 3) of the label file, else None; `used` are its indices that occur.
-        lossy: format of the label file, if it is lossy.
-        turned: EXIF orientations of image and label.
-        mean, square: of the channels in [0, 1], and of their squares.
-        digest: sha256 of the image's pixels.
-        look_alike: bits of its perceptual hash; None for an image without structure.
-    """
-
-    name: str
-    problems: tuple[Problem, ...] = ()
-    size: tuple[int, int] | None = None
-    classes: dict[int, int] = field(default_factory=dict)
-    stored: dict[str, int] = field(default_factory=dict)
-    palette: np.ndarray | None = None
-    used: tuple[int, ...] = ()
-    lossy: str = ""
-    turned: tuple[int, int] = (1, 1)
-    transparent: bool = False
-    mean: np.ndarray | None = None
-    square: np.ndarray | None = None
-    digest: bytes = b""
-    look_alike: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """All facts of a data set, with what was counted: what rules judge."""
-
-    dataset: Dataset
-    facts: dict[str, list[Facts]]
-    splits: dict[str, SplitReport]
 
 
 def survey(
@@ -91,8 +49,6 @@ def survey(
 
 
 def _take(dataset: Dataset, progress: Callable[[int, int], None] | None) -> Report:
-    from harness.data.survey.rules import judge
-
     splits = {name: dataset.split(name) for name in dataset.splits}
     facts = _facts(splits, len(dataset.classes), progress)
     problems = [problem for found in facts.values() for one in found for problem in one.problems]

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from harness.builders.datasets import located, open_dataset, parse_dataset
 from harness.cli.app import app, run
-from harness.data.folder.guess import guess_group, guess_layout, split_of, yaml_text
+from harness.data.folder.guess import guess_group, split_of, yaml_text
+from harness.data.folder.guess_layout import guess_layout
 from harness.errors import HarnessError
 from harness.specs.yaml_files import read_yaml, yaml_word
 from tests.harness.data.folder import trees
