@@ -104,13 +104,15 @@ def _as_data(name: str, samples: Mapping[str, int], report: Report) -> dict[str,
 
 
 def _tell(name: str, samples: Mapping[str, int], report: Report) -> None:
+    from results import sinks
+
     if report.splits:
         _tell_classes(report.splits)
         for split, counted in report.splits.items():
             _tell_split(split, counted)
         typer.echo()
     for finding in report.findings[:SHOWN]:
-        typer.secho(f"{finding.level:8}{finding}", fg=_COLOURS[finding.level])
+        typer.secho(f"{finding.level:8}{sinks.terminal(finding)}", fg=_COLOURS[finding.level])
     if len(report.findings) > SHOWN:
         typer.echo(f"... and {len(report.findings) - SHOWN} more: --json prints all")
     counts = ", ".join(f"{split} {count}" for split, count in samples.items())
@@ -125,6 +127,8 @@ def _verdict(findings: list[Finding]) -> str:
 
 def _tell_classes(splits: Mapping[str, SplitReport]) -> None:
     """Share of the pixels, and number of images, of every class in every split."""
+    from results import sinks
+
     classes = list(next(iter(splits.values())).classes)
     width = max(len(name) for name in (*classes, "class"))
     typer.echo(" " * width + "".join(f"{split:>19}" for split in splits))
@@ -135,7 +139,7 @@ def _tell_classes(splits: Mapping[str, SplitReport]) -> None:
             (split.classes[cls].pixels / (totals[name] or 1), split.classes[cls].images)
             for name, split in splits.items()
         ]
-        typer.echo(f"{cls:{width}}" + "".join(f"{share:>11.2%}{images:>8}" for share, images in cells))
+        typer.echo(f"{sinks.terminal(cls):{width}}" + "".join(f"{share:>11.2%}{images:>8}" for share, images in cells))
     voids = (f"{split.void.pixels / (totals[name] or 1):>11.2%}{'':>8}" for name, split in splits.items())
     typer.echo(f"{'void':{width}}" + "".join(voids).rstrip())
 

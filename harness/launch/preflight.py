@@ -53,6 +53,7 @@ def _survey(dataset: Dataset, spec: DatasetSpec, options: Options) -> None:
         return
     from harness.data.survey import Memory, survey
     from harness.launch.progress import counting
+    from results import sinks
 
     with counting("checking data", options.quiet) as progress:
         report = survey(dataset, spec, Memory(options.workspace.root / "checks"), progress)
@@ -60,7 +61,7 @@ def _survey(dataset: Dataset, spec: DatasetSpec, options: Options) -> None:
     warnings = report.of("warning")
     if warnings and not options.quiet:
         more = f" (and {len(warnings) - 1} more: harness data check)" if len(warnings) > 1 else ""
-        print(f"data set {spec.label}: {warnings[0]}{more}", file=sys.stderr)
+        print(sinks.terminal(f"data set {spec.label}: {warnings[0]}{more}"), file=sys.stderr)
 
 
 def _refuse(spec: DatasetSpec, problems: Sequence[object]) -> None:

@@ -565,6 +565,14 @@ def test_the_page_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFix
     assert "val0.png: has no label" in capsys.readouterr().out
 
 
+def test_names_of_files_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "data", (0, 1))
+    save(tmp_path / "data/val/images" / "\x1b[31mred\x1b]0;title\x07.png", picture(1))
+    assert harness(command(tmp_path, "data", "check", "mine")) == 1
+    text = capsys.readouterr().out
+    assert "\\x1b[31mred" in text and "\x1b" not in text and "\x07" not in text
+
+
 def test_a_run_refuses_what_the_check_calls_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Binary masks 0/255 of two classes: before, a teacher was trained and the board said 100.0."""
     make(tmp_path / "data", (0, 0, 255))
