@@ -17,7 +17,9 @@ ICON = (
 st.set_page_config(page_title="Segmentation distillation", page_icon=ICON, layout="wide")
 st.markdown(
     "<style>.block-container{padding-top:2.6rem;padding-bottom:3rem;padding-left:2.5rem;padding-right:2.5rem;max-width:1600px}"
-    "[data-testid='stMetricValue']{font-size:1.6rem}</style>",
+    "[data-testid='stMetricValue']{font-size:1.6rem}"
+    # The pages' own button gives every column; the tables' own gives minus infinity for what is empty.
+    "[data-testid='stElementToolbar'] button[aria-label='Download as CSV']{display:none}</style>",
     unsafe_allow_html=True,
 )
 st.navigation(

@@ -2,30 +2,92 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from results import formats
+from results import formats, sinks
 from results.leaderboard import columns_of, metric_of
 from results.statistics import pareto
 
 GREY, INK = "#9ca3af", "#1f2937"
-PALETTE = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#dc2626", "#ca8a04", "#db2777", "#4d7c0f", "#0f766e")
+PALETTE = (
+    "#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#dc2626", "#ca8a04", "#db2777", "#4d7c0f", "#0f766e",
+    "#7c2d12", "#3730a3", "#f59e0b", "#a21caf", "#65a30d", "#0ea5e9", "#be123c", "#14b8a6", "#78716c", "#8b5cf6",
+)  # fmt: skip
+FIXED = {"none": GREY, "teacher": INK}
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right", "triangle-left", "cross")
+TEACHER_SHAPE = "circle"
+GLYPHS = {
+    "circle": "M6 1a5 5 0 1 0 .01 0z",
+    "square": "M1.5 1.5h9v9h-9z",
+    "triangle-up": "M6 1l5 10H1z",
+    "diamond": "M6 0l5 6-5 6-5-6z",
+    "triangle-down": "M6 11L1 1h10z",
+    "triangle-right": "M11 6L1 11V1z",
+    "triangle-left": "M1 6L11 1v10z",
+    "cross": "M4 1h4v3h3v4H8v3H4V8H1V4h3z",
+}
+"""Vega-Lite's shapes as paths in a square of 12."""
 SIDE_BY_SIDE = 0.035
 """Points of equal cost are set this far apart, as a fraction of the cost, so that their intervals can be told apart."""
 
 
-def accuracy_against_cost(board: pd.DataFrame, height: int = 420) -> alt.LayerChart:
+@dataclass(frozen=True)
+class Looks:
+    """The colour of every method and the shape of every student of a database, whatever is shown of it.
+
+    Attributes:
+        colours: method -> colour.
+        shapes: student, or "teacher" -> one of Vega-Lite's shapes.
+    """
+
+    colours: Mapping[str, str]
+    shapes: Mapping[str, str]
+
+
+def looks(runs: pd.DataFrame) -> Looks:
+    """How methods and students are drawn: `none` grey, teachers dark, all others in the order of their names.
+
+    Args:
+        runs: all runs of the database, or any frame with `method` and `student`.
+    """
+    students = runs[runs["method"].notna()]
+    methods = sorted(set(students["method"]) - FIXED.keys())
+    models = sorted(set(students.loc[students["method"] != "teacher", "student"]))
+    colours = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(methods)}
+    shapes = {name: SHAPES[place % len(SHAPES)] for place, name in enumerate(models)}
+    return Looks({**FIXED, **colours}, {**shapes, "teacher": TEACHER_SHAPE})
+
+
+def legend(board: pd.DataFrame, look: Looks) -> str:
+    """The legend of all figures, as HTML that takes as many lines as it needs: every method and student, in full."""
+    methods = _methods(board)
+    students = list(dict.fromkeys(board.loc[board["method"] != "teacher", "student"]))
+    entries = [(f'<circle cx="6" cy="6" r="5" fill="{look.colours[name]}"/>', name) for name in methods]
+    if len(students) > 1:
+        entries += [(f'<path d="{GLYPHS[look.shapes[name]]}" fill="{INK}"/>', name) for name in students]
+    drawn = (
+        f'<span style="display:inline-block;margin-right:18px"><svg width="12" height="12">{mark}</svg>'
+        f" {html.escape(sinks.visible(name))}</span>"
+        for mark, name in entries
+    )
+    return f'<div data-legend style="font-size:13px;line-height:1.9">{"".join(drawn)}</div>'
+
+
+def accuracy_against_cost(board: pd.DataFrame, look: Looks | None = None, height: int = 420) -> alt.LayerChart:
     """The metric against GMACs (logarithmic), with intervals and the Pareto frontier of the rows shown."""
     data = _points(board)
     x = _log_axis(data)
     metric = columns_of(board)[metric_of(board)]
     title = metric.title
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, padding=16))
-    colour = _colour(data)
+    colour, shape = _scales(data, look or looks(board))
     base = alt.Chart(data)
     frontier = (
         alt.Chart(_frontier(data, metric.direction))
@@ -41,7 +103,7 @@ def accuracy_against_cost(board: pd.DataFrame, height: int = 420) -> alt.LayerCh
         x=x,
         y=y,
         color=colour,
-        shape=alt.Shape("what:N", title="student", legend=alt.Legend(orient="bottom", labelLimit=320, columns=2)),
+        shape=shape,
         tooltip=_tooltip("accuracy", board),
     )
     strides = (
@@ -52,7 +114,7 @@ def accuracy_against_cost(board: pd.DataFrame, height: int = 420) -> alt.LayerCh
     return _finished(alt.layer(frontier, bars, points, strides), height)
 
 
-def gain_over_none(board: pd.DataFrame, height: int = 420) -> alt.LayerChart | None:
+def gain_over_none(board: pd.DataFrame, look: Looks | None = None, height: int = 420) -> alt.LayerChart | None:
     """Δ to `none` [points] by output stride, with intervals; None when no row can be compared."""
     data = _points(board)
     data = data[data["delta"].notna()]
@@ -62,7 +124,7 @@ def gain_over_none(board: pd.DataFrame, height: int = 420) -> alt.LayerChart | N
     title = f"Δ none [{columns_of(board)['delta'].unit} of {columns_of(board)[metric_of(board)].heading}]"
     x = alt.X("stride:O", title="output stride", sort=order, axis=alt.Axis(labelAngle=0, grid=False))
     offset = alt.XOffset("line:N", sort=list(dict.fromkeys(data["line"])))
-    colour = _colour(data)
+    colour, shape = _scales(data, look or looks(board))
     zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color=INK, opacity=0.5).encode(y="y:Q")
     base = alt.Chart(data)
     bars = (
@@ -75,7 +137,7 @@ def gain_over_none(board: pd.DataFrame, height: int = 420) -> alt.LayerChart | N
         xOffset=offset,
         y=alt.Y("delta:Q", title=title, scale=alt.Scale(padding=16)),
         color=colour,
-        shape=alt.Shape("what:N", legend=None),
+        shape=shape,
         tooltip=_tooltip("difference", board),
     )
     return _finished(alt.layer(zero, bars, points), height)
@@ -158,13 +220,12 @@ def _methods(data: pd.DataFrame) -> list[str]:
     return sorted(set(data["method"]), key=lambda name: (name == "teacher", name != "none", name))
 
 
-def _colour(data: pd.DataFrame) -> alt.Color:
-    """`none` grey, the teacher dark, every other method a colour of its own."""
-    names = _methods(data)
-    colours = iter(PALETTE * (1 + len(names) // len(PALETTE)))
-    fixed = {"none": GREY, "teacher": INK}
-    scale = alt.Scale(domain=names, range=[fixed.get(name) or next(colours) for name in names])
-    return alt.Color("method:N", scale=scale, title="method", legend=alt.Legend(orient="top", columns=6))
+def _scales(data: pd.DataFrame, look: Looks) -> tuple[alt.Color, alt.Shape]:
+    """Colours and shapes of what is drawn; the legend stands beside the figures."""
+    methods, students = _methods(data), list(dict.fromkeys(data["what"]))
+    colours = alt.Scale(domain=methods, range=[look.colours[name] for name in methods])
+    shapes = alt.Scale(domain=students, range=[look.shapes[name] for name in students])
+    return alt.Color("method:N", scale=colours, legend=None), alt.Shape("what:N", scale=shapes, legend=None)
 
 
 def _tooltip(first: str, board: pd.DataFrame) -> list[alt.Tooltip]:

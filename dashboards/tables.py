@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -15,6 +17,8 @@ from results.leaderboard import columns_of, metric_of
 from results.metrics import MetricInfo
 
 METRIC = "<metric>"
+PIXELS_A_CHARACTER = 7.4
+MARK = "background-color: #dbeafe"
 COLOURS = {
     "better": "background-color: #d8f0df; color: #14532d",
     "worse": "background-color: #fbdcdc; color: #7f1d1d",
@@ -48,15 +52,36 @@ def board_columns(board: pd.DataFrame) -> list[Column]:
     return [columns[name.replace(METRIC, metric)] for name in BOARD if name not in shared]
 
 
-def board_table(board: pd.DataFrame) -> Styler:
+def key_of(name: str, rows: Iterable[str]) -> str:
+    """The key of a table of these rows in this order: with other rows it is another table."""
+    return f"{name}-{hashlib.sha256(','.join(rows).encode()).hexdigest()[:12]}"
+
+
+def widths(board: pd.DataFrame) -> dict[Column, int]:
+    """Pixels that each column of the leaderboard needs: a number that is clipped says another one."""
+    return {
+        column: 34 + round(PIXELS_A_CHARACTER * max(map(len, [column.title, *shown_texts(column, board)])))
+        for column in board_columns(board)
+    }
+
+
+def board_table(board: pd.DataFrame, chosen: str | None = None) -> Styler:
     """The leaderboard as a page shows it: numbers in the units of the headings, so that a click on a heading sorts them
     and the table's own download says what it is headed; intervals beside them as text, and at the end as numbers.
+
+    Args:
+        chosen: the row to mark, by its key.
     """
     columns = board_columns(board)
     shown = pd.DataFrame({column.title: _values(column, board[column.name]) for column in columns}, index=board.index)
+    # The browser sorts what is empty as zero, between the better and the worse.
+    gaps = [column.title for column in columns if column.name.startswith("delta")]
+    shown[gaps] = shown[gaps].fillna(-math.inf)
     style = shown.style
+    marked = board["row"].eq(chosen or "")
+    style = style.apply(lambda _: [MARK if mark else "" for mark in marked])
     for column in columns:
-        style = style.format(_by_position(_cells(column, board)), subset=[column.title])
+        style = style.format(_by_position(shown_texts(column, board)), subset=[column.title])
     style = style.map(lambda value: COLOURS.get(value, ""), subset=["verdict"])
     return style.map(lambda value: "color: #6b7280" if value == "none" else "", subset=["method"])
 
@@ -68,7 +93,7 @@ def _values(column: Column, values: pd.Series) -> pd.Series:
     return values.astype(float) * column.factor if column.type == "number" or column.factor != 1 else values
 
 
-def _cells(column: Column, board: pd.DataFrame) -> list[str]:
+def shown_texts(column: Column, board: pd.DataFrame) -> list[str]:
     """What a table shows."""
     if column.type == "flag":
         return ["●" if there else "" for there in board[column.name]]

@@ -15,11 +15,8 @@ from results.metrics import MetricInfo
 TITLE = "Leaderboard"
 ICON = ":material/leaderboard:"
 ORDER = 1
+CHOSEN = "chosen row"
 FILTERS = {"student": "Students", "stride": "Output strides", "method": "Methods", "recipe": "Recipes"}
-
-
-WIDTHS = {"student": 190, "verdict": 140}
-"""Of columns whose texts are long, in pixels."""
 
 
 def asked() -> tuple[dict[str, list[Any]], str]:
@@ -50,39 +47,52 @@ def _described(known: dict[str, MetricInfo], names: list[str]) -> str:
 
 
 def overview(board: pd.DataFrame) -> None:
-    """Title, the few numbers, the table; the position of the row that was chosen."""
+    """Title and the few numbers."""
     st.title("Leaderboard")
     numbers = tables.summary(board)
     left, middle, right, last = st.columns(4)
-    left.metric(f"best student: {numbers['best student is']}", numbers["best student"])
+    left.metric(f"best student: {sinks.markdown(numbers['best student is'])}", numbers["best student"])
     middle.metric("clearly better than `none`", numbers["clearly better than none"])
     right.metric("rows", numbers["rows"])
     last.metric("runs behind them", numbers["runs"])
-    st.caption(formats.caption(board))
+    st.caption(sinks.markdown(formats.caption(board)))
 
 
-def table(board: pd.DataFrame) -> int | None:
-    """The table; the position of the row that was chosen."""
-    columns = {column.title: column for column in tables.board_columns(board)}
+def table(board: pd.DataFrame) -> str | None:
+    """The table; the key of the row that was chosen: by a click, or by `?row=KEY` in the address.
+
+    A click says a position. So the table is another one whenever other rows are shown: no position outlives the rows
+    that it was said of, and what was chosen is remembered by the row's own key.
+    """
+    chosen = st.session_state.get(CHOSEN, st.query_params.get("row"))
     event = st.dataframe(
-        tables.board_table(board),
+        tables.board_table(board, chosen),
         hide_index=True,
         height=min(38 + 35 * len(board), 600),
         on_select="rerun",
         selection_mode="single-row",
-        key="board",
+        key=tables.key_of("board", board["row"]),
         placeholder="",
         column_config={
-            title: st.column_config.Column(help=sinks.markdown(column.help) or None, width=WIDTHS.get(column.name))
-            for title, column in columns.items()
+            column.title: st.column_config.Column(help=sinks.markdown(column.help) or None, width=width)
+            for column, width in tables.widths(board).items()
         },
     )
-    chosen = event["selection"]["rows"]
-    return int(chosen[0]) if chosen and chosen[0] < len(board) else None
+    if positions := event["selection"]["rows"]:
+        picked = str(board["row"].iloc[positions[0]])
+        st.session_state[CHOSEN] = st.query_params["row"] = picked
+        if picked != chosen:
+            st.rerun()  # the mark in the table is drawn before the click is known
+    st.download_button(
+        "Download as CSV", formats.as_csv(board), "leaderboard.csv", "text/csv", icon=":material/download:"
+    )
+    return st.session_state.get(CHOSEN, chosen)
 
 
 def charts(board: pd.DataFrame) -> None:
     """Accuracy against cost, and the gain over `none`."""
+    looks = figures.looks(source.all_runs())
+    st.html(figures.legend(board, looks))
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.subheader("Accuracy against cost")
@@ -90,11 +100,11 @@ def charts(board: pd.DataFrame) -> None:
         if (board["method"] == "teacher").any() and (board["method"] != "teacher").any():
             with_teachers = st.toggle("with teachers", help="Teachers are far above and to the right.")
             shown = board if with_teachers else board[board["method"] != "teacher"]
-        st.altair_chart(figures.accuracy_against_cost(shown), width="stretch", theme=None)
+        st.altair_chart(figures.accuracy_against_cost(shown, looks), width="stretch", theme=None)
         st.caption("Dashed: the Pareto frontier. Points of equal cost are set side by side.")
     with right:
         st.subheader("Gain over `none`")
-        gain = figures.gain_over_none(board)
+        gain = figures.gain_over_none(board, looks)
         if gain is None:
             st.caption("No row has a `none` of the same data, student, stride and recipe to be compared with.")
         else:
@@ -102,20 +112,24 @@ def charts(board: pd.DataFrame) -> None:
             st.caption("An interval that crosses the line is no clear difference.")
 
 
-def details(board: pd.DataFrame, position: int | None) -> None:
+def details(board: pd.DataFrame, chosen: str | None) -> None:
     """Everything behind one row."""
-    if position is None:
+    if chosen is None:
         st.info("Choose a row of the table to see what is behind it, and the command that makes it again.")
         return
-    row = board.iloc[position]
+    if not board["row"].eq(chosen).any():
+        st.info("The row that was chosen is not among those shown. Choose another, or take the filters off.")
+        return
+    row = board[board["row"] == chosen].iloc[0]
     keys = row["keys"].split(",")
-    st.header(f"{row['method']} · {row['student']}@{row['stride']}")
+    st.header(sinks.markdown(f"{row['method']} · {row['student']}@{row['stride']}"))
+    st.caption(f"Row `{chosen}`: the address of this page now leads to it.")
     st.markdown("Make it again:")
     st.code(row["reproduce"], language="bash", wrap_lines=True)
     if row["dirty"]:
         st.warning("At least one run was made with changes to the code that no commit holds.")
     if row["numerics"]:
-        st.warning(f"Numerics: {row['numerics']}")
+        st.warning(f"Numerics: {sinks.markdown(row['numerics'])}")
     left, right = st.columns([2, 3], gap="large")
     with left:
         st.subheader("IoU by class")
@@ -126,10 +140,8 @@ def details(board: pd.DataFrame, position: int | None) -> None:
     with right:
         st.subheader("Runs behind it")
         st.dataframe(tables.seeds_table(source.all_runs(), keys), hide_index=True)
-        st.caption(
-            f"Interval: {row[f'{metric_of(board)}_basis']}."
-            + (f" Δ: {row['delta_basis']}." if row["delta_basis"] else "")
-        )
+        compared = f" Δ: {row['delta_basis']}." if row["delta_basis"] else ""
+        st.caption(f"Interval: {row[f'{metric_of(board)}_basis']}.{compared}")
         samples(keys)
 
 
@@ -150,7 +162,7 @@ def samples(keys: list[str]) -> None:
         if found:
             st.subheader("Sample predictions")
             for picture in found:
-                st.image(str(picture), caption=f"{picture.stem}: image, labels, prediction", width=480)
+                st.image(str(picture), caption=f"{sinks.markdown(picture.stem)}: image, labels, prediction", width=480)
             return
 
 
@@ -158,12 +170,12 @@ if source.ready():
     rows = source.board(*asked())
     if len(rows):
         overview(rows)
-        position = table(rows)
+        chosen = table(rows)
         with st.expander("How to read this"):
             for said in tables.reading(rows):
                 st.markdown(said)
         charts(rows)
-        details(rows, position)
+        details(rows, chosen)
     else:
         st.title("Leaderboard")
         st.info("No row fits these filters.")

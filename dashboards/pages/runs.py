@@ -6,10 +6,12 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import figures, source, tables
+from results import sinks
 
 TITLE = "Runs"
 ICON = ":material/list_alt:"
 ORDER = 3
+CHOSEN = "chosen run"
 
 
 def chosen(runs: pd.DataFrame) -> str | None:
@@ -29,20 +31,22 @@ def chosen(runs: pd.DataFrame) -> str | None:
         height=min(38 + 35 * max(1, len(runs)), 500),
         on_select="rerun",
         selection_mode="single-row",
-        key="runs",
+        key=tables.key_of("runs", runs["key"]),
     )
     picked = event["selection"]["rows"]
-    return str(runs.iloc[picked[0]]["key"]) if picked and picked[0] < len(runs) else None
+    if picked:
+        st.session_state[CHOSEN] = str(runs["key"].iloc[picked[0]])
+    return st.session_state.get(CHOSEN)
 
 
 def details(key: str) -> None:
     """All that is known of one run."""
     run = source.run(key)
     record = run.record
-    st.header(record.name)
+    st.header(sinks.markdown(record.name))
     st.code(record.reproduce, language="bash", wrap_lines=True)
     if run.row["problem"]:
-        st.warning(f"confusion.npz: {run.row['problem']}")
+        st.warning(f"confusion.npz: {sinks.markdown(run.row['problem'])}")
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Attempts")
@@ -55,7 +59,9 @@ def details(key: str) -> None:
             macs = pd.Series(record.cost.macs_by_operator, name="GMACs").div(1e9).sort_values(ascending=False)
             st.dataframe(macs.round(4))
             if record.cost.uncounted:
-                st.caption("Not counted: " + ", ".join(f"{n} × {c}" for n, c in record.cost.uncounted.items()))
+                st.caption(
+                    "Not counted: " + ", ".join(f"{sinks.markdown(n)} × {c}" for n, c in record.cost.uncounted.items())
+                )
     with right:
         if record.metrics:
             st.subheader("IoU by class")
@@ -71,5 +77,5 @@ if source.ready():
     everything = source.all_runs()
     st.caption(f"{len(everything)} finished stages, newest first. Choose one to see all that is known of it.")
     key = chosen(everything)
-    if key:
+    if key and everything["key"].eq(key).any():
         details(key)

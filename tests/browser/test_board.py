@@ -9,15 +9,19 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from dashboards import tables
 from harness.cli.dashboard import command
 from results.ingest import collect
+from results.leaderboard import leaderboard
 from results.store import open_store
-from tests.results.factory import sweep, write_all
+from tests.results.factory import Fake, sweep, write_all
 
 pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -30,11 +34,31 @@ PATIENCE_MS = 180_000
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The board's address, over a sweep of three seeds."""
-    root = tmp_path_factory.mktemp("board")
-    with open_store(root / "results.db") as store:
-        collect(write_all(root, sweep(("none", "kd", "ka"), (8, 16, 32), images=4), samples=2), store)
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a sweep of three seeds."""
+    found = tmp_path_factory.mktemp("board")
+    with open_store(found / "results.db") as store:
+        collect(write_all(found, sweep(("none", "kd", "ka"), (8, 16, 32), images=4), samples=2), store)
+    return found
+
+
+@pytest.fixture(scope="module")
+def board(root: Path) -> pd.DataFrame:
+    """Its leaderboard."""
+    with open_store(root / "results.db", readonly=True) as store:
+        return leaderboard(store)
+
+
+@pytest.fixture(scope="module")
+def address(root: Path) -> Iterator[str]:
+    """The board's address."""
+    with served(root) as found:
+        yield found
+
+
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    """The board over a workspace; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -95,6 +119,48 @@ def test_leaderboard_is_drawn_and_a_click_shows_the_run(page: Any, tmp_path: Pat
     picture = tmp_path / "leaderboard.png"
     page.screenshot(path=picture)
     assert picture.stat().st_size > 50_000
+
+
+def test_the_page_asks_nobody_but_its_own_server(browser: Any, tmp_path: Path) -> None:
+    """Names in records that are Markdown pictures, HTML and addresses; and Streamlit's own icons."""
+    hostile = "ka[![x](http://evil.invalid/a.png)<img src=http://evil.invalid/b.png>http://evil.invalid/c"
+    fakes = [
+        Fake(name, seed=s, images=3, recipe=hostile, dataset=hostile) for name in ("none", hostile) for s in (0, 1)
+    ]
+    with open_store(tmp_path / "results.db") as store:
+        collect(write_all(tmp_path, fakes, samples=1), store)
+        row = leaderboard(store)["row"].iloc[0]
+    asked: list[str] = []
+    with served(tmp_path) as address:
+        for place in (f"?row={row}", "reported", "runs"):
+            opened = browser.new_page(viewport={"width": 1500, "height": 2300})
+            opened.set_default_timeout(PATIENCE_MS)
+            opened.on("request", lambda request: asked.append(request.url))
+            opened.goto(f"{address}/{place}")
+            opened.get_by_role("heading").first.wait_for()
+            if place.startswith("?"):
+                opened.locator(CHARTS).nth(2).wait_for()
+                opened.get_by_role("heading", name="Sample predictions").wait_for()
+            opened.wait_for_load_state("networkidle")
+            opened.close()
+    own = (address, address.replace("http", "ws"), "data:", "blob:")
+    assert [url for url in asked if not url.startswith(own)] == [] and len(asked) > 20
+
+
+def test_no_column_is_narrower_than_its_numbers(page: Any, board: pd.DataFrame) -> None:
+    """Measured in the browser, in the font that the table is drawn in."""
+    page.get_by_test_id("stDataFrame").first.locator("canvas").first.wait_for()
+    page.wait_for_function("document.fonts.status === 'loaded'")
+    measure = """([texts, font]) => { const c = document.createElement('canvas').getContext('2d'); c.font = font;
+        return Math.max(...texts.map(t => c.measureText(t).width)); }"""
+    family = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).fontFamily")
+    padding = 16
+    # Intervals of one seed, below ten and below zero: the longest that a number can be.
+    odd = board.assign(delta=-0.101, delta_low=-0.123, delta_high=-0.1, delta_basis="bootstrap over images")
+    for frame in (board, odd):
+        for column, width in tables.widths(frame).items():
+            texts = [column.title, *tables.shown_texts(column, frame)]
+            assert page.evaluate(measure, [texts, f"14px {family}"]) + padding <= width, column.name
 
 
 def test_other_pages_open(page: Any) -> None:

@@ -59,10 +59,56 @@ def test_gain_shows_what_can_be_compared(board: pd.DataFrame) -> None:
 
 
 def test_none_is_grey_and_every_method_has_a_colour(board: pd.DataFrame) -> None:
-    spec = figures.accuracy_against_cost(board).to_dict()
-    scale = spec["layer"][2]["encoding"]["color"]["scale"]
-    colours = dict(zip(scale["domain"], scale["range"], strict=True))
+    colours = colours_of(figures.accuracy_against_cost(board))
     assert colours["none"] == figures.GREY and len(set(colours.values())) == len(colours) == 4
+
+
+def colours_of(chart: Any) -> dict[str, str]:
+    scale = chart.to_dict()["layer"][2]["encoding"]["color"]["scale"]
+    return dict(zip(scale["domain"], scale["range"], strict=True))
+
+
+def test_a_name_has_one_colour_in_all_figures_and_under_all_filters(store: Store, board: pd.DataFrame) -> None:
+    looks = figures.looks(queries.runs(store))
+    everything = colours_of(figures.accuracy_against_cost(board, looks))
+    gain = figures.gain_over_none(board, looks)
+    assert gain is not None and colours_of(gain).items() <= everything.items()
+    for method in ("ka", "kd"):
+        shown = board[board["method"] == method]
+        assert colours_of(figures.accuracy_against_cost(shown, looks)) == {method: everything[method]}
+        assert everything[method] in figures.legend(shown, looks)
+
+
+def test_the_legend_has_every_method_in_full_and_harmless(board: pd.DataFrame) -> None:
+    names = [f"kd+ka[beta={n}|{n}0]" for n in range(30)] + ["<img src=x onerror=alert(1)>\x1b[2J"]
+    many = pd.concat([board.iloc[[0]]] * len(names), ignore_index=True).assign(method=names)
+    found = figures.legend(many, figures.looks(many))
+    assert all(name in found for name in names[:-1]) and found.count("<circle") == len(names)
+    assert "<img" not in found and "\x1b" not in found
+
+
+def test_what_is_empty_is_no_zero_when_sorted(board: pd.DataFrame) -> None:
+    table = tables.board_table(board).data
+    empty = board["delta"].isna()
+    assert np.isneginf(table.loc[empty, "Δ none [points]"]).all() and empty.any()
+    assert table.sort_values("Δ none [points]")["method"].iloc[: empty.sum()].isin(["none", "teacher", "ka"]).all()
+
+
+def test_columns_are_as_wide_as_their_longest_text(board: pd.DataFrame) -> None:
+    long = board.assign(method=[f"kd+ka[beta={n}{'0' * 40}]" for n in range(len(board))])
+    found = {column.name: width for column, width in tables.widths(long).items()}
+    assert found["method"] > 50 * 6.5 and found["delta"] > len("-10.9 (-11.1 to -10.4) ¹") * 6
+    assert {column.title for column in tables.widths(board)} == set(tables.board_table(board).data.columns)
+
+
+def test_the_mark_is_on_the_row_that_was_chosen(board: pd.DataFrame) -> None:
+    row = board["row"].iloc[3]
+    shown = board[board["stride"] == board["stride"].iloc[3]].reset_index(drop=True)
+    for frame in (board, shown):
+        html = tables.board_table(frame, row).to_html()
+        place = frame.index[frame["row"] == row][0]
+        assert "#T_" in html and tables.MARK.split(": ")[1] in html
+        assert f"_row{place}_col0" in html.split(tables.MARK)[0].rsplit("}", 1)[-1]
 
 
 def test_one_row_alone_is_drawn(board: pd.DataFrame) -> None:
@@ -85,7 +131,7 @@ def test_table_keeps_numbers_and_shows_intervals(board: pd.DataFrame) -> None:
     # Numbers in the unit of the heading, so that a heading sorts them and a download says what it is headed.
     assert style.data["mIoU [%]"].tolist() == pytest.approx((100 * board["miou"]).tolist())
     assert style.data["GMACs"].tolist() == pytest.approx((board["macs"] / 1e9).tolist())
-    assert style.data["Δ none, low [points]"].dropna().tolist() == pytest.approx(
+    assert style.data["Δ none, low [points]"].replace(-np.inf, np.nan).dropna().tolist() == pytest.approx(
         (100 * board["delta_low"].dropna()).tolist()
     )
     for _ in range(2):  # rendering twice shows the same

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboards import source
+from dashboards import source, tables
+from results import sinks
 from results.ingest import collect
 from results.store import open_store
 from tests.results.factory import Fake, sweep, write_all
@@ -58,9 +61,18 @@ def texts(app: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
-def choose(app: AppTest, key: str, row: int) -> AppTest:
-    """Choose a row of a table, as a click does."""
-    app.session_state[key] = {"selection": {"rows": [row], "columns": [], "cells": []}}
+def key_of(app: AppTest, name: str) -> str:
+    """The key of the table that is shown now."""
+    shown = app.dataframe[0].value
+    if name == "board":
+        return tables.key_of(name, shown["row"])
+    keys = {key[:10]: key for key in source.all_runs()["key"]}
+    return tables.key_of(name, [keys[short] for short in shown["key"]])
+
+
+def choose(app: AppTest, name: str, row: int) -> AppTest:
+    """Choose a row of the first table, as a click does."""
+    app.session_state[key_of(app, name)] = {"selection": {"rows": [row], "columns": [], "cells": []}}
     app.run()
     assert not app.exception
     return app
@@ -99,6 +111,58 @@ def test_a_chosen_row_shows_what_is_behind_it(filled: Path) -> None:
     said = texts(app)
     assert "harness sweep --methods ka" in said and "IoU by class" in said and "paired over 3 seeds" in said
     assert len(app.dataframe[1].value) == 3  # its seeds
+
+
+def multiselect(app: AppTest, label: str) -> Any:
+    return next(box for box in app.sidebar.multiselect if box.label == label)
+
+
+def test_what_was_chosen_stays_chosen_whatever_is_filtered(filled: Path) -> None:
+    """A row's identity is its key: no filter and no order makes it another row."""
+    app = page("leaderboard")
+    place = app.dataframe[0].value.index[
+        (app.dataframe[0].value["method"] == "ka") & (app.dataframe[0].value["stride"] == 8)
+    ][0]
+    choose(app, "board", int(place))
+    assert app.header[0].value == sinks.markdown("ka · timm:mobilenetv2_100/linear@8")
+    multiselect(app, "Output strides").select(16).run()
+    assert not app.exception and not app.header and "not among those shown" in texts(app)
+    multiselect(app, "Output strides").select(8).run()
+    assert app.header[0].value.startswith("ka ") and "8" in app.header[0].value
+    multiselect(app, "Methods").select("ka").run()
+    assert app.header[0].value.startswith("ka ") and app.header[0].value.endswith("@8")
+
+
+def test_an_address_leads_to_its_row(filled: Path) -> None:
+    row = page("leaderboard").dataframe[0].value.set_index(["method", "stride"])["row"][("kd", 16)]
+    app = AppTest.from_file(str(PAGES / "leaderboard.py"), default_timeout=120)
+    app.query_params["row"] = row
+    assert app.run().header[0].value == sinks.markdown("kd · timm:mobilenetv2_100/linear@16")
+
+
+def test_holm_and_the_download_do_not_change_with_a_filter(filled: Path) -> None:
+    app = page("leaderboard")
+    before = app.dataframe[0].value.set_index("row")["verdict"]
+    multiselect(app, "Methods").select("ka").run()
+    after = app.dataframe[0].value.set_index("row")["verdict"]
+    assert len(after) == 2 and (before[after.index] == after).all()
+
+
+HOSTILE = "ka[![x](http://evil.invalid/a.png)<img src=x>$x$:red[y]\x1b[2J"
+
+
+def test_names_in_records_are_no_markup(workspace: Path) -> None:
+    fakes = [Fake(HOSTILE, seed=seed, images=2, numerics=HOSTILE, recipe=HOSTILE) for seed in (0, 1)]
+    with open_store(workspace / "results.db") as store:
+        collect(write_all(workspace, fakes, samples=1), store)
+    for name in ("leaderboard", "runs"):
+        app = choose(page(name), {"leaderboard": "board"}.get(name, name), 0)
+        elements = [*app.title, *app.header, *app.subheader, *app.markdown, *app.caption, *app.warning, *app.metric]
+        for element in elements:
+            text = str(getattr(element, "label", "")) + str(element.value)
+            for markup in ("!\\[", "\\]\\(", "<img", "\\$x", ":red\\[", "\x1b"):
+                assert not re.search(rf"(?<!\\){markup}", text), text
+        assert app.header
 
 
 def test_numbers_follow_the_database(filled: Path) -> None:
