@@ -97,6 +97,10 @@ _COST = (
     _c("step_ms", "step", "number", unit="ms", digits=1, source="training.step_ms", seeds="mean", direction="lower"),
     _c("step_ratio", "step", "number", unit="× none", seeds="computed", direction="lower",
        help="Time of a training step, relative to `none`."),
+    _c("training_s", "training", "number", unit="h", factor=1 / 3600, export="training_h", seeds="mean",
+       direction="lower",
+       help="Hours of a core or a GPU that a run's training cost: its own, and its part of its teacher's and its "
+            "translators', each divided among all the students in the database that learned from it."),
 )
 _MORE = (
     _c("best_miou", "best mIoU while training", "number", unit="%", factor=100.0, digits=1, direction="higher",
@@ -131,6 +135,7 @@ _RUN = (
     _c("name", source="name", required=True),
     # What tells cells of equal words apart: the data's content; that and the method's version, source and teacher.
     _c("manifest", required=True),
+    _c("parents", required=True, help="Keys of its teacher and translators."),
     _c("best_iteration", type="count", source="metrics.best.iteration"),
     _c("best_split", source="metrics.best.split"),
     _c("input_height", type="count", source="cost.input_size.0"),
@@ -144,6 +149,12 @@ _RUN = (
     _c("seconds", "time", "number", unit="s", digits=1, source="training.seconds"),
     _c("paid_s", "paid", "number", unit="s", digits=1, source="training.paid_s",
        help="Time of training; what students trained together shared (teacher, data) is divided among them."),
+    _c("own_ms", "own step", "number", unit="ms", digits=1, source="training.own_ms",
+       help="Of a step: the student's own forward and backward pass, terms and optimisers."),
+    _c("teacher_ms", "teacher's step", "number", unit="ms", digits=1, source="training.teacher_ms",
+       help="Of a step: the teacher's forward pass, and what is computed from its maps alone."),
+    _c("loading_ms", "loading", "number", unit="ms", digits=1, source="training.loading_ms",
+       help="Of a step: waiting for a batch, and all else."),
     _c("shared_by", type="count", source="training.shared_by", required=True,
        help="Students that were trained together."),
     _c("loss_first", "first loss", "number", source="training.loss_first"),
@@ -163,7 +174,7 @@ _RUN = (
 
 FIXED: Mapping[str, Column] = {column.name: column for column in (*_CELL, *_SEEDS, *_COST, *_MORE, *_RUN)}
 """Every column that is no metric's."""
-_COUNTED = ("manifest", "variant", "classes", "absent", "absent_share")
+_COUNTED = ("manifest", "variant", "parents", "classes", "absent", "absent_share")
 STORED = tuple(c for c in FIXED.values() if c.source or c.name in _COUNTED)
 """What the table `runs` holds of a record."""
 METRICS: Mapping[str, MetricInfo] = {name: metric.info for name, metric in COUNT_METRICS.items()}

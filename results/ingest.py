@@ -213,7 +213,8 @@ def _run(record: Record) -> dict[str, Any]:
     """The row of `runs`, all but where it came from."""
     data = record.model_dump(exclude={"spec", "artefacts", "parents"})
     row = {column.name: _at(data, column.source) for column in columns.STORED if column.source}
-    return row | {"manifest": _manifest(record), "variant": _variant(record)}
+    parents = ",".join(sorted(set(record.parents.values())))
+    return row | {"manifest": _manifest(record), "variant": _variant(record), "parents": parents}
 
 
 def _at(data: Any, path: str) -> Any:

@@ -11,6 +11,7 @@ import json
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -69,6 +70,7 @@ def runs(store: Store, filters: Filters | None = None) -> pd.DataFrame:
         frame = pd.DataFrame(connection.execute(query).mappings().all(), columns=[c.name for c in shown])
         counts = pd.DataFrame(connection.execute(attempts).mappings().all(), columns=["key", "number"])
         scores = pd.DataFrame(connection.execute(values).mappings().all(), columns=["key", "name", "value"])
+    frame["training_s"] = frame["key"].map(_training_costs(store)).astype(float)
     frame["attempts"] = frame["key"].map(counts.groupby("key").size()).fillna(0).astype(int)
     for name in ("stride", "seed"):
         frame[name] = frame[name].astype("Int64")
@@ -80,6 +82,27 @@ def runs(store: Store, filters: Filters | None = None) -> pd.DataFrame:
         frame[name] = frame["key"].map(wide[name]) if name in wide else math.nan
     frame.attrs["metrics"] = {name: asdict(info) for name, info in known.items()}
     return frame
+
+
+def _training_costs(store: Store) -> dict[str, float]:
+    """Key -> seconds that a run's training cost, with its part of what its parents' did; NaN if a parent is missing.
+
+    A parent is shared by all students in the database that learned from it, whatever is shown.
+    """
+    table = schema.runs
+    query = select(table.c.key, table.c.kind, table.c.parents, table.c.paid_s, table.c.seconds)
+    with store.read() as connection:
+        rows = {row.key: row for row in connection.execute(query)}
+    said = {key: row.seconds if row.paid_s is None else row.paid_s for key, row in rows.items()}
+    own = {key: math.nan if seconds is None else float(seconds) for key, seconds in said.items()}
+    parents = {key: [parent for parent in row.parents.split(",") if parent] for key, row in rows.items()}
+    taught = Counter(parent for key, names in parents.items() if rows[key].kind == "student" for parent in names)
+
+    def shared(key: str) -> float:
+        learned_from = parents[key] if rows[key].kind == "student" else []
+        return sum(own.get(parent, math.nan) / taught[parent] for parent in learned_from)
+
+    return {key: own[key] + shared(key) for key in rows}
 
 
 def metrics(store: Store) -> dict[str, MetricInfo]:

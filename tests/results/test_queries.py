@@ -13,7 +13,8 @@ from scipy import stats
 
 from results import queries
 from results.ingest import collect
-from results.leaderboard import BOARD, leaderboard
+from results.leaderboard import BOARD, columns_of, leaderboard
+from results.record import Record
 from results.statistics import miou
 from results.store import Store, open_store
 from tests.results.factory import RESNET, Fake, sweep, write_all
@@ -250,3 +251,30 @@ def test_a_run_by_key_or_words(board_store: Store) -> None:
 def test_words_that_mean_no_single_run(board_store: Store, words: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         queries.run(board_store, *words)
+
+
+def test_training_costs_its_own_time_and_a_part_of_its_teachers(store: Store, tmp_path: Path) -> None:
+    """Whatever is shown: a teacher is shared by all students in the database, and one that is missing is not free."""
+    teacher = Fake("teacher", stride=8, student=RESNET)
+    taught = [Fake("kd", seed=seed, teacher_key=teacher.key) for seed in range(4)]
+    board = collected(store, tmp_path, [teacher, *taught, Fake("none"), Fake("ka")])
+    own, whole = 31.5 + 1.6, 31.5 + 0.8
+    assert one(board, "teacher", 8)["training_s"] == pytest.approx(whole)
+    assert one(board, "none")["training_s"] == pytest.approx(own)
+    assert one(board, "kd")["training_s"] == pytest.approx(own + whole / 4)
+    assert one(leaderboard(store, {"seed": [1]}), "kd")["training_s"] == pytest.approx(own + whole / 4)
+    assert math.isnan(one(board, "ka")["training_s"])
+    assert columns_of(board)["training_s"].exported == "training_h"
+
+
+def test_what_was_shared_is_paid_in_parts(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Fake.record
+
+    def shared(fake: Fake, artefacts: dict[str, str] | None = None) -> Record:
+        record = real(fake, artefacts)
+        record.training.paid_s, record.training.shared_by = 10.0, 5
+        return record
+
+    monkeypatch.setattr(Fake, "record", shared)
+    row = one(collected(store, tmp_path, [Fake("none")]), "none")
+    assert row["training_s"] == 10.0 and row["step_ms"] > 0
