@@ -105,8 +105,8 @@ class Classes:
     def read_numbers(self, numbers: np.ndarray, path: Path, nearest: bool = False) -> np.ndarray:
         """(H, W) of any integers to (H, W), uint8. `nearest` and errors as in `read`."""
         table = _number_table(tuple(sorted(self.values.items())), nearest)
-        beyond = (numbers < 0) | (numbers > LARGEST)
-        read = table[np.where(beyond, LARGEST + 1, numbers)]
+        small = numbers.dtype in (np.uint8, np.uint16)
+        read = table[numbers if small else np.where((numbers < 0) | (numbers > LARGEST), LARGEST + 1, numbers)]
         if (read < 0).any():
             bad, counts = np.unique(numbers[read < 0], return_counts=True)
             raise _unknown(path, [str(v) for v in bad], counts, "values", _spans(self.values))

@@ -230,6 +230,15 @@ def test_numbers_that_no_class_has_are_named_with_their_pixels(tmp_path: Path) -
         one(tmp_path, photo(0), label(0), "classes: [a, b, c]\n")
 
 
+@pytest.mark.parametrize("value", [-3, 70000])
+def test_numbers_beyond_16_bits_are_named_as_they_are(value: int, tmp_path: Path) -> None:
+    mask = label(0).astype(np.int32)
+    mask[0, 0] = value
+    save(tmp_path / "masks/a.tif", Image.fromarray(mask))
+    with pytest.raises(HarnessError, match=rf"no class: {value} \(1 pixels\)"):
+        one(tmp_path, photo(0), None, FOUR)
+
+
 def test_masks_of_jpeg_only_where_that_was_said(tmp_path: Path) -> None:
     mask = np.where(label(0) == 1, 255, 0).astype(np.uint8)
     save(tmp_path / "masks/a.jpg", mask, quality=60)
