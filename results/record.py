@@ -49,7 +49,7 @@ Amount = Annotated[Number, AfterValidator(_is_count)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 """What any database can hold."""
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class _Part(BaseModel):

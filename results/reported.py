@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 
 import pandas as pd
 
-from results.formats import FORMATS, json_objects, markdown_line
+from results.formats import FORMATS, csv_text, json_objects, markdown_line
 
 LABEL = {"authors": "reported by its authors, not measured by us", "users": "re-run by users, not measured by us"}
 COLUMNS = (
@@ -96,7 +96,7 @@ def render_reported(rows: pd.DataFrame, form: str = "table") -> str:
         out = rows.assign(**{name: 100 * rows[name] for name in ("miou", "teacher_miou", "delta")})
         named = {"miou": "miou_percent", "teacher_miou": "teacher_miou_percent", "delta": "delta_points"}
         out = out.round(4).rename(columns=named)
-        return str(out.to_csv(index=False, lineterminator="\n")).rstrip("\n") if form == "csv" else json_objects(out)
+        return csv_text(out) if form == "csv" else json_objects(out)
     shown = display_reported(rows)
     if form == "md":
         lines = [f"*{NOT_OURS}*", "", markdown_line(shown.columns), markdown_line("---" for _ in shown.columns)]
