@@ -295,7 +295,7 @@ class _Images:
 
     Attributes:
         counts: (N, 3, K) class counts.
-        states: metric -> (N, 2 or 3, G).
+        states: metric -> (N, 2 to 4, G).
     """
 
     names: list[str] = field(default_factory=list)
@@ -373,7 +373,7 @@ def _read_confusion(path: Path, record: Record) -> tuple[list[str], NDArray[np.i
 
 
 def _read_states(path: Path, record: Record, names: list[str]) -> dict[str, NDArray[np.float64]]:
-    """Metric -> (N, 2 or 3, G), for the metrics in the record that do not follow from class counts.
+    """Metric -> (N, 2 to 4, G), for the metrics in the record that do not follow from class counts.
 
     Raises:
         ValueError: the file is not what the record was written beside.
@@ -386,8 +386,8 @@ def _read_states(path: Path, record: Record, names: list[str]) -> dict[str, NDAr
         if name in COUNT_METRICS or name not in arrays:
             continue
         state = np.asarray(arrays[name], dtype=np.float64)
-        if state.ndim != 3 or state.shape[1] not in (2, 3) or len(state) != len(names):
-            raise ValueError(f"{name} has shape {state.shape} instead of (N, 2 or 3, G)")
+        if state.ndim != 3 or state.shape[1] not in (2, 3, 4) or len(state) != len(names):
+            raise ValueError(f"{name} has shape {state.shape} instead of (N, 2 to 4, G)")
         asked = math.nan if value.value is None else value.value
         _refuse_other_value(f"its {name} is", float(mean_of_ratios(state.sum(0))), asked)
         found[name] = state

@@ -1,9 +1,10 @@
 """Metrics as the board knows them: what one declares, and how its value comes of what adds up over images.
 
 A metric keeps a small *state* for every image. States add up: the state of a set of images is the sum of theirs, so a
-score of any resampled set costs one product. A state is `(2, G)` or `(3, G)`: numerators, denominators and, optionally,
-weights of G groups (of the classes, mostly); the value is the weighted mean of the groups' ratios. That one form covers
-IoU, accuracies, their frequency-weighted kin, and the plain mean of any number per image (denominator one).
+score of any resampled set costs one product. A state is `(2, G)` to `(4, G)`: numerators, denominators and, optionally,
+weights and occurrences of G groups (of the classes, mostly); the value is the weighted mean of the groups' ratios. That
+one form covers IoU, accuracies, their frequency-weighted kin, and the plain mean of any number per image (denominator
+one).
 
 Whatever follows from confusion matrices is computed from the class counts that are kept for every run, so records that
 were written before a metric was declared have it too.
@@ -44,10 +45,11 @@ class MetricInfo:
 
 
 def mean_of_ratios(states: ArrayLike) -> Floats:
-    """Σ w_g · n_g/d_g / Σ w_g over the groups with d_g > 0.
+    """Σ w_g · n_g/d_g / Σ w_g over the groups with d_g > 0 that occur.
 
     Args:
-        states: (..., 2, G) numerators and denominators, or (..., 3, G) with weights below them.
+        states: (..., 2, G) numerators and denominators; (..., 3, G) with weights below them; (..., 4, G) with how often
+            a group occurs below these (labelled pixels of a class): one that does not is left out, whatever d_g is.
 
     Returns:
         (...), NaN where no group has a denominator or all the weight is zero.
@@ -55,7 +57,9 @@ def mean_of_ratios(states: ArrayLike) -> Floats:
     parts = np.moveaxis(np.asarray(states, dtype=np.float64), -2, 0)
     numerators, denominators = parts[0], parts[1]
     there = denominators > 0
-    weights = np.where(there, parts[2] if len(parts) == 3 else 1.0, 0.0)
+    if len(parts) == 4:
+        there = there & (parts[3] > 0)
+    weights = np.where(there, parts[2] if len(parts) > 2 else 1.0, 0.0)
     ratios = np.divide(numerators, denominators, out=np.zeros_like(numerators), where=there)
     weight, total = weights.sum(-1), (weights * ratios).sum(-1)
     return np.asarray(np.divide(total, weight, out=np.full(np.shape(total), np.nan), where=weight > 0))
@@ -66,7 +70,7 @@ class CountMetric:
     """A metric that follows from class counts: per class the pixels hit, labelled and predicted.
 
     Attributes:
-        state: (..., 3, K) class counts -> (..., 2 or 3, G) state. The counts are added up over images before: which
+        state: (..., 3, K) class counts -> (..., 2 to 4, G) state. The counts are added up over images before: which
             classes count may depend on the whole set.
     """
 

@@ -116,7 +116,7 @@ def _checked_value(entry: Entry[Metric], value: Any) -> float | None:
 
 def _checked_states(entry: Entry[Metric], states: Any, images: int) -> np.ndarray:
     found = np.asarray(states, dtype=np.float64)
-    if found.ndim != 3 or found.shape[0] != images or found.shape[1] not in (2, 3) or not np.isfinite(found).all():
+    if found.ndim != 3 or found.shape[0] != images or found.shape[1] not in (2, 3, 4) or not np.isfinite(found).all():
         what = f"metric {_name(entry)}: its states have shape {found.shape} for {images} images"
-        raise StageFailed(what, "image_state gives (2, G) or (3, G) finite numbers for every image")
+        raise StageFailed(what, "image_state gives (2, G) to (4, G) finite numbers for every image")
     return found

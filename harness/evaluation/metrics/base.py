@@ -47,7 +47,7 @@ class Metric(ABC):
         self._states: list[Tensor] = []
 
     def image_state(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """What is kept of an image: (2, G) numerators and denominators, or (3, G) with weights below them.
+        """What is kept of an image: (2, G) to (4, G), as `results.metrics.mean_of_ratios` has them.
 
         Args:
             prediction: (H, W), int64, in [0, K).
@@ -66,7 +66,7 @@ class Metric(ABC):
         return float(mean_of_ratios(states.sum(0)))
 
     def states(self) -> np.ndarray | None:
-        """(N, 2 or 3, G), float64: the states so far, in the order of the images; None if it keeps none."""
+        """(N, 2 to 4, G), float64: the states so far, in the order of the images; None if it keeps none."""
         if not self._states:
             return None
         return np.asarray(torch.stack(self._states).cpu().numpy(), dtype=np.float64)
@@ -83,7 +83,7 @@ class ConfusionMetric(Metric):
 
     @abstractmethod
     def from_confusion(self, matrices: np.ndarray) -> np.ndarray:
-        """(N, K, K) matrices, [label, prediction], one an image -> (N, 2 or 3, G) states."""
+        """(N, K, K) matrices, [label, prediction], one an image -> (N, 2 to 4, G) states."""
 
     def image_state(self, prediction: Tensor, label: Tensor) -> Tensor:
         """As `from_confusion` has it, of one image."""

@@ -19,7 +19,7 @@ from harness.evaluation.metrics.base import Metric
 
 
 class BoundaryIoU(Metric):
-    """Mean over classes of the IoU of the masks' inner borders."""
+    """Mean over the classes in the labels of the IoU of the masks' inner borders."""
 
     name = "boundary_iou"
     heading = "boundary IoU"
@@ -28,14 +28,15 @@ class BoundaryIoU(Metric):
     """d over the picture's diagonal."""
 
     def image_state(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """(2, K): |G_d ∩ P_d| and |G_d ∪ P_d| of every class."""
+        """(4, K): |G_d ∩ P_d| and |G_d ∪ P_d| of every class, one, and |G_d|: classes of no label are left out."""
         height, width = label.shape
         distance = max(1, round(self.ratio * (height**2 + width**2) ** 0.5))
         predicted = torch.where(label == IGNORE, IGNORE, prediction)
         ours, theirs = border(predicted, distance), border(label, distance)
         both = self._count(label, ours & theirs & (predicted == label))
-        union = self._count(predicted, ours) + self._count(label, theirs) - both
-        return torch.stack([both, union])
+        labelled = self._count(label, theirs)
+        union = self._count(predicted, ours) + labelled - both
+        return torch.stack([both, union, torch.ones_like(both), labelled])
 
     def _count(self, classes: Tensor, where: Tensor) -> Tensor:
         """(K,): pixels of each class among some."""

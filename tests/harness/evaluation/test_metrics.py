@@ -87,7 +87,7 @@ def eroded(mask: np.ndarray, distance: int) -> np.ndarray:
 
 
 def boundary_iou_written_out(pairs: list[tuple[Tensor, Tensor]], distance: int) -> float:
-    both, union = np.zeros(CLASSES), np.zeros(CLASSES)
+    both, union, labelled = np.zeros(CLASSES), np.zeros(CLASSES), np.zeros(CLASSES)
     for prediction, label in pairs:
         void = label.numpy() == IGNORE
         for k in range(CLASSES):
@@ -95,7 +95,8 @@ def boundary_iou_written_out(pairs: list[tuple[Tensor, Tensor]], distance: int) 
             g_d, p_d = g & ~eroded(g, distance), p & ~eroded(p, distance)
             both[k] += (g_d & p_d).sum()
             union[k] += (g_d | p_d).sum()
-    return float(np.mean((both / np.maximum(union, 1))[union > 0]))
+            labelled[k] += g.sum()
+    return float(np.mean((both / np.maximum(union, 1))[labelled > 0]))
 
 
 @pytest.mark.parametrize(("ratio", "distance"), [(0.02, 1), (0.08, 2), (0.3, 9)])
@@ -104,6 +105,16 @@ def test_boundary_iou_is_that_of_the_paper(ratio: float, distance: int) -> None:
     metric = BoundaryIoU(CLASSES)
     metric.ratio = ratio  # type: ignore[misc]
     assert values_of(metric, pairs) == pytest.approx(boundary_iou_written_out(pairs, distance))
+
+
+def test_boundary_iou_is_over_the_classes_in_the_labels() -> None:
+    label = torch.zeros(12, 12, dtype=torch.int64)
+    label[:, 6:] = 1
+    prediction = label.clone()
+    assert values_of(BoundaryIoU(CLASSES), [(prediction, label)]) == 1.0
+    prediction[0, 0] = 2  # a class of no label: one border pixel of class 0 is lost, and no class is added
+    assert 0.9 < values_of(BoundaryIoU(CLASSES), [(prediction, label)]) < 1.0
+    assert values_of(BoundaryIoU(CLASSES), [(prediction, label), (label * 0 + 2, label * 0 + 2)]) > 0.9
 
 
 def test_boundary_iou_sees_what_miou_hardly_does() -> None:
