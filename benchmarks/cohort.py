@@ -1,70 +1,50 @@
-"""What a sweep takes in lock-step and one by one, whole commands timed.
+"""What the students of a sweep take in lock-step and one by one, from their jobs to their records.
 
     python benchmarks/cohort.py [--methods all] [--strides 16,32] [--iterations 40] [--crop 128] [--batch 4]
 
-The teacher and the translators are trained first, once, and their time is told apart. Then the students of one seed
-are trained by two commands, turn about: `harness sweep --cohort off` (each in a process of its own, one after the
-other) and `--cohort auto`, both with one worker, on copies of the same workspace. Their weights are compared, file by
-file. Beside them stand the students' own training (forward and backward pass, terms, optimisers; from the records),
-and what as many students cost without any distillation (`none`). Nothing is downloaded: weights are random.
+The teacher and the translators are trained first, once. Then the students of one seed are trained twice, turn about,
+each time in processes forked from this one as the local launcher does it: one process a student, and one a cohort.
+A process's time is its processor time (user and system, on one thread), so that what else the machine does hardly
+matters: networks built, training, evaluation, costs and record are all in it. Weights are compared, file by file. From
+the records of the cohort come the students' own training (forward and backward pass, terms, optimisers) and what the
+training would have been alone. Nothing is downloaded: weights are random.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-
-def sweep(asked: argparse.Namespace, workspace: Path, methods: str, *flags: str) -> float:
-    """Run `harness sweep`; its seconds, from the shell's prompt to the next."""
-    words = [
-        f"--methods={methods}", f"--strides={asked.strides}", f"--students={asked.student}",
-        f"--teachers={asked.teacher}", f"--dataset={asked.dataset}", "--recipe=quick",
-        f"--set=crop=[{asked.crop},{asked.crop}]", f"--set=batch_size={asked.batch}",
-        f"--set=iterations={asked.iterations}", f"--workspace={workspace}", "--workers=1", f"--device={asked.device}",
-    ]  # fmt: skip
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "harness", "sweep", *words, *flags]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    return time.perf_counter() - started
+from harness.launch.base import Options, make_job
+from harness.planning.cohorts import make_cohorts
+from harness.planning.plan import Plan, make_plan
+from harness.specs.spec import SweepSpec
+from harness.worker import main as work
+from harness.workspace.folders import Workspace
+from results.record import Record
 
 
-def records(workspace: Path, kind: str = "student") -> dict[str, dict[str, object]]:
-    """The records of a kind of stage, by key."""
-    found = [json.loads(file.read_text()) for file in workspace.glob("stages/*/record.json")]
-    return {record["key"]: record for record in found if record["kind"] == kind}
-
-
-def drop_students(workspace: Path) -> None:
-    """Take the students away; teacher and translators stay."""
-    for key in records(workspace):
-        shutil.rmtree(workspace / "stages" / key)
-    for file in workspace.glob("results.db*"):
-        file.unlink()
-
-
-def own_seconds(found: dict[str, dict[str, object]]) -> float:
-    """Seconds of the students' own training."""
-    parts = [record["training"] for record in found.values()]
-    return sum(part["own_ms"] * part["iterations"] for part in parts) / 1000  # type: ignore[index]
-
-
-def none_seconds(found: dict[str, dict[str, object]]) -> float:
-    """Seconds that as many students would take without distillation: each as `none` at its stride."""
-    alone = {record["cell"]["stride"]: record["training"]["own_ms"] for record in found.values()  # type: ignore[index]
-             if record["cell"]["method"] == "none"}  # type: ignore[index]  # fmt: skip
-    return sum(alone[r["cell"]["stride"]] * r["training"]["iterations"] for r in found.values()) / 1000  # type: ignore[index]
+def run(plan: Plan, keys: Sequence[str], root: Path) -> float:
+    """Train some stages in one forked process; its processor time in seconds."""
+    options = Options(Workspace(root), "", device="cpu", threads=1)
+    files = [make_job(plan, plan.nodes[key], options).write(durable=False) for key in keys]
+    process = os.fork()
+    if process == 0:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        os._exit(work(files))
+    _, status, used = os.wait4(process, 0)
+    if status:
+        raise SystemExit(f"{[plan.nodes[key].name for key in keys]} ended with status {status}")
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -78,43 +58,61 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    times: dict[str, list[float]] = {"off": [], "auto": []}
+    torch.set_num_threads(1)
+    recipe = {"crop": [asked.crop] * 2, "batch_size": asked.batch, "iterations": asked.iterations}
+    plan = make_plan(
+        SweepSpec(
+            methods=("none", *asked.methods.split(",")),
+            strides=tuple(int(stride) for stride in asked.strides.split(",")),
+            students=(asked.student,),
+            teachers=(asked.teacher,),
+            dataset=asked.dataset,
+            recipe="quick",
+            set={**recipe, "teacher.iterations": 2, "translator.iterations": 2},
+        )
+    )
+    students = [key for key, node in plan.nodes.items() if node.spec.kind == "student"]
     with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder) / "base"
-        # The students that need a translator are the reason for it: they are trained, and taken away again.
-        shared = sweep(asked, base, "ka,ka_torchdistill,maskd" if asked.methods == "all" else asked.methods)
-        drop_students(base)
-        found: dict[str, dict[str, dict[str, object]]] = {}
-        for _ in range(asked.rounds):
-            for choice in times:
-                place = Path(folder) / choice
-                shutil.rmtree(place, ignore_errors=True)
-                shutil.copytree(base, place)
-                times[choice].append(sweep(asked, place, f"none,{asked.methods}", f"--cohort={choice}"))
-                found[choice] = records(place)
-    weights = [{k: r["artefacts"]["weights.safetensors"] for k, r in f.items()} for f in found.values()]  # type: ignore[index]
-    seconds = {choice: statistics.median(values) for choice, values in times.items()}
-    students = found["auto"]
-    print(f"{len(students)} students ({asked.methods}; strides {asked.strides}) of {asked.student}")
+        base, alone, together = (Path(folder) / name for name in ("base", "alone", "together"))
+        for key in (key for key in plan.nodes if key not in students):
+            run(plan, [key], base)
+        shutil.copytree(base, alone)
+        shutil.copytree(base, together)
+        cohorts = make_cohorts(plan, students)
+        one_by_one = lock_step = 0.0
+        for cohort in cohorts:
+            lock_step += run(plan, cohort, together)
+            one_by_one += sum(run(plan, [key], alone) for key in cohort)
+        found, other = ([Workspace(root).stage(key).record() for key in students] for root in (together, alone))
+    _print(asked, [len(cohort) for cohort in cohorts], found, other, lock_step, one_by_one)
+
+
+def _print(
+    asked: argparse.Namespace,
+    sizes: list[int],
+    found: list[Record],
+    other: list[Record],
+    lock_step: float,
+    one_by_one: float,
+) -> None:
+    equal = sum(a.artefacts["weights.safetensors"] == b.artefacts["weights.safetensors"] for a, b in zip(found, other))
+    print(f"{len(found)} students ({asked.methods}; strides {asked.strides}) of {asked.student} in cohorts of {sizes}")
+    print(f"teacher {asked.teacher}; {asked.iterations} iterations of {asked.batch} crops of {asked.crop}²")
+    print(f"cpu, {platform.machine()}, torch {torch.__version__}; weights equal: {equal} of {len(found)}\n")
+    print("| jobs to records, processor time | s | of one by one |\n|---|---:|---:|")
     print(
-        f"teacher {asked.teacher}; {asked.iterations} iterations of {asked.batch} crops of {asked.crop} x {asked.crop}"
+        f"| one by one | {one_by_one:.0f} | 1.00 |\n| in lock-step | {lock_step:.0f} | {lock_step / one_by_one:.2f} |"
     )
-    print(
-        f"{asked.device}, {platform.machine()}, torch {torch.__version__}; weights equal: {weights[0] == weights[1]}\n"
-    )
-    print("| | s | of one by one |\n|---|---:|---:|")
+    alone = sum(record.training.seconds for record in found)
     rows = {
-        "one by one (`--cohort off`)": seconds["off"],
-        "in lock-step (`--cohort auto`)": seconds["auto"],
-        "the students' own training": own_seconds(students),
-        "as many students without distillation": none_seconds(students),
+        "as if each were alone": alone,
+        "in lock-step": sum(record.training.paid_s or 0 for record in found),
+        "the students' own part": sum((r.training.own_ms or 0) * r.training.iterations / 1000 for r in found),
     }
+    print("\n| training alone, from the records of the cohorts | s | of alone |\n|---|---:|---:|")
     for name, value in rows.items():
-        print(f"| {name} | {value:.0f} | {value / seconds['off']:.2f} |")
-    print(f"\nteacher, translators and the students that asked for them, before: {shared:.0f} s")
+        print(f"| {name} | {value:.0f} | {value / alone:.2f} |")
 
 
 if __name__ == "__main__":

@@ -143,6 +143,9 @@ def _training(run: Run) -> Pairs:
     training = run.record.training
     yield "iterations", f"{training.iterations}  ({training.samples_seen} samples seen)"
     yield "time [s]", f"{training.seconds:.1f}  ({training.step_ms:.1f} ms a step, median)"
+    if training.shared_by > 1 and training.paid_s is not None:
+        others = f"what {training.shared_by} students shared divided among them"
+        yield "paid [s]", f"{training.paid_s:.1f}  ({others}; {training.own_ms or 0:.1f} ms of a step are its own)"
     yield "loss", f"{training.loss_first:.4g} -> {training.loss_last:.4g}"
     for name, log in training.terms.items():
         yield f"  {name}", f"{log.first:.4g} -> {log.last:.4g}, unweighted; weight {log.weight:g}"
