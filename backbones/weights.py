@@ -51,6 +51,10 @@ def find_weights(folder: Path, encoder: str) -> Path | None:
     return next(iter(exact + found), None)
 
 
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
+"""Names under which training scripts save the weights beside other things."""
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of a file that torch.save wrote (read with weights_only=True).
 
@@ -68,9 +72,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"weights file {path} cannot be read: {type(error).__name__}: {error}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
+    while isinstance(state, Mapping) and (
+        wrapper := next((name for name in _WRAPPERS if isinstance(state.get(name), Mapping)), "")
+    ):
+        state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights file {path} holds no state dict")
     return dict(state)

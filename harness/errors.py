@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -86,3 +87,57 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {' or '.join(near)}?"
     return f"known: {', '.join(known)}" if known else "none are registered"
+
+
+_DISK = "what is done stays done: run the same command again when that is mended, or name another --workspace"
+_SURROUNDINGS = {
+    errno.ENOSPC: ("no space is left on the disk", f"make room; {_DISK}"),
+    errno.EDQUOT: ("the disk quota is used up", f"make room; {_DISK}"),
+    errno.EROFS: ("the file system is read-only", _DISK),
+    errno.EACCES: ("permission denied", "look at the owner and the permissions, or name another folder"),
+    errno.EPERM: ("it is not allowed", "look at the owner and the permissions, or name another folder"),
+    errno.EIO: ("the disk does not answer as it should", "look at the disk, and at the file system's own log"),
+    errno.ESTALE: ("the shared file system has lost the file", "try again; look at the mount"),
+    errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n), or use fewer --loader-workers"),
+    errno.ENFILE: ("too many files are open on this machine", "end other programs, or use fewer --loader-workers"),
+    errno.ENOMEM: ("memory has run out", "use fewer --workers, or a machine with more memory"),
+    errno.EAGAIN: ("no more processes can be started", "raise the limit (ulimit -u), or use fewer --workers"),
+}
+
+
+def surroundings(error: BaseException) -> HarnessError | None:
+    """What is wrong around the harness, where an unexpected error says so: disk, permissions, memory, database.
+
+    None for what can only be a fault of the harness (or of a plugin).
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if found := _around(cause):
+            return found
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _around(error: BaseException) -> HarnessError | None:
+    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+        what, hint = _SURROUNDINGS[error.errno]
+        return HarnessError(f"{error.filename}: {what}" if error.filename else what, hint)
+    if isinstance(error, MemoryError):
+        return HarnessError(*_SURROUNDINGS[errno.ENOMEM])
+    if isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, BrokenPipeError):
+        return HarnessError(f"a connection failed: {error}", "look at the network, and try again")
+    # By name: neither SQLAlchemy nor a database's driver is imported here.
+    module, name = type(error).__module__.partition(".")[0], type(error).__name__
+    if module in ("sqlalchemy", "sqlite3", "psycopg") and name in (
+        "OperationalError",
+        "InterfaceError",
+        "DatabaseError",
+    ):
+        text = str(getattr(error, "orig", error)).strip().splitlines()
+        why = text[0] if text else name
+        return HarnessError(
+            f"the database cannot be used: {why}", "see that it is there and has room, then: harness collect"
+        )
+    return None

@@ -36,7 +36,7 @@ from harness.cli.sweep import sweep
 from harness.cli.teacher_list import teacher_list
 from harness.cli.teacher_run import teacher_run
 from harness.cli.terms import terms
-from harness.errors import Exit, HarnessError
+from harness.errors import Exit, HarnessError, surroundings
 
 # BadParameter is a UsageError, which is a ClickException; typer may bring a click of its own, which this finds.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -111,18 +111,25 @@ def run(arguments: list[str]) -> int:
             return _fault(error.__cause__)
         _tell("interrupted", "run the same command again to go on")
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output (head, less) has gone: that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (Exception, SystemExit) as error:
+        if _reader_has_gone(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.DONE
         return _fault(error)
+
+
+def _reader_has_gone(error: BaseException) -> bool:
+    """Nobody reads our output any more (head, less): no error of ours. Click and rich make a SystemExit of it."""
+    return any(isinstance(cause, BrokenPipeError) for cause in (error, error.__cause__, error.__context__))
 
 
 def _fault(error: BaseException) -> int:
     """Tell of what nobody expected: whose fault it is, and how to see more."""
     from harness.plugins.registry import plugin_place
 
+    if around := surroundings(error):
+        _tell(around.message, around.hint)
+        return around.exit_code
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if place := plugin_place(error):
         _tell(f"plugin {place}: {text}", "mend the plugin; --debug shows the traceback")

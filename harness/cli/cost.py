@@ -87,11 +87,16 @@ def _row(
     """The costs of one model, or the reason why there is no such model."""
     from harness.builders.models import build_model, model_unsupported_reason
     from harness.cost import count_macs, measure_cost, parameters
+    from harness.cost.forward import fitting_size
     from harness.system.devices import pick_device
 
     row: dict[str, Any] = {"model": spec.word, "stride": spec.stride}
     if reason := model_unsupported_reason(spec):
         return row | {"reason": reason}
+    wanted, size = size, fitting_size(spec, size)
+    if size != wanted:
+        row["note"] = f"counted at {size[0]}x{size[1]}: it takes no images of {wanted[0]}x{wanted[1]}"
+        row["size"] = list(size)
     network = build_model(spec, classes)
     chosen = pick_device(device)
     if latency:
@@ -138,6 +143,8 @@ def _print(rows: list[dict[str, Any]], size: tuple[int, int], classes: int) -> N
     for row in rows:
         if "reason" in row:
             console.print(f"[yellow]skip[/] {row['model']}: {escape(row['reason'])}", highlight=False)
+        if "note" in row:
+            console.print(f"[yellow]note[/] {row['model']}: {escape(row['note'])}", highlight=False)
     lists = dict.fromkeys(_listed(row["uncounted"]) for row in rows if row.get("uncounted"))
     for listed in lists:
         strides = ", ".join(str(row["stride"]) for row in rows if _listed(row.get("uncounted", {})) == listed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -32,8 +31,9 @@ def launch_and_report(planned: PlannedSweep, as_json: bool, show: Callable[[Fini
         show: prints the table of results.
     """
     from harness.launch.run_sweep import run_sweep
+    from harness.system.secrets import stored_command
 
-    result = run_sweep(planned, shlex.join(["harness", *sys.argv[1:]]))
+    result = run_sweep(planned, stored_command(["harness", *sys.argv[1:]]))
     if not result.finished:
         typer.echo(json.dumps({"sweep": result.plan.id, "message": result.message}) if as_json else result.message)
         return

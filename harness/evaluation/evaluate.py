@@ -50,6 +50,28 @@ def _matrices(logits: Tensor, labels: Sequence[Tensor], classes: int, observe: O
     return torch.cat([_matrices(logits[i : i + 1], [label], classes, observe) for i, label in enumerate(labels)])
 
 
+def _logits(network: nn.Module, images: Tensor) -> Tensor:
+    """(B, K, h, w). A batch for which memory does not suffice goes through in halves.
+
+    Raises:
+        HarnessError: one image alone does not fit.
+    """
+    try:
+        return network(images).logits
+    except torch.OutOfMemoryError as error:
+        if len(images) == 1:
+            size = "x".join(str(side) for side in images.shape[-2:])
+            raise HarnessError(
+                f"out of memory: one image of {size} does not fit for evaluation",
+                "evaluate smaller ones (--set eval_size=[H,W]), or on the CPU (--device cpu)",
+            ) from error
+    # Outside the handler: the error holds on to what was computed.
+    if images.device.type == "cuda":
+        torch.cuda.empty_cache()
+    half = len(images) // 2
+    return torch.cat([_logits(network, images[:half]), _logits(network, images[half:])])
+
+
 def evaluate(
     network: nn.Module,
     split: Split,
@@ -85,7 +107,7 @@ def evaluate(
         for batch in evaluation_loader(split, eval_size, mean, std, batch_size, workers, device):
             images = batch.images.to(device, non_blocking=True, memory_format=layout)
             with autocast(device, precision):
-                logits = network(images).logits
+                logits = _logits(network, images)
             try:
                 counted = _matrices(logits, batch.labels, classes, observe)
             except HarnessError as error:

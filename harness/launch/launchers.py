@@ -9,6 +9,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.launch.base import LAUNCHERS, Launcher, LaunchResult, Options, describe_settings
 from harness.launch.settings import LauncherSettings
+from harness.system.secrets import database_without_password
 from harness.workspace.files import read_json
 from harness.workspace.folders import Workspace
 from harness.workspace.status import PlannedStage, StageStatus, State, read_sweeps, stage_states
@@ -78,7 +79,9 @@ def make_options(
     files = load_plugins(plugins)
     if launcher is not None:
         settings_of(launcher, rest.get("settings") or {})
-    return Options(workspace=folder, database=db or str(folder.database), plugins=files, **rest)
+    return Options(
+        workspace=folder, database=database_without_password(db or str(folder.database)), plugins=files, **rest
+    )
 
 
 def observer(workspace: Workspace) -> Look:

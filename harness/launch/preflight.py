@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, surroundings
 from harness.launch.base import Options
+from harness.launch.rehearsal import rehearse
 from harness.workspace.folders import Workspace
 
 if TYPE_CHECKING:
@@ -18,11 +20,14 @@ if TYPE_CHECKING:
 
 
 def prepare(plan: Plan, keys: Sequence[str], options: Options) -> None:
-    """Check the data set and fetch first weights that come from a hub.
+    """Try the workspace and the database, check the data set, fetch first weights from a hub, rehearse the shapes.
 
     Raises:
-        HarnessError: `harness data check` would call something in the data set an error; weights cannot be had.
+        HarnessError: the workspace or the database cannot be written; `harness data check` would call something in
+            the data set an error; weights cannot be had; a network cannot take its images.
     """
+    _try_writing(options.workspace)
+    _open_database(options.database)
     if not keys:
         return
     from harness.builders.datasets import open_dataset
@@ -41,7 +46,7 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> None:
             fetched.add(place)
             file = plan.weights.get(model.weights.sha256)
             build_model(model, len(dataset.classes), Path(file) if file else None)
-    _try_writing(options.workspace)
+    rehearse([plan.nodes[key].spec for key in keys], dataset, options.workspace.root / "checks")
 
 
 def _survey(dataset: Dataset, spec: DatasetSpec, options: Options) -> None:
@@ -68,6 +73,37 @@ def _refuse(spec: DatasetSpec, problems: Sequence[object]) -> None:
     if problems:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise HarnessError(f"data set {spec.label}: {problems[0]}{more}", "run harness data check")
+
+
+def _open_database(database: str) -> None:
+    """What cannot be collected into is found before anything is trained, not after."""
+    from results.store import open_store
+
+    try:
+        open_store(database).close()
+    except ValueError as error:
+        raise HarnessError(str(error), _DATABASE_URL if "://" in database else _DATABASE_FILE) from error
+    except Exception as error:
+        around = surroundings(error)
+        if around is None:
+            raise
+        raise HarnessError(f"the database {database}: {around.message}", _DATABASE_FILE) from error
+
+
+_DATABASE_FILE = (
+    "name another file with --db, or move this one away: a database is an index of records, nothing is lost"
+)
+_DATABASE_URL = "look at server, user and password: PGPASSWORD or ~/.pgpass hold the password; or leave --db out"
+
+
+def check_device_word(word: str) -> None:
+    """See that a word can be a device at all; whether this machine has it is another question.
+
+    Raises:
+        HarnessError: it cannot.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", word):
+        raise HarnessError(f"'{word}' is not a device that stages can run on", "use auto, cpu, cuda, cuda:1 or mps")
 
 
 def _try_writing(workspace: Workspace) -> None:

@@ -132,10 +132,12 @@ def plan_sweep(
         warm_up()
     from harness.builders.datasets import located
     from harness.launch.launchers import find_launcher
+    from harness.launch.preflight import check_device_word
     from harness.planning.parse_sweep import sweep_spec
     from harness.planning.plan import make_plan
     from harness.plugins.file_plugin import stdout_to_stderr
 
+    check_device_word(given.get("device", "auto"))
     plugins = [Path(file) for file in given.get("plugins") or ()]
     words = {name: given.get(name) for name in ("methods", *ASKED)}
     spec = sweep_spec(words, _path(given.get("file")), plugins, place)
@@ -172,6 +174,10 @@ def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
     from harness.workspace.status import save_sweep
 
     plan, options, missing = planned.plan, planned.options, list(planned.missing)
+    if missing and planned.launcher.name == "local" and options.device not in ("auto", "cpu"):
+        from harness.system.devices import pick_device
+
+        pick_device(options.device)
     prepare(plan, missing, options)
     for key in missing:
         if note := options.workspace.stage(key).set_aside_record():

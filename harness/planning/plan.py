@@ -15,6 +15,7 @@ from harness.builders.datasets import open_dataset, parse_dataset
 from harness.builders.distiller import build_translator, needs_teacher, skip_reason, translator_specs
 from harness.builders.expression import resolve
 from harness.builders.models import model_sizes, model_source, model_unsupported_reason
+from harness.data.base import Dataset
 from harness.errors import HarnessError
 from harness.planning.teachers import Teacher, evaluation_only, find_teachers
 from harness.plugins.method_calls import display_name
@@ -28,7 +29,9 @@ from harness.specs.spec import (
     Recipe,
     StageSpec,
     SweepSpec,
+    TranslatorSpec,
     WeightsSpec,
+    canonical_json,
     digest,
     parse_model,
 )
@@ -114,6 +117,25 @@ class _Builder:
     weights: dict[str, str] = field(default_factory=dict)
     shared: dict[tuple[str, str, str], dict[str, str] | str] = field(default_factory=dict)
     _first: dict[tuple[str, str, str], WeightsSpec] = field(default_factory=dict)
+    _translators: dict[tuple[str, str], Recipe] = field(default_factory=dict)
+
+    # Worked out once for all cells: a plan of thousands would spend its time on these.
+
+    @cached_property
+    def student_recipe(self) -> Recipe:
+        return self.recipe.for_kind("student")
+
+    @cached_property
+    def recipe_label(self) -> str:
+        return self.recipe.label()
+
+    def translator_recipe(self, name: str, translator: TranslatorSpec, teacher: ModelSpec, sizes: Any) -> Recipe:
+        """How a translator is trained: points of a grid over other parameters share it, so it is built once."""
+        place = (canonical_json(translator), teacher.word)
+        if place not in self._translators:
+            prescribed = dict(build_translator(translator, sizes).recipe)
+            self._translators[place] = _translator_recipe(self, name, prescribed)
+        return self._translators[place]
 
     def add(self, spec: StageSpec, name: str, cell: Cell | None, reproduce: str) -> str:
         """Put a stage into the graph, once; its key."""
@@ -168,6 +190,7 @@ def make_plan(sweep: SweepSpec, data_root: Path | None = None, weights_dir: Path
     recipe_name = dataset.recipe if sweep.recipe == "auto" else sweep.recipe
     recipe = load_recipe(recipe_name).changed(sweep.set)
     teachers = {teacher.model: teacher for teacher in find_teachers(sweep, dataset.classes)}
+    _refuse_absent_val(recipe, dataset)
     builder = _Builder(sweep, spec, dataset.weights, recipe, weights_dir, teachers)
     skips: list[Skip] = []
     cells = 0
@@ -179,6 +202,19 @@ def make_plan(sweep: SweepSpec, data_root: Path | None = None, weights_dir: Path
             skips.append(Skip(f"{method.expression} {model.word}", reason))
     nodes = {key: _counted(node, builder.needed[key]) for key, node in builder.nodes.items()}
     return Plan(sweep, nodes, tuple(dict.fromkeys(skips)), cells, builder.weights)
+
+
+def _refuse_absent_val(recipe: RecipeFile, dataset: Dataset) -> None:
+    """A recipe that validates while it trains needs a split to validate on."""
+    for kind in ("teacher", "student"):
+        every = recipe.for_kind(kind).validate_every
+        if every and "val" not in dataset.splits:
+            has = ", ".join(dataset.splits)
+            raise HarnessError(
+                f"recipe '{recipe.name}' validates every {every} iterations of a {kind}, "
+                f"but data set '{dataset.name}' has no split val: it has {has}",
+                "give --set validate_every=0, or a data set with that split",
+            )
 
 
 def _counted(node: Node, cells: int) -> Node:
@@ -195,7 +231,9 @@ def _cells(
         for word, stride in itertools.product(sweep.students, sweep.strides)
     )
     unique = {method_digest(method): method for method in methods}.values()
-    for (word, stride), method, teacher, seed in itertools.product(students, unique, teachers, sweep.seeds):
+    for (word, stride), method, teacher, seed in itertools.product(
+        students, unique, teachers, dict.fromkeys(sweep.seeds)
+    ):
         if not needs_teacher(method) and teacher != teachers[0]:
             continue
         yield word, stride, method, teacher, seed
@@ -230,7 +268,7 @@ def _add_cell(
         dataset=builder.dataset,
         model=student,
         method=method,
-        recipe=builder.recipe.for_kind("student"),
+        recipe=builder.student_recipe,
         seed=seed,
         parents=parents,
     )
@@ -278,13 +316,12 @@ def _add_translators(
     """Stages for what the methods must learn from the teacher first; role -> key."""
     parents: dict[str, str] = {}
     for name, translator in translator_specs(method, sizes, teacher_sizes).items():
-        prescribed = dict(build_translator(translator, teacher_sizes).recipe)
         spec = StageSpec(
             kind="translator",
             dataset=builder.dataset,
             model=teacher.model_copy(update={"weights": WeightsSpec()}),
             translator=translator,
-            recipe=_translator_recipe(builder, name, prescribed),
+            recipe=builder.translator_recipe(name, translator, teacher, teacher_sizes),
             seed=builder.sweep.teacher_seed,
             parents={"teacher": teacher_key},
         )
@@ -311,7 +348,7 @@ def _cell(builder: _Builder, model: ModelSpec, method: str, teacher: str, seed: 
         stride=model.stride,
         method=method,
         teacher=teacher,
-        recipe=builder.recipe.label(),
+        recipe=builder.recipe_label,
         weights=weights.source if weights.source == "random" else f"{weights.source}:{weights.sha256[:8] or 'hub'}",
         seed=seed,
     )

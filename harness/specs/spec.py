@@ -18,7 +18,8 @@ from harness.errors import HarnessError
 Kind = Literal["teacher", "translator", "student"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Positive = Annotated[int, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""Fits the signed column of a database."""
 
 
 class Frozen(BaseModel):

@@ -177,3 +177,23 @@ def test_real_imagenet_weights_load_in_both_families(number: int) -> None:
             assert a.isfinite().all() and torch.equal(a, b)
     with pytest.raises(ValueError):
         TimmFamily().build(f"tf_efficientnet_lite{(number + 1) % 3}", 16, Weights("file", file))
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", "model_state"])
+def test_weights_in_a_wrapper_are_found(wrapper: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({wrapper: {"a.weight": torch.ones(2)}, "epoch": 3, "optimizer": {"lr": 0.1}}, path)
+    assert list(read_state(path)) == ["a.weight"]
+    torch.save({"model": {wrapper: {"a.weight": torch.ones(2)}}}, path)
+    assert list(read_state(path)) == ["a.weight"]
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "empty", "folder"])
+def test_what_is_no_file_of_weights_is_named(place: str, tmp_path: Path) -> None:
+    path = Path(place) if place.startswith("/") else tmp_path / place
+    if place == "empty":
+        path.touch()
+    elif place == "folder":
+        path.mkdir()
+    with pytest.raises(ValueError, match=f"weights file {path} "):
+        read_state(path)

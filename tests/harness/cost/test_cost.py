@@ -19,7 +19,7 @@ from harness.builders.models import build_model, model_sizes, model_unsupported_
 from harness.cli.backbones import backbones as backbones_command
 from harness.cli.cost import cost as cost_command
 from harness.cost import HEADLINE, count_macs, measure_cost, measure_latency, parameters, peak_memory, shape_macs
-from harness.cost.forward import forward_macs
+from harness.cost.forward import fitting_size, forward_macs
 from harness.cost.memory import LiveBytes
 from harness.errors import HarnessError
 from harness.specs.spec import parse_model
@@ -214,3 +214,29 @@ def test_backbones_command() -> None:
     assert {"linear", "aspp", "deeplabv3plus", "pspnet", "unet", "fpn"} <= {h["name"] for h in everything["heads"]}
     assert "strides 8, 16, 32" in _cli("backbones", "timm:resnet10t").stdout
     assert "no encoder's name" in _cli("backbones", "nosuchthing").stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        ("timm:swin_tiny_patch4_window7_224@32", [516, 516]),
+        ("smp:mit_b0/fpn@32", [513, 513]),
+    ],
+)
+def test_a_size_that_an_encoder_does_not_take_is_rounded_up_and_said(model: str, size: list[int]) -> None:
+    app = typer.Typer()
+    app.command()(cost_command)
+    found = CliRunner().invoke(app, [model, "--json"])
+    assert found.exit_code == 0, found.output
+    (row,) = json.loads(found.output)["models"]
+    assert row["macs"] > 0 and row.get("size", [513, 513]) == size
+    assert ("note" in row) == (size != [513, 513])
+    shown = CliRunner().invoke(app, [model])
+    assert shown.exit_code == 0 and ("it takes no images of 513x513" in " ".join(shown.output.split())) == (
+        "note" in row
+    )
+
+
+def test_sizes_that_fit_are_left_as_they_are() -> None:
+    assert fitting_size(parse_model("timm:test_efficientnet/linear@16"), (33, 47)) == (33, 47)
+    assert fitting_size(parse_model("timm:swin_tiny_patch4_window7_224/linear@32"), (50, 64)) == (52, 64)

@@ -286,3 +286,35 @@ def test_samples_show_image_label_and_prediction(tmp_path: Path) -> None:
 def test_no_more_samples_than_there_are(tmp_path: Path) -> None:
     dataset = Shapes(ShapesParams(size=32, test=2))
     assert len(save_samples(tmp_path, Coarse(8), dataset, "test")) == 2  # type: ignore[arg-type]
+
+
+class Cramped(Coarse):
+    """A network for whose batches memory does not always suffice: at most `most` images at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.seen: list[int] = []
+
+    def forward(self, images: Tensor) -> SimpleNamespace:
+        self.seen.append(len(images))
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+def test_a_batch_that_does_not_fit_goes_through_in_halves(most: int) -> None:
+    torch.manual_seed(0)
+    roomy, cramped = Coarse(), Cramped(most)
+    cramped.load_state_dict(roomy.state_dict())
+    split = Drawn([(12, 16)] * 7)
+    wanted = evaluate(roomy, split, CLASSES, MEAN, STD, batch_size=7)
+    found = evaluate(cramped, split, CLASSES, MEAN, STD, batch_size=7)
+    assert np.array_equal(found.confusion, wanted.confusion) and found.names == wanted.names
+    assert cramped.seen[0] == 7 and max(size for size in cramped.seen if size <= most) <= most
+
+
+def test_one_image_that_does_not_fit_ends_in_a_sentence() -> None:
+    with pytest.raises(HarnessError, match=r"one image of 12x16 does not fit.*eval_size"):
+        evaluate(Cramped(0), Drawn([(12, 16)] * 3), CLASSES, MEAN, STD, batch_size=3)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
 from harness.launch.local import most_awaited_first
 from harness.planning.plan import Plan, make_plan
 from harness.specs.spec import SweepSpec
@@ -81,3 +86,29 @@ def test_what_most_others_wait_for_starts_first_on_this_machine() -> None:
     units = most_awaited_first(found, [(key,) for key in found.nodes])
     order = [found.nodes[key].spec.kind for (key,) in units]
     assert order == ["teacher", "translator"] + ["student"] * 6
+
+
+def test_points_of_a_grid_share_the_work_of_planning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of cells are planned in seconds: what does not change from one to the next is done once."""
+    from harness.planning import plan as module
+
+    calls = {"build_translator": 0, "for_kind": 0}
+
+    def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any, **rest: Any) -> Any:
+            calls[name] += 1
+            return real(*arguments, **rest)
+
+        return count
+
+    monkeypatch.setattr(module, "build_translator", counted("build_translator", module.build_translator))
+    monkeypatch.setattr(module.RecipeFile, "for_kind", counted("for_kind", module.RecipeFile.for_kind))
+    found = []
+    for points in (2, 20):
+        calls.update(build_translator=0, for_kind=0)
+        grid = "|".join(str(10 + number) for number in range(points))
+        plan = make_plan(tiny_sweep(methods=(f"ka[beta={grid}]",), seeds=(0, 1, 2)))
+        assert plan.count() == {"student": 3 * points, "teacher": 1, "translator": 1}
+        found.append((calls["build_translator"], calls["for_kind"] - points))
+    assert found[0][0] == found[1][0] == 1
+    assert calls["for_kind"] < 2 * 20, "a recipe is resolved for each cell"

@@ -1,0 +1,85 @@
+"""A rehearsal: every network of a plan is shown its batch and its images once, before anything is trained.
+
+On the meta device, where shapes are worked out and nothing is computed: a fraction of a second a network. It finds what
+would otherwise be found after training, or hours later by another stage: a size that an encoder cannot take, and a
+batch of one under a batch norm whose map is 1x1. What went well is remembered by content and not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cost.forward import refused_size
+from harness.errors import HarnessError
+from harness.specs.spec import StageSpec, digest
+from harness.system.code import versions
+from harness.workspace.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from harness.data.base import Dataset
+
+Size = tuple[int, int]
+
+
+def rehearse(specs: Iterable[StageSpec], dataset: Dataset, memory: Path) -> None:
+    """Show each distinct network its training batch and the data set's images.
+
+    Args:
+        memory: folder in which is remembered what went well.
+
+    Raises:
+        HarnessError: a network cannot take them; the sentence names the size and what can be done.
+    """
+    file = memory / "rehearsed.json"
+    known = set(read_json(file) or [])
+    fresh: dict[str, StageSpec] = {}
+    for spec in specs:
+        if spec.kind != "translator":
+            fresh.setdefault(_key(spec, dataset), spec)
+    todo = {key: spec for key, spec in fresh.items() if key not in known}
+    for spec in todo.values():
+        _rehearse(spec, dataset.eval_size)
+    if todo:
+        write_json(file, sorted(known | todo.keys()))
+
+
+def _key(spec: StageSpec, dataset: Dataset) -> str:
+    recipe, model = spec.recipe, spec.model
+    return digest(
+        {
+            "model": [model.word, model.source],
+            "trained": [*recipe.crop, recipe.batch_size] if _is_trained(spec) else [],
+            "evaluated": list(recipe.eval_size or dataset.eval_size),
+            "versions": dict(versions()),
+        }
+    )
+
+
+def _is_trained(spec: StageSpec) -> bool:
+    """A whole network of others is evaluated as it is."""
+    return spec.model.weights.source != "network"
+
+
+def _rehearse(spec: StageSpec, images: Size) -> None:
+    recipe, word = spec.recipe, spec.model.word
+    if _is_trained(spec) and (why := refused_size(spec.model, recipe.crop, recipe.batch_size, training=True)):
+        hint = "change it: --set crop=[64,64]"
+        if "more than 1 value per channel" in why:
+            hint = "a batch norm needs more than one value a channel: --set batch_size=2, or a larger crop"
+        raise HarnessError(f"{word} cannot train on {_text(recipe.crop)} x {recipe.batch_size}: {why}", hint)
+    size = recipe.eval_size or images
+    if why := refused_size(spec.model, size):
+        raise HarnessError(
+            f"{word} cannot be evaluated on images of {_text(size)}: {why}",
+            f"let them be resized for it: --set eval_size=[{_rounded(size[0])},{_rounded(size[1])}]",
+        )
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _rounded(side: int) -> int:
+    return max(32, -(-side // 32) * 32)

@@ -1,0 +1,79 @@
+"""What the surroundings are to blame for is told so, with a remedy; the rest is called a fault of the harness."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy.exc
+
+from harness.cli import app as command_line
+from harness.errors import surroundings
+from tests.end_to_end.tiny import tiny_flags
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _chained() -> Exception:
+    try:
+        raise OSError(errno.ENOSPC, "No space left on device", "/runs/x")
+    except OSError as error:
+        outer = RuntimeError("could not save")
+        outer.__cause__ = error
+        return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/runs/x"), "/runs/x: no space is left"),
+        (_chained(), "/runs/x: no space is left"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota"),
+        (OSError(errno.EROFS, "Read-only file system", "/runs"), "/runs: the file system is read-only"),
+        (PermissionError(errno.EACCES, "Permission denied", "/runs/a"), "/runs/a: permission denied"),
+        (OSError(errno.EMFILE, "Too many open files"), "too many files"),
+        (MemoryError(), "memory has run out"),
+        (ConnectionResetError("peer"), "a connection failed"),
+        (
+            sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("server closed the connection\nmore")),
+            "the database cannot be used: server closed the connection",
+        ),
+        (
+            sqlalchemy.exc.OperationalError("INSERT", {}, Exception("database or disk is full")),
+            "the database cannot be used: database or disk is full",
+        ),
+    ],
+)
+def test_the_surroundings_are_named(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> int:
+        raise error
+
+    monkeypatch.setattr(command_line, "app", fails)
+    assert command_line.run(["status"]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and "hint:" in shown and "fault of the harness" not in shown
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), AssertionError(), OSError(errno.ENOENT, "none", "x"), TypeError("y")])
+def test_what_nobody_expected_stays_a_fault(error: Exception) -> None:
+    assert surroundings(error) is None
+
+
+@pytest.mark.parametrize("arguments", [["sweep", "--help"], ["methods"], ["sweep", "--dry-run"]], ids=" ".join)
+def test_a_reader_that_goes_away_is_no_error(arguments: list[str], tmp_path: Path) -> None:
+    """As `harness ... | head -1` does: the first bytes are read, then nobody reads any more."""
+    words = [*arguments, *(tiny_flags(tmp_path) if "--dry-run" in arguments else [])]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "harness", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    assert process.wait(120) == 0
+    assert "error" not in said and "Traceback" not in said, said
