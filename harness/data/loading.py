@@ -81,12 +81,17 @@ def sample_index(seed: int, iteration: int, position: int, batch_size: int, coun
     return int(_permutation(seed, epoch, count)[place])
 
 
-def _normalise(image: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
-    """(3, H, W) uint8 to float32 with the network's mean and standard deviation, given for [0, 1]."""
+def _normalise(image: torch.Tensor, mean: Triple, std: Triple, out: torch.Tensor | None = None) -> torch.Tensor:
+    """(3, H, W) uint8 to float32 with the network's mean and standard deviation, given for [0, 1].
+
+    Args:
+        out: (3, H, W), float32: where to; a new tensor by default.
+    """
     import torch
 
     shift, scale = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
-    return image.to(torch.float32).div_(255).sub_(shift).div_(scale)
+    out = torch.empty(image.shape) if out is None else out
+    return torch.div(image, 255, out=out).sub_(shift).div_(scale)
 
 
 def checked(split: Split, index: int) -> Sample:
@@ -112,8 +117,9 @@ def checked(split: Split, index: int) -> Sample:
 
 
 def _refuse_labels_out_of_range(label: torch.Tensor, classes: int, name: str) -> None:
-    bad = label[(label >= classes) & (label != IGNORE)]
-    if bad.numel():
+    wrong = (label >= classes) & (label != IGNORE)
+    if bool(wrong.any()):
+        bad = label[wrong]
         what = f"sample '{name}': its label holds {int(bad.max())}, but there are {classes} classes"
         raise HarnessError(what, f"values are 0 to {classes - 1}, and {IGNORE} for pixels that do not count")
 
@@ -153,7 +159,7 @@ class _Training:
             image, label = apply_augmentation(change, sample)
             _refuse_labels_out_of_range(label, self.classes, sample.name)
             (y, x), (height, width) = change.place, change.size
-            images[i, :, y : y + height, x : x + width] = _normalise(image, self.mean, self.std)
+            _normalise(image, self.mean, self.std, out=images[i, :, y : y + height, x : x + width])
             labels[i, y : y + height, x : x + width] = label
             names.append(sample.name)
             indices.append(index)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.data.augment import apply_augmentation, draw_augmentation
 from harness.data.base import IGNORE, Sample, Split
-from harness.data.loading import Batch, evaluation_loader, sample_index, training_loader
+from harness.data.loading import Batch, _normalise, evaluation_loader, sample_index, training_loader
 from harness.data.sets.shapes import Shapes, ShapesParams
 from harness.errors import HarnessError
 from harness.specs.spec import Augment, Recipe
@@ -204,6 +204,20 @@ def test_padding_is_mean_and_ignored() -> None:
     assert torch.equal(padded, torch.zeros_like(padded))
     places = {(int((~v).any(1).int().argmax()), int((~v).any(0).int().argmax())) for v in void}
     assert len(places) > 1
+
+
+def test_images_are_normalised_by_these_operations_bit_for_bit() -> None:
+    """In place or not: scaled to [0, 1], the mean taken off, divided by the standard deviation, each in float32."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 37, 41), generator=generator, dtype=torch.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    row = lambda values: np.array(values, np.float32)[:, None, None]  # noqa: E731
+    expected = torch.from_numpy((image.numpy().astype(np.float32) / np.float32(255) - row(mean)) / row(std))
+    assert torch.equal(_normalise(image, mean, std), expected)
+    room = torch.zeros(3, 50, 60)
+    _normalise(image, mean, std, out=room[:, 4:41, 8:49])
+    assert torch.equal(room[:, 4:41, 8:49], expected)
+    assert int((room != 0).sum()) == int((expected != 0).sum())
 
 
 def test_nothing_changed_is_the_sample_itself() -> None:

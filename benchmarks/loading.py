@@ -1,0 +1,108 @@
+"""Images a second of the loader alone, beside torchvision.v2 doing the same to the same files.
+
+    HARNESS_DATA=FOLDER python benchmarks/loading.py [--dataset camvid] [--recipe camvid] [--batches 12] [--rounds 5]
+
+Both decode every image and label anew, cut the same region, resize it (bilinear with antialiasing, labels by exact
+nearest neighbour), flip, place it on the crop, normalise and stack; the random draws are the same. They take turns in
+one process without loader processes; figures are medians of processor time on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.io import ImageReadMode, decode_image, read_file
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transform
+
+from harness.builders.datasets import open_dataset, parse_dataset
+from harness.data.augment import Augmentation, draw_augmentation
+from harness.data.base import IGNORE
+from harness.data.folders import FolderSplit
+from harness.data.loading import _CHANGE, Batch, sample_index, training_loader
+from harness.specs.recipes import load_recipe
+from harness.specs.spec import Recipe
+from harness.system.devices import device_name
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def changed(
+    picture: torch.Tensor, change: Augmentation, recipe: Recipe, fill: int, how: InterpolationMode
+) -> torch.Tensor:
+    """A picture (C, H, W), cut, resized, flipped and placed."""
+    picture = transform.crop(picture, *change.region)
+    antialias = how is InterpolationMode.BILINEAR
+    picture = transform.resize(picture, list(change.size), how, antialias=antialias)
+    if change.flip:
+        picture = transform.horizontal_flip(picture)
+    (top, left), (height, width) = change.place, change.size
+    margins = [left, top, recipe.crop[1] - width - left, recipe.crop[0] - height - top]
+    return transform.pad(picture, margins, fill=fill)
+
+
+def by_torchvision(split: FolderSplit, recipe: Recipe, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of an iteration: images (B, 3, h, w) and labels (B, h, w)."""
+    images, labels = [], []
+    for position in range(recipe.batch_size):
+        files = split.pairs[sample_index(0, iteration, position, recipe.batch_size, len(split))]
+        image = decode_image(read_file(str(files[0])), ImageReadMode.RGB)
+        label = decode_image(read_file(str(files[1])), ImageReadMode.UNCHANGED)
+        rng = np.random.default_rng((0, _CHANGE, iteration, position))
+        extent = (label.shape[1], label.shape[2])
+        change = draw_augmentation(extent, recipe.crop, recipe.augment, rng)
+        image = changed(image, change, recipe, 0, InterpolationMode.BILINEAR)
+        label = changed(label, change, recipe, IGNORE, InterpolationMode.NEAREST_EXACT)
+        images.append(transform.normalize(transform.to_dtype(image, torch.float32, scale=True), list(MEAN), list(STD)))
+        labels.append(label[0].to(torch.int64))
+    return torch.stack(images), torch.stack(labels)
+
+
+def main() -> None:
+    """Print images a second of both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="camvid")
+    parser.add_argument("--recipe", default="camvid")
+    parser.add_argument("--batches", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    root = os.environ.get("HARNESS_DATA")
+    place = Path(root) if root else None
+    dataset = open_dataset(parse_dataset(options.dataset, place), place)
+    split = dataset.split("train")
+    if not isinstance(split, FolderSplit):
+        raise SystemExit(f"{options.dataset} is not stored as folders of images and labels")
+    recipe = load_recipe(options.recipe).for_kind("student")
+
+    def ours() -> list[Batch]:
+        return list(
+            training_loader(split, recipe, MEAN, STD, 0, iterations=options.batches, classes=len(dataset.classes))
+        )
+
+    def theirs() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [by_torchvision(split, recipe, iteration) for iteration in range(options.batches)]
+
+    spent: dict[str, list[float]] = {"harness": [], "torchvision.v2": []}
+    for _ in range(options.rounds + 1):
+        for name, load in (("harness", ours), ("torchvision.v2", theirs)):
+            start = time.process_time()
+            load()
+            spent[name].append(time.process_time() - start)
+    count = options.batches * recipe.batch_size
+    size = f"{recipe.crop[0]}×{recipe.crop[1]}"
+    print(f"{options.dataset}, recipe {options.recipe}: crops of {size}, {recipe.batch_size} to a batch.")
+    print(f"{device_name(torch.device('cpu'))}, one thread, torch {torch.__version__}.\n")
+    print("| loader | images a second |\n|---|---:|")
+    for name, seconds in spent.items():
+        print(f"| {name} | {count / statistics.median(seconds[1:]):.0f} |")
+
+
+if __name__ == "__main__":
+    main()
