@@ -8,11 +8,11 @@ import streamlit as st
 
 from dashboards.discovery import pages
 
+# Drawn here: Streamlit would ask another host for one of its own names.
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="#2563eb">'
     '<path d="M2 11h5v11H2zM9.5 2h5v20h-5zM17 14h5v8h-5z"/></svg>'
 )
-"""Drawn here: Streamlit would ask another host for one of its own names."""
 
 st.set_page_config(page_title="Segmentation distillation", page_icon=ICON, layout="wide")
 st.markdown(

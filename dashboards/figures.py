@@ -23,17 +23,8 @@ PALETTE = (
 FIXED = {"none": GREY, "teacher": INK}
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right", "triangle-left", "cross")
 TEACHER_SHAPE = "circle"
-GLYPHS = {
-    "circle": "M6 1a5 5 0 1 0 .01 0z",
-    "square": "M1.5 1.5h9v9h-9z",
-    "triangle-up": "M6 1l5 10H1z",
-    "diamond": "M6 0l5 6-5 6-5-6z",
-    "triangle-down": "M6 11L1 1h10z",
-    "triangle-right": "M11 6L1 11V1z",
-    "triangle-left": "M1 6L11 1v10z",
-    "cross": "M4 1h4v3h3v4H8v3H4V8H1V4h3z",
-}
-"""Vega-Lite's shapes as paths in a square of 12."""
+GLYPHS = dict(zip(SHAPES, "●■▲◆▼▶◀✚", strict=True))
+"""Vega-Lite's shapes as characters."""
 SIDE_BY_SIDE = 0.035
 """Points of equal cost are set this far apart, as a fraction of the cost, so that their intervals can be told apart."""
 
@@ -69,15 +60,15 @@ def legend(board: pd.DataFrame, look: Looks) -> str:
     """The legend of all figures, as HTML that takes as many lines as it needs: every method and student, in full."""
     methods = _methods(board)
     students = list(dict.fromkeys(board.loc[board["method"] != "teacher", "student"]))
-    entries = [(f'<circle cx="6" cy="6" r="5" fill="{look.colours[name]}"/>', name) for name in methods]
+    entries = [(look.colours[name], GLYPHS["circle"], name) for name in methods]
     if len(students) > 1:
-        entries += [(f'<path d="{GLYPHS[look.shapes[name]]}" fill="{INK}"/>', name) for name in students]
+        entries += [(INK, GLYPHS[look.shapes[name]], name) for name in students]
     drawn = (
-        f'<span style="display:inline-block;margin-right:18px"><svg width="12" height="12">{mark}</svg>'
+        f'<span style="display:inline-block;margin-right:18px"><span style="color:{colour}">{glyph}</span>'
         f" {html.escape(sinks.visible(name))}</span>"
-        for mark, name in entries
+        for colour, glyph, name in entries
     )
-    return f'<div data-legend style="font-size:13px;line-height:1.9">{"".join(drawn)}</div>'
+    return f'<div style="font-size:13px;line-height:1.9">{"".join(drawn)}</div>'
 
 
 def accuracy_against_cost(board: pd.DataFrame, look: Looks | None = None, height: int = 420) -> alt.LayerChart:

@@ -83,7 +83,7 @@ def test_the_legend_has_every_method_in_full_and_harmless(board: pd.DataFrame) -
     names = [f"kd+ka[beta={n}|{n}0]" for n in range(30)] + ["<img src=x onerror=alert(1)>\x1b[2J"]
     many = pd.concat([board.iloc[[0]]] * len(names), ignore_index=True).assign(method=names)
     found = figures.legend(many, figures.looks(many))
-    assert all(name in found for name in names[:-1]) and found.count("<circle") == len(names)
+    assert all(name in found for name in names[:-1]) and found.count("●") == len(names)
     assert "<img" not in found and "\x1b" not in found
 
 

@@ -212,6 +212,8 @@ def test_reported_is_labelled(workspace: Path) -> None:
 def test_the_entrance_runs(filled: Path) -> None:
     app = AppTest.from_file(str(PAGES.parent / "app.py"), default_timeout=120).run()
     assert not app.exception and app.title[0].value == "Leaderboard"
+    # Nothing but the style, the pages' own texts and their names: no stray string of the entrance is shown.
+    assert not [element.value for element in app.markdown if "Streamlit" in str(element.value)]
 
 
 def test_pictures_stay_inside_the_workspace(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
