@@ -14,11 +14,13 @@ A setting's name is a term (its weight), a term's symbol (the same) or a paramet
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -302,9 +304,20 @@ def _part_text(part: MethodPart, alone: bool) -> str:
     return part.name + (f"[{','.join(settings)}]" if settings else "") + marks
 
 
+@lru_cache(maxsize=256)
+def _defaults(cls: type[Method]) -> dict[str, Any]:
+    """A method's parameters where none is given."""
+    return validated(cls, {}).model_dump(mode="json")
+
+
 def _changed_params(cls: type[Method], params: dict[str, Any]) -> dict[str, Any]:
     """The fewest parameters that, given alone, bring all the others about (one may set another's default)."""
     changed = {name: params[name] for name in cls.Params.model_fields}
+    defaults = _defaults(cls)
+    different = {name: value for name, value in changed.items() if name not in defaults or value != defaults[name]}
+    with contextlib.suppress(ValidationError):  # what is given may ask for another that is at its default
+        if validated(cls, different).model_dump(mode="json") == params:
+            changed = different
     for name in reversed(list(changed)):
         fewer = {key: value for key, value in changed.items() if key != name}
         try:

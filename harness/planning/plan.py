@@ -118,6 +118,7 @@ class _Builder:
     shared: dict[tuple[str, str, str], dict[str, str] | str] = field(default_factory=dict)
     _first: dict[tuple[str, str, str], WeightsSpec] = field(default_factory=dict)
     _translators: dict[tuple[str, str], Recipe] = field(default_factory=dict)
+    teacher_keys: dict[ModelSpec, str] = field(default_factory=dict)
 
     # Worked out once for all cells: a plan of thousands would spend its time on these.
 
@@ -296,6 +297,9 @@ def _shared_stages(
 
 
 def _add_teacher(builder: _Builder, teacher: ModelSpec) -> str:
+    if teacher in builder.teacher_keys:
+        builder.needed[builder.teacher_keys[teacher]] += 1
+        return builder.teacher_keys[teacher]
     sweep, asked, recipe = builder.sweep, builder.teachers[teacher], builder.recipe.for_kind("teacher")
     comes_as_it_is = asked.file is not None
     model = builder.imported(asked) if comes_as_it_is else builder.completed(teacher, sweep.teacher_weights)
@@ -307,7 +311,9 @@ def _add_teacher(builder: _Builder, teacher: ModelSpec) -> str:
         seed=0 if comes_as_it_is else sweep.teacher_seed,
     )
     cell = _cell(builder, model, "teacher", "", spec.seed)
-    return builder.add(spec, f"teacher {model.word}", cell, _reproduce(builder, None, None, teacher))
+    key = builder.add(spec, f"teacher {model.word}", cell, _reproduce(builder, None, None, teacher))
+    builder.teacher_keys[teacher] = key
+    return key
 
 
 def _add_translators(
