@@ -68,5 +68,5 @@ def border(classes: Tensor, distance: int) -> Tensor:
 
 def _window_sums(values: Tensor, height: int, width: int) -> Tensor:
     """(H − height + 1, W − width + 1): sums over all windows of (H, W)."""
-    table = F.pad(values.cumsum(0).cumsum(1), (1, 0, 1, 0))
+    table = F.pad(values.cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32), (1, 0, 1, 0))
     return table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
