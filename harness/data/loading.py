@@ -9,7 +9,12 @@ torch is imported inside functions: the registry of data sets imports this modul
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.queues
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +26,8 @@ from harness.data.augment import apply_augmentation, draw_augmentation, to_tenso
 from harness.data.base import IGNORE, Sample, Split
 from harness.errors import HarnessError
 from harness.specs.spec import Recipe
+from harness.system.processes import shared_memory
+from harness.system.waiting import GivenUpWaiting, StoppedWaiting, waiting
 
 if TYPE_CHECKING:
     import torch
@@ -205,15 +212,31 @@ def _as_it_is(item: T) -> T:
     return item
 
 
-def _leave_signals_to_the_parent(_: int) -> None:
-    """Schedulers send their signals to every process of a job. The run that is asked to stop still needs its batch."""
+_NOT_HANDED_OVER = 74
+"""Exit code of a loader process that could not hand over what it made (EX_IOERR)."""
+
+
+def _begin_loader_process(_: int) -> None:
+    """Schedulers send their signals to every process of a job, and the run that is asked to stop still needs its batch.
+
+    A batch that cannot be handed over (shared memory is full) would be dropped with a traceback, and awaited for ever.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_loader_process)  # type: ignore[attr-defined]
+
+
+def _end_loader_process(error: BaseException, _: object) -> None:
+    print(f"a loader process cannot hand over its batch: {error}", file=sys.stderr, flush=True)
+    os._exit(_NOT_HANDED_OVER)
 
 
 @dataclass(frozen=True)
 class Loader(Generic[T]):
-    """Items in order, made here or by loader processes. Every `iter` starts over."""
+    """Items in order, made here or by loader processes. Every `iter` starts over.
+
+    Loader processes that die or give nothing for long are ended, and their work is done here: what comes is the same.
+    """
 
     source: Any
     order: range
@@ -227,26 +250,113 @@ class Loader(Generic[T]):
         """The items.
 
         Raises:
-            HarnessError: a sample cannot be read; the sentence names its file.
+            HarnessError: a sample cannot be read, or nothing comes though it is read here; the sentence says which.
+            StoppedWaiting: the process was asked to stop while an item was awaited.
         """
-        import torch
-        from torch.utils.data import DataLoader
-
-        loader: DataLoader[Any] = DataLoader(
-            self.source,
-            batch_size=None,
-            collate_fn=_as_it_is,
-            sampler=self.order,
-            num_workers=min(self.workers, len(self.order)),
-            pin_memory=self.pin_memory,
-            worker_init_fn=_leave_signals_to_the_parent,
-            prefetch_factor=4 if min(self.workers, len(self.order)) else None,
-            generator=torch.Generator(),  # else the loader draws from the global random state
-        )
-        for item in loader:
+        crew = _Crew(self, self.order, self.workers)
+        for place in range(len(self.order)):
+            try:
+                item = crew.next()
+            except GivenUpWaiting as error:
+                if not crew.processes:
+                    what = f"the data set gave nothing: {error}"
+                    raise HarnessError(what, "is its folder on a file system that does not answer?") from None
+                crew.end()
+                print(f"note: {_why_loaders_failed(error)}; loading goes on in the run's own process", file=sys.stderr)
+                crew = _Crew(self, self.order[place:], 0)
+                item = crew.next()
+            except StoppedWaiting:
+                crew.end()
+                raise
             if isinstance(item, HarnessError):
                 raise item
             yield item
+
+
+_abandoned: list[Any] = []
+"""Iterators whose processes were killed. Their own way to end would wait for locks that the dead have taken along."""
+
+
+class _Crew:
+    """The items of an order, and the processes that make them; none where they are made here."""
+
+    def __init__(self, loader: Loader[Any], order: range, workers: int) -> None:
+        import torch
+        from torch.utils.data import DataLoader
+
+        count = min(workers, len(order))
+        torch_loader: DataLoader[Any] = DataLoader(
+            loader.source,
+            batch_size=None,
+            collate_fn=_as_it_is,
+            sampler=order,
+            num_workers=count,
+            pin_memory=loader.pin_memory,
+            worker_init_fn=_begin_loader_process,
+            prefetch_factor=4 if count else None,
+            generator=torch.Generator(),  # else the loader draws from the global random state
+        )
+        before = set(multiprocessing.active_children())
+        self._items = iter(torch_loader)
+        self.processes = [p for p in multiprocessing.active_children() if p not in before] if count else []
+        if count and threading.current_thread() is threading.main_thread():
+            # torch's handler would raise wherever the run happens to be when a loader process dies.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def next(self) -> Any:
+        """The next item. Raises as `waiting` does, also where torch itself finds a process dead."""
+        try:
+            with waiting(self._hopeless):
+                return next(self._items)
+        except RuntimeError as error:
+            if self.processes and (reason := self._hopeless()):
+                raise GivenUpWaiting(reason) from error
+            if self.processes and "DataLoader worker" in str(error):
+                raise GivenUpWaiting(str(error).splitlines()[0]) from error
+            raise
+
+    def _hopeless(self) -> str:
+        """Which process is dead, and of what; "" while all live."""
+        for process in self.processes:
+            if process.exitcode is not None:
+                return f"loader process {process.pid} {_how_it_ended(process.exitcode)}"
+        return ""
+
+    def end(self) -> None:
+        """Kill the processes. They do not listen to requests, and one that is stuck could not."""
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join(10)
+        _abandoned.append(self._items)
+
+
+def _how_it_ended(code: int) -> str:
+    if code == _NOT_HANDED_OVER:
+        return "could not hand over its batch"
+    if code >= 0:
+        return f"ended with code {code}"
+    return f"was killed by {signal.Signals(-code).name}"
+
+
+def _why_loaders_failed(error: GivenUpWaiting) -> str:
+    """A sentence with the remedy: shared memory that is full is by far the most common cause."""
+    memory, text = shared_memory(), str(error)
+    little = memory is not None and memory[0] < _LITTLE_SHARED_MEMORY
+    if memory is not None and (little or "SIGBUS" in text or "hand over" in text):
+        full = f"shared memory (/dev/shm, {_size(memory[0])} of {_size(memory[1])} free) is full"
+        return f"{text}: {full}; give more (docker run --shm-size=2g), or --loader-workers 0"
+    if "SIGKILL" in text:
+        return f"{text}, perhaps for want of memory: use fewer --loader-workers"
+    return f"{text}: use fewer --loader-workers, or none"
+
+
+_LITTLE_SHARED_MEMORY = 16 << 20
+"""Bytes of free shared memory below which a batch may not fit."""
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.0f} MB" if count >= 2**20 else f"{count >> 10} KB"
 
 
 def training_loader(
