@@ -9,7 +9,19 @@ def main() -> None:
     """Run the command line; errors are one sentence with a hint, unless `--debug`."""
     from harness.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    _end_what_plugins_started()
+    sys.exit(code)
+
+
+def _end_what_plugins_started() -> None:
+    """A process that a plugin has forked or started must not live on when the command is over."""
+    registry = sys.modules.get("harness.plugins.registry")
+    if registry is not None and registry.foreign_code_ran():
+        from harness.system.processes import end_children
+
+        for process in end_children():
+            print(f"note: ended process {process}, which a plugin had left running", file=sys.stderr)
 
 
 if __name__ == "__main__":

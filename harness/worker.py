@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,17 @@ from typing import Any
 import psutil
 
 from harness.errors import ChangedSincePlanned, HarnessError, StageFailed, WorkerExit
+from harness.plugins.guard import take_charge
+from harness.system.processes import adopt_orphans, end_children
+from harness.system.waiting import StoppedWaiting, set_patience
+from harness.workspace.events import Movement
 from harness.workspace.files import file_digest
-from harness.workspace.folders import HEARTBEAT_S, AttemptFolder
+from harness.workspace.folders import HEARTBEAT_S, AttemptFolder, close_silent_attempts
 from harness.workspace.job import Job, read_job
 
 DONE, FAILED, INTERRUPTED, REFUSED, TOO_LARGE = WorkerExit  # in the order in which they are declared
+ORPHAN_GRACE_S = 60.0
+"""Seconds that a process has to save itself and end once its launcher is gone."""
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals by which a scheduler says that it will end a job soon."""
 
@@ -59,9 +66,12 @@ def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bo
         capture: send what the process prints to the attempts' log.
         parent_pid: stop when this process is no longer the parent; 0 for no such watch.
     """
+    own_process = stop is None
     if stop is None:
         stop = Stop()
         stop.listen()
+        take_charge()
+        adopt_orphans()
     files = [job_files] if isinstance(job_files, Path) else job_files
     try:
         jobs = [read_job(file) for file in files]
@@ -79,8 +89,14 @@ def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bo
         if note := job.folder.set_aside_record():
             print(note, file=sys.stderr, flush=True)
     cohort = _Cohort(jobs, attempts, stop, helper=rank > 0)
+    if own_process:
+        set_patience(jobs[0].loader_timeout_s, stop)
     with _Heartbeat(cohort, stop, parent_pid):
-        return cohort.run()
+        code = cohort.run()
+    if own_process:
+        for process in end_children():
+            print(f"note: ended process {process}, which the run had left behind", file=sys.stderr, flush=True)
+    return code
 
 
 def _helpers_folder(job: Job, rank: int) -> AttemptFolder:
@@ -96,16 +112,26 @@ class _Cohort:
     def __init__(self, jobs: Sequence[Job], attempts: Sequence[AttemptFolder], stop: Any, helper: bool) -> None:
         self._jobs, self._attempts, self._stop, self._helper = jobs, attempts, stop, helper
         self._codes: dict[int, int] = {}
+        self._movement = [Movement(attempt.events) for attempt in attempts]
         if not helper:
             for job, attempt in zip(jobs, attempts):
+                close_silent_attempts(job.folder, attempt.number)
                 others = {"cohort": [job.folder.key for job in jobs]} if len(jobs) > 1 else {}
                 attempt.begin(resumed_at=_resumes_at(job), job_id=str(job.extra.get("job_id", "")), **others)
 
     def beat(self) -> None:
-        """A sign of life of those that have not ended."""
+        """A sign of life of those that have not ended, with how far they are and since when they have not moved."""
         for place, attempt in enumerate(self._attempts):
             if place not in self._codes:
-                attempt.beat()
+                attempt.beat(**self._movement[place].look())
+
+    def end_by_force(self, reason: str) -> None:
+        """Close the attempts that are open and end this process, whatever its main thread is waiting for."""
+        for place, attempt in enumerate(self._attempts):
+            if place not in self._codes and not self._helper and attempt.outcome() is None:
+                attempt.end("interrupted", reason)
+        end_children()
+        os._exit(INTERRUPTED)
 
     def run(self) -> int:
         """Run the stages; the exit code."""
@@ -116,7 +142,7 @@ class _Cohort:
             from harness.stage.run import run_stages
 
             run_stages(list(zip(self._jobs, self._attempts)), self._stop, self.left)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             for place in range(len(self._jobs)):
                 self.left(place, error)
         for place in range(len(self._jobs)):
@@ -140,6 +166,8 @@ class _Cohort:
 
 def _outcome(error: BaseException, asked: str) -> tuple[int, str, str]:
     """How an attempt ends by an error: (exit code, outcome, reason)."""
+    if isinstance(error, StoppedWaiting):
+        return INTERRUPTED, "interrupted", f"stopped while it waited for data ({asked})"
     if type(error).__name__ == "Interrupted":
         return INTERRUPTED, "interrupted", f"{error} ({asked})" if asked else str(error)
     if type(error).__name__ == "CohortTooLarge":
@@ -225,10 +253,14 @@ class _Heartbeat:
         self._thread.join()
 
     def _run(self) -> None:
+        orphan_since = 0.0
         while not self._ended.wait(HEARTBEAT_S):
             self._cohort.beat()
+            if orphan_since and time.monotonic() - orphan_since > ORPHAN_GRACE_S:
+                self._cohort.end_by_force(f"{self._stop.reason}, and it did not end by itself")
             if self._watches and not _runs(self._parent):
                 self._stop.reason = "its launcher is gone"
+                orphan_since = orphan_since or time.monotonic()
 
 
 def _process(pid: int) -> psutil.Process | None:

@@ -107,6 +107,14 @@ class Running:
     loader_workers: Annotated[
         int, typer.Option("--loader-workers", min=0, help="Processes that load data, for each stage.")
     ] = 0
+    loader_timeout_s: Annotated[
+        float,
+        typer.Option(
+            "--loader-timeout",
+            min=0,
+            help="Seconds without a batch after which loader processes are given up, or the run; 0: never.",
+        ),
+    ] = 600.0
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", min=0, help="Iterations between checkpoints.")
     ] = 100

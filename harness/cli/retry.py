@@ -46,7 +46,7 @@ def retry(
 
         harness retry --blocked --dry-run
     """
-    from harness.launch.launchers import look, resubmit
+    from harness.launch.launchers import close_attempts, look, resubmit
     from harness.specs.values import parse_pairs
     from harness.workspace.folders import Workspace as Folder
     from harness.workspace.select import select_stages
@@ -63,6 +63,7 @@ def retry(
         status = statuses[stage.key]
         typer.echo(f"{status.state:12} {stage.name}{f': {status.reason}' if status.reason else ''}")
     if not dry_run:
+        close_attempts(folder, [statuses[stage.key] for stage in chosen])
         _tell(resubmit(folder, [stage.key for stage in chosen], changes, launcher))
 
 

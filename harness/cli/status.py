@@ -85,6 +85,7 @@ def _table(statuses: list[StageStatus], all_stages: bool) -> Table:
         progress = item.progress or {}
         text = item.reason
         if progress:
-            text = f"{progress['iteration']}/{progress['iterations']}, {progress['eta_s']:.0f} s left"
+            left = item.reason or f"{progress['eta_s']:.0f} s left"
+            text = f"{progress['iteration']}/{progress['iterations']}, {left}"
         table.add_row(str(item.state), escape(item.name), escape(text), str(item.attempts or ""), item.key)
     return table

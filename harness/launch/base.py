@@ -12,6 +12,7 @@ from harness.errors import HarnessError, did_you_mean
 from harness.launch.settings import CONFIG, LauncherSettings, read_site, validated
 from harness.plugins.registry import FILE_KINDS, Registry
 from harness.system.checks import Check
+from harness.system.waiting import PATIENCE_S
 from harness.workspace.folders import Workspace
 from harness.workspace.job import Job, PluginFile
 from harness.workspace.status import PlannedStage, StageStatus
@@ -28,6 +29,7 @@ class Options:
         workers: stages at once on this machine; 0 lets the launcher choose.
         threads: CPU threads of each stage; 0 lets the launcher choose.
         cohort: how students are grouped that can be trained together: "auto", "off" or the most of one cohort.
+        loader_timeout_s: seconds without a batch after which loading is given up where it is; 0 for never.
         checkpoint_every: iterations between checkpoints.
         settings: the launcher's own, as they were given: partition, time, ... (`Launcher.settings` checks them).
     """
@@ -41,6 +43,7 @@ class Options:
     threads: int = 0
     cohort: str = "auto"
     loader_workers: int = 0
+    loader_timeout_s: float = PATIENCE_S
     checkpoint_every: int = 100
     quiet: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -235,6 +238,7 @@ def make_job(plan: Plan, node: Node, options: Options, **changes: Any) -> Job:
         "device": options.device,
         "threads": options.threads,
         "loader_workers": options.loader_workers,
+        "loader_timeout_s": options.loader_timeout_s,
         "checkpoint_every": options.checkpoint_every,
     }
     return Job.model_validate({**values, **changes})

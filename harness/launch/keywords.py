@@ -76,6 +76,8 @@ class SweepKeywords(AskedKeywords, total=False):
     the most of one group."""
     loader_workers: int
     """Processes that load data, for each stage."""
+    loader_timeout_s: float
+    """Seconds without a batch after which loader processes are given up, or the run; 0: never."""
     checkpoint_every: int
     """Iterations between checkpoints."""
     progress: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,17 @@ def job_logs(workspace: Workspace, key: str) -> list[Path]:
     """What was printed around a stage, besides its own log."""
     name = launched_by(workspace, key)
     return LAUNCHERS.get(name)().logs(workspace, key) if name in LAUNCHERS else []
+
+
+def close_attempts(workspace: Workspace, statuses: Iterable[StageStatus]) -> None:
+    """Write down how attempts ended that could not say so themselves, as far as it is known by now.
+
+    A job that is killed with all its processes (for memory, mostly) leaves its attempt open; only its scheduler knows.
+    """
+    for status in statuses:
+        attempt = workspace.stage(status.key).last_attempt()
+        if status.state in (State.FAILED, State.INTERRUPTED, State.LOST) and attempt and attempt.outcome() is None:
+            attempt.end("failed" if status.state is State.FAILED else "interrupted", status.reason)
 
 
 def resubmit(workspace: Workspace, keys: Sequence[str], changes: Mapping[str, Any], launcher: str = "") -> LaunchResult:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from harness.launch.base import Launcher, LaunchResult, Options, make_job, parents_done
 from harness.launch.settings import LauncherSettings
+from harness.system.processes import end_group, memory_kills
 from harness.worker import TOO_LARGE
 from harness.workspace.events import last_events
 from harness.workspace.folders import Workspace
@@ -91,6 +92,7 @@ class _Run:
     failed: dict[str, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
+    memory_kills: int = 0
 
     @property
     def workspace(self) -> Workspace:
@@ -122,7 +124,7 @@ class LocalLauncher(Launcher):
         slots = _slots(options)
         done = {key for key in set(plan.nodes) - set(keys) if options.workspace.stage(key).done()}
         units = most_awaited_first(plan, self.cohorts(plan, keys, options))
-        run = _Run(plan, options, settings, units, done)
+        run = _Run(plan, options, settings, units, done, memory_kills=memory_kills())
         with _ctrl_c() as asked, Display(plan, list(keys), quiet=options.quiet) as display:
             while run.waiting or run.running:
                 if asked:
@@ -169,6 +171,8 @@ class LocalLauncher(Launcher):
             if process.is_alive():
                 continue
             process.join()
+            # What it started and left behind: loader processes, children of plugins.
+            end_group(process.pid or 0)
             del run.running[unit], run.devices[unit]
             code = process.exitcode or 0
             again = [key for key in unit if not self._ended(run, key, code, display)]
@@ -192,13 +196,22 @@ class LocalLauncher(Launcher):
             run.attempts[key] -= 1  # the next try is at something else
             return False
         if code < 0 and own != "failed" and run.attempts[key] < run.settings.max_attempts:
-            _close_attempt(run.workspace, key, f"killed by {_killer(code)}")
+            _close_attempt(run.workspace, key, f"killed by {_killer(code)}{_for_memory(code, run.memory_kills)}")
             return False
-        why = reason or f"its process ended with code {code}"
+        why = self._why(reason, state, code, run.memory_kills)
         _close_attempt(run.workspace, key, why, outcome="failed")
         run.failed[key] = why
         display.failed(key, why)
         return True
+
+    @staticmethod
+    def _why(reason: str, state: State, code: int, memory_kills: int) -> str:
+        """Why a stage is given up whose process is gone."""
+        if reason and state is not State.RUNNING:
+            return reason
+        if code < 0:
+            return f"killed by {_killer(code)}{_for_memory(code, memory_kills)}"
+        return f"its process ended with code {code} and without a word: some code in it left by os._exit, or crashed"
 
     def _block(self, run: _Run, display: Any) -> None:
         """Take out what waits for a stage that failed; the others of its cohort go on."""
@@ -229,6 +242,7 @@ class LocalLauncher(Launcher):
             if process.is_alive():
                 process.kill()
             process.join()
+            end_group(process.pid or 0)
 
     def _progress(self, run: _Run, key: str) -> dict[str, Any]:
         attempt = run.workspace.stage(key).last_attempt()
@@ -242,6 +256,12 @@ def most_awaited_first(plan: Plan, units: Sequence[Unit]) -> list[Unit]:
 
 def _killer(code: int) -> str:
     return signal.Signals(-code).name
+
+
+def _for_memory(code: int, kills_before: int) -> str:
+    """That memory was the cause, if the kernel has killed for it since."""
+    killed = code == -signal.SIGKILL and memory_kills() > kills_before
+    return ": the machine was out of memory" if killed else ""
 
 
 def _own_end(workspace: Workspace, key: str) -> str:

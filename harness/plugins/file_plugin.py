@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.plugins.guard import guarded
 from harness.plugins.registry import Registry
 
 _OWN = ("harness", "methods", "backbones", "results", "dashboards")
@@ -66,7 +67,7 @@ def _import_file(path: Path, name: str, content: bytes) -> ModuleType:
     before = set(sys.modules)
     sys.modules[name] = _plugin_modules[name] = module
     try:
-        with stdout_to_stderr():
+        with stdout_to_stderr(), guarded():
             exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
         _refuse_neighbours(path, module, before | {name})
     except HarnessError:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import HarnessError, StageFailed
+from harness.plugins.guard import guarded
 from harness.plugins.registries import METHODS
 from methods.base import Method, Translator
 
@@ -28,7 +29,8 @@ def call_plugin(cls: type[Method], doing: str, call: Callable[P, T], *args: P.ar
         StageFailed: it raised; the sentence names the method, its file and line.
     """
     try:
-        return call(*args, **kwargs)
+        with guarded():
+            return call(*args, **kwargs)
     except (HarnessError, torch.OutOfMemoryError, MemoryError):
         raise
     except (Exception, SystemExit) as error:

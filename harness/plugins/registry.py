@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from harness.errors import HarnessError, did_you_mean
+from harness.plugins.guard import guarded
 
 T = TypeVar("T")
 
@@ -198,7 +199,8 @@ class Registry(Generic[T]):
         error only for who asks for that name."""
         origin = f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
         try:
-            found = point.load()
+            with guarded():
+                found = point.load()
             if isinstance(found, ModuleType):
                 if not self.add_module(found, origin, _package_digest(found.__name__)):
                     reasons = "; ".join(self.refused(found)) or f"no {self.kind} in it"
@@ -251,6 +253,11 @@ def plugin_place(error: BaseException) -> str:
             return f"{own[-1].filename}, line {own[-1].lineno}"
         cause = cause.__cause__
     return ""
+
+
+def foreign_code_ran() -> bool:
+    """A plugin or a package of others was registered in this process."""
+    return bool(_foreign_files)
 
 
 def _refusal(cls: object, origin: str, what: str, hint: str) -> HarnessError:

@@ -14,6 +14,8 @@ import psutil
 
 SHARED_MEMORY = Path("/dev/shm")
 _PR_SET_CHILD_SUBREAPER = 36
+_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+"""Python's own helpers: they end by themselves, and tidy up first."""
 
 
 def adopt_orphans() -> None:
@@ -43,9 +45,11 @@ def end_children(keep: Iterable[int] = ()) -> list[str]:
         if process.pid in kept:
             continue
         try:
-            words = " ".join(process.cmdline())[:80] or process.name()
+            words = " ".join(process.cmdline()) or process.name()
+            if any(helper in words for helper in _HELPERS):
+                continue
             process.kill()
-            ended.append(f"{process.pid} ({words})")
+            ended.append(f"{process.pid} ({words[:80]})")
         except psutil.Error:
             continue
     return ended
@@ -54,7 +58,7 @@ def end_children(keep: Iterable[int] = ()) -> list[str]:
 def end_group(leader: int) -> None:
     """Kill what is left of a process group whose leader has ended."""
     try:
-        if leader != os.getpgrp():
+        if leader > 1 and leader != os.getpgrp():
             os.killpg(leader, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
 
 from harness.data.loading import Batch
 from harness.errors import StageFailed
+from harness.system.waiting import StoppedWaiting
 from harness.training.distributed import Processes
 from harness.training.learner import Learner
 from harness.training.teacher import Teacher
@@ -85,12 +86,22 @@ class CohortLoop:
             return
         iteration = self.start
         self._began = time.perf_counter()
-        for batch in batches:
+        for batch in self._arriving(batches):
             self._iterate(batch, iteration)
             iteration += 1
             self._after(iteration)
             if not self.training():
                 break
+
+    def _arriving(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches; asked to stop while one is awaited, all is saved: everyone stands between two iterations."""
+        try:
+            yield from batches
+        except StoppedWaiting:
+            self._look()
+            self._save(self.alive())
+            iteration = min((learner.progress.iteration for learner in self.alive()), default=0)
+            raise Interrupted(f"stopped at iteration {iteration}, waiting for data") from None
 
     def training(self) -> list[Learner]:
         """Those that have iterations to do."""

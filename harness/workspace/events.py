@@ -33,6 +33,30 @@ class Events:
             self._file.close()
 
 
+class Movement:
+    """How far an attempt is, and since when nothing has happened in it: what it writes down tells.
+
+    Args:
+        events: the attempt's file of events.
+    """
+
+    def __init__(self, events: Path) -> None:
+        self._events, self._size, self._since = events, -1, time.monotonic()
+        self._iteration: int | None = None
+
+    def look(self) -> dict[str, Any]:
+        """The iteration, if there is one yet, and the seconds since anything was written down."""
+        try:
+            size = self._events.stat().st_size
+        except OSError:
+            size = 0
+        if size != self._size:
+            self._size, self._since = size, time.monotonic()
+            self._iteration = last_events(self._events).get("progress", {}).get("iteration")
+        still_s = round(time.monotonic() - self._since, 1)
+        return {"still_s": still_s} | ({} if self._iteration is None else {"iteration": self._iteration})
+
+
 def last_events(path: Path, tail_bytes: int = 8192) -> dict[str, dict[str, Any]]:
     """The latest event of each type near the end of a file; empty when there is none. Half lines are skipped."""
     try:

@@ -9,6 +9,7 @@ No locks: correctness rests on atomic renames alone, so that shared file systems
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pydantic import ValidationError
 
 from harness.errors import HarnessError, StageFailed
@@ -74,12 +76,37 @@ class AttemptFolder:
         host, pid = socket.gethostname(), os.getpid()
         write_json(self.path / "attempt.json", {"started": now(), "host": host, "pid": pid, **facts})
 
-    def beat(self) -> None:
-        """A sign of life."""
-        (self.path / "heartbeat").touch()
+    def beat(self, **facts: Any) -> None:
+        """A sign of life, with how far the attempt is: `iteration`, `still_s` (seconds without any progress)."""
+        file = self.path / "heartbeat"
+        try:
+            file.write_text(json.dumps(facts))
+        except OSError:
+            file.touch()  # no room for a word on a full disk; the sign itself needs none
+
+    def heartbeat(self) -> dict[str, Any]:
+        """What the last sign of life said."""
+        found = read_json(self.path / "heartbeat")
+        return found if isinstance(found, dict) else {}
+
+    def shows_life(self) -> bool:
+        """It has shown a sign of life lately.
+
+        One that lies in the future says nothing (a clock was wrong, or is): on this machine the process itself is
+        looked for, and on others it is taken for dead when the clocks differ by more than the usual.
+        """
+        silence = self.silence_s()
+        if 0 <= silence < STALE_S:
+            return True
+        if silence >= STALE_S:
+            return False
+        begun = self.started()
+        if begun.get("host") == socket.gethostname():
+            return psutil.pid_exists(int(begun.get("pid", -1)))
+        return silence > -STALE_S
 
     def silence_s(self) -> float:
-        """Seconds since the last sign of life."""
+        """Seconds since the last sign of life; negative when it lies in the future."""
         try:
             return time.time() - (self.path / "heartbeat").stat().st_mtime
         except OSError:
@@ -108,6 +135,15 @@ class AttemptFolder:
             reason=end.get("reason", ""),
             resumed_at=begun.get("resumed_at", 0),
         )
+
+
+def close_silent_attempts(folder: StageFolder, before: int) -> None:
+    """Say of earlier attempts that ended without a word that they did; those that may be alive are left alone."""
+    for attempt in folder.attempts():
+        if attempt.number < before and attempt.outcome() is None and not attempt.shows_life():
+            begun = attempt.started()
+            where = f"process {begun['pid']} on {begun['host']}" if "pid" in begun and "host" in begun else "it"
+            attempt.end("interrupted", f"{where} ended without a word: killed, or the machine went down")
 
 
 @dataclass(frozen=True)

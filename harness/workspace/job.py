@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from harness.errors import HarnessError
 from harness.specs.spec import Frozen, StageSpec
+from harness.system.waiting import PATIENCE_S
 from harness.workspace.files import write_atomic
 from harness.workspace.folders import StageFolder, Workspace
 from results.invalid import first_invalid
@@ -40,6 +41,8 @@ class Job(Frozen):
     threads: int = 0
     """CPU threads of the stage; 0 leaves torch's choice."""
     loader_workers: int = 0
+    loader_timeout_s: float = PATIENCE_S
+    """Seconds without a batch after which loading is given up where it is; 0 for never."""
     checkpoint_every: int = 100
     """Iterations between checkpoints."""
     workers_beside: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.workspace.events import last_events
 from harness.workspace.files import read_json, write_json
-from harness.workspace.folders import STALE_S, InvalidRecord, NewerRecord, StageFolder, Workspace
+from harness.workspace.folders import AttemptFolder, InvalidRecord, NewerRecord, StageFolder, Workspace
 
 
 class State(StrEnum):
@@ -30,6 +31,10 @@ class State(StrEnum):
 
 FINAL = frozenset({State.DONE, State.FAILED, State.BLOCKED})
 """States that change by no one's doing but a user's."""
+
+
+STILL_S = 120.0
+"""Seconds after which a living attempt that does not move is said not to."""
 
 
 _OPEN = frozenset({State.WAITING, State.INTERRUPTED, State.LOST, State.FAILED})
@@ -116,16 +121,29 @@ def stage_state(folder: StageFolder) -> tuple[State, str, int]:
     last = attempts[-1]
     outcome = last.outcome()
     if outcome is None:
-        silence = last.silence_s()
-        if silence < STALE_S:
-            return State.RUNNING, "", len(attempts)
-        return State.LOST, f"no sign of life for {silence:.0f} s on {last.started().get('host', '?')}", len(attempts)
+        if last.shows_life():
+            return State.RUNNING, _stillness(last), len(attempts)
+        silence, host = last.silence_s(), last.started().get("host", "?")
+        if silence < 0:
+            ahead = f"lies {-silence:.0f} s in the future: its clock was wrong, and it is gone"
+            return State.LOST, f"its last sign of life on {host} {ahead}", len(attempts)
+        return State.LOST, f"no sign of life for {silence:.0f} s on {host}", len(attempts)
     reason = str(outcome.get("reason", ""))
     if outcome["outcome"] == "done":
         return State.LOST, "it ended without a record", len(attempts)
     if outcome["outcome"] == "failed":
         return State.FAILED, reason, len(attempts)
     return State.INTERRUPTED, reason, len(attempts)
+
+
+def _stillness(attempt: AttemptFolder) -> str:
+    """Since when a living attempt has not moved; "" when it moves."""
+    beat = attempt.heartbeat()
+    still_s = float(beat.get("still_s", 0.0)) + max(0.0, attempt.silence_s())
+    if still_s < STILL_S:
+        return ""
+    since = time.strftime("%H:%M:%S", time.localtime(time.time() - still_s))
+    return f"no progress since {since} ({still_s / 60:.0f} min)"
 
 
 def stage_states(

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from harness.system.processes import end_group
 from harness.workspace.files import read_json, write_json
 from harness.workspace.folders import AttemptFolder, StageFolder
 
@@ -68,6 +69,14 @@ class Stage:
         if (attempt.outcome() or {}).get("outcome") not in ("done", "failed"):
             attempt.end(outcome, reason)
             self.sentence = f"{self.folder.key} {reason}"
+
+    def left_without_a_word(self, code: int) -> None:
+        """Its process has ended by itself: if it did not say how, some code in it has ended it."""
+        attempt = self.folder.last_attempt()
+        if attempt is not None and attempt.outcome() is None:
+            self.label(
+                "failed", f"its process ended with code {code} and without a word: some code in it left by os._exit"
+            )
 
     def exhausted(self) -> bool:
         """It has had all its attempts under this submission; says so in the last one."""
@@ -135,9 +144,13 @@ class Worker:
             code = self.wait()
             if self._child is not None:
                 self._child.wait()
+                end_group(self._child.pid)
             self._child = None
             for stage in stages:
                 stage.ended(code)
+            if code in (0, 1) and not self._asked_to_end:
+                for stage in stages:
+                    stage.left_without_a_word(code)
             if self._asked_to_end or process_rank() > 0 or (code >= 0 and code != TOO_LARGE):
                 return
             if code == TOO_LARGE or self._out_of_memory():

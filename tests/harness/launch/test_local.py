@@ -61,7 +61,7 @@ class Machine:
 class Process:
     def __init__(self, machine: Machine, key: str, folders: list[StageFolder]) -> None:
         self._machine, self._key, self._folders = machine, key, folders
-        self._looks, self.exitcode = 0, None
+        self._looks, self.exitcode, self.pid = 0, None, 0
 
     def start(self) -> None:
         self._machine.started.append(self._key)
@@ -206,6 +206,33 @@ def test_a_member_that_is_blocked_leaves_its_cohort(tmp_path: Path, monkeypatch:
     launched = launch(plan, tmp_path, monkeypatch, machine)
     assert set(launched.blocked) == {plan.translator, *plan.students}
     assert machine.cohorts == [(plan.teacher,), (plan.alone,)]
+
+
+def leaves(folder: StageFolder) -> int:
+    begin_and_end(folder)
+    return 0
+
+
+def test_a_process_that_ends_well_without_a_record_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some code in it called os._exit(0)."""
+    plan = Plan()
+    launched = launch(plan, tmp_path, monkeypatch, Machine({plan.teacher: [leaves]}))
+    assert "ended with code 0 and without a word" in launched.failed[plan.teacher]
+    (attempt,) = Workspace(tmp_path).stage(plan.teacher).attempts()
+    assert (attempt.outcome() or {})["outcome"] == "failed" and plan.students[0] in launched.blocked
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_death_for_want_of_memory_says_so(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel counts whom it kills for memory; the attempt says it, whether it is tried again or not."""
+    kills = iter(range(1000))
+    monkeypatch.setattr(local, "memory_kills", lambda: next(kills))
+    plan = Plan()
+    launched = launch(plan, tmp_path, monkeypatch, Machine({plan.alone: [dies]}), max_attempts=most)
+    first, *_ = Workspace(tmp_path).stage(plan.alone).attempts()
+    told = first.summary()
+    assert told.reason == "killed by SIGKILL: the machine was out of memory"
+    assert (told.outcome, bool(launched.failed)) == (("failed", True) if most == 1 else ("interrupted", False))
 
 
 def _dies_once(job_files: list[str], parent_pid: int) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.workspace.files import read_json, write_atomic
-from harness.workspace.folders import StageFolder, Workspace
+from harness.workspace.events import Events, Movement
+from harness.workspace.files import read_json, write_atomic, write_json
+from harness.workspace.folders import StageFolder, Workspace, close_silent_attempts
 from harness.workspace.status import State, stage_state
 
 
@@ -70,6 +71,83 @@ def test_silence_is_death(tmp_path: Path) -> None:
     os.utime(attempt.path / "heartbeat", (old, old))
     state, reason, attempts = stage_state(folder)
     assert state == State.LOST and reason.startswith("no sign of life for 100") and attempts == 1
+
+
+def _ended_process() -> int:
+    process = multiprocessing.get_context("fork").Process(target=os.getpid)
+    process.start()
+    process.join()
+    return process.pid or 0
+
+
+@pytest.mark.parametrize(
+    ("host", "alive", "ahead_s", "state"),
+    [
+        ("here", False, 3600, State.LOST),
+        ("here", False, 20, State.LOST),
+        ("here", True, 3600, State.RUNNING),
+        ("elsewhere", False, 3600, State.LOST),
+        ("elsewhere", False, 20, State.RUNNING),
+    ],
+)
+def test_a_sign_of_life_in_the_future_keeps_nobody_alive(
+    host: str, alive: bool, ahead_s: float, state: State, tmp_path: Path
+) -> None:
+    folder = StageFolder(tmp_path / "key1")
+    attempt = folder.new_attempt()
+    attempt.begin()
+    pid = os.getpid() if alive else _ended_process()
+    where = attempt.started()["host"] if host == "here" else host
+    write_json(attempt.path / "attempt.json", {**attempt.started(), "host": where, "pid": pid})
+    os.utime(attempt.path / "heartbeat", (time.time() + ahead_s,) * 2)
+    found, reason, _ = stage_state(folder)
+    assert found is state
+    assert ("in the future" in reason) == (state is State.LOST)
+
+
+def test_a_living_attempt_that_does_not_move_says_since_when(tmp_path: Path) -> None:
+    folder = StageFolder(tmp_path / "key1")
+    attempt = folder.new_attempt()
+    attempt.begin()
+    assert stage_state(folder)[:2] == (State.RUNNING, "")
+    attempt.beat(still_s=45.0, iteration=7)
+    assert stage_state(folder)[:2] == (State.RUNNING, "")
+    attempt.beat(still_s=1560.0, iteration=7)
+    state, reason, _ = stage_state(folder)
+    assert state is State.RUNNING and reason.startswith("no progress since ") and "(26 min)" in reason
+    assert attempt.heartbeat()["iteration"] == 7
+    # A heartbeat of an older version is an empty file; half a word is none.
+    for text in ("", '{"still_s": 15'):
+        (attempt.path / "heartbeat").write_text(text)
+        assert stage_state(folder)[:2] == (State.RUNNING, "")
+
+
+def test_what_is_written_down_is_movement(tmp_path: Path) -> None:
+    movement = Movement(tmp_path / "events.jsonl")
+    first = movement.look()
+    assert "iteration" not in first
+    time.sleep(0.3)
+    assert movement.look()["still_s"] >= 0.3
+    events = Events(tmp_path / "events.jsonl")
+    events.write("progress", iteration=12)
+    assert movement.look() == {"still_s": 0.0, "iteration": 12}
+    time.sleep(0.3)
+    assert movement.look()["still_s"] >= 0.3
+    events.write("evaluating", done=1, total=9)
+    assert movement.look() == {"still_s": 0.0, "iteration": 12}
+
+
+def test_attempts_that_ended_without_a_word_are_closed_and_living_ones_left_alone(tmp_path: Path) -> None:
+    folder = StageFolder(tmp_path / "key1")
+    old, ended, living = (folder.new_attempt() for _ in range(3))
+    for attempt in (old, ended, living):
+        attempt.begin()
+    ended.end("failed", "the loss is nan")
+    os.utime(old.path / "heartbeat", (time.time() - 1000,) * 2)
+    close_silent_attempts(folder, folder.new_attempt().number)
+    assert old.summary().outcome == "interrupted" and "ended without a word" in old.summary().reason
+    assert ended.summary().reason == "the loss is nan"
+    assert living.outcome() is None
 
 
 def test_read_json_of_a_missing_file(tmp_path: Path) -> None:

@@ -382,6 +382,20 @@ def test_retry_brings_parents_and_keeps_settings(world: World, fake: FakeSlurm) 
     assert states[world.students[1]].state is State.QUEUED
 
 
+def test_retry_writes_down_what_only_slurm_knows_of_an_attempt(world: World, fake: FakeSlurm) -> None:
+    """Killed for memory with all its processes: nobody was left to close the attempt."""
+    world.send()
+    world.attempt(world.teacher, ago_s=1000)
+    world.attempt(world.translator, ago_s=1000)
+    fake.tell(squeue="100_0|OUT_OF_MEMORY|1|n1|x\n101_0|NODE_FAIL|1|n1|x\n102_[0-2]|CANCELLED|||x\n")
+    retry(workspace=world.workspace.root)
+    told = {key: world.workspace.stage(key).attempts()[0].summary() for key in (world.teacher, world.translator)}
+    assert told[world.teacher].outcome == "failed" and told[world.teacher].reason.startswith(
+        "out of memory (job 100_0)"
+    )
+    assert told[world.translator].outcome in ("interrupted", "unknown")
+
+
 def test_retry_of_what_was_never_sent(world: World, fake: FakeSlurm) -> None:
     with pytest.raises(HarnessError, match="nothing was sent to SLURM"):
         SlurmLauncher().resubmit(world.workspace, [world.teacher], {})

@@ -1,0 +1,189 @@
+"""Methods, data sets and machines that misbehave while a run trains: it ends with a word, and nothing lives on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.launch.base import Options, make_job
+from harness.planning.plan import make_plan
+from harness.worker import DONE, INTERRUPTED
+from harness.workspace.folders import Workspace
+from tests.end_to_end.test_sweep import run
+from tests.end_to_end.tiny import CHANGES, job_of, only_student, tiny_flags, tiny_sweep
+
+PLUGIN = """
+import os
+import subprocess
+import time
+
+from methods.base import Method, Term
+
+
+class _Own(Method):
+    summary = "misbehaves in its third iteration"
+    terms = {"own": Term(weight=1.0)}
+    needs_teacher = False
+
+    def forward(self, step):
+        if step.iteration == 2 and self.training:
+            self.misbehave()
+        return {"own": step.student.logits.square().mean()}
+
+
+class Leaves(_Own):
+    name = "leaves"
+
+    def misbehave(self):
+        os._exit(0)
+
+
+class Interrupts(_Own):
+    name = "interrupts"
+
+    def misbehave(self):
+        raise KeyboardInterrupt
+
+
+class Forks(_Own):
+    name = "forks"
+
+    def misbehave(self):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(1000)
+        with open("FOLDER/pids", "w") as file:
+            file.write(f"{pid} {subprocess.Popen(['sleep', '1000'], start_new_session=True).pid}")
+
+
+class Comes(_Own):
+    name = "comes"
+
+    def misbehave(self):
+        with open("FOLDER/who", "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        os.fork()
+"""
+
+
+def _gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_methods_that_leave_interrupt_and_fork(tmp_path: Path) -> None:
+    plugin = tmp_path / "misbehaves.py"
+    plugin.write_text(PLUGIN.replace("FOLDER", str(tmp_path)))
+    root = tmp_path / "runs"
+    methods = "leaves,interrupts,forks,comes,none"
+    done = run("sweep", *tiny_flags(root, methods=methods), "--plugin", str(plugin), "--json")
+    assert done.returncode == 1, done.stderr
+    found = json.loads(run("status", "--workspace", str(root), "--json").stdout)
+    states = {one["name"].split()[0]: one for one in found}
+    assert {name: one["state"] for name, one in states.items()} == {
+        "leaves": "failed", "interrupts": "failed", "forks": "done", "comes": "done", "none": "done",
+    }  # fmt: skip
+    assert "called os._exit(0)" in states["leaves"]["reason"] and "misbehaves.py" in states["leaves"]["reason"]
+    assert "raised KeyboardInterrupt" in states["interrupts"]["reason"]
+    assert len((tmp_path / "who").read_text().split()) == 1, "the forked child came out and trained as well"
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        assert _gone(pid), "a process that a method started lives on"
+
+
+BLOCKS = """
+import time
+
+from harness.data.sets.shapes import Shapes
+
+
+class Blocks(Shapes):
+    name = "blocks"
+
+    def split(self, name):
+        return _Split(super().split(name))
+
+
+class _Split:
+    def __init__(self, split):
+        self._split, self._given = split, 0
+
+    def __len__(self):
+        return len(self._split)
+
+    def __getattr__(self, name):
+        return getattr(self._split, name)
+
+    def __getitem__(self, index):
+        self._given += 1
+        while self._given > 14:
+            try:
+                time.sleep(1000)
+            except Exception:
+                pass
+        return self._split[index]
+"""
+
+
+@pytest.mark.parametrize("loaders", [0, 2])
+def test_a_run_that_waits_for_its_data_ends_when_it_is_asked_to(loaders: int, tmp_path: Path) -> None:
+    plugin = tmp_path / "blocks.py"
+    plugin.write_text(BLOCKS)
+    root = tmp_path / "runs"
+    from harness.plugins.load import load_plugins
+
+    files = load_plugins([plugin])
+    dataset = "blocks[size=32,train=12,val=3,test=4]"
+    plan = make_plan(tiny_sweep(dataset=dataset, set={**CHANGES, "iterations": 100_000, "validate_every": 0}))
+    node = only_student(plan)
+    options = Options(Workspace(root), "", device="cpu", threads=1, plugins=files, loader_workers=loaders)
+    job = make_job(plan, node, options, checkpoint_every=0)
+    process = subprocess.Popen([sys.executable, "-m", "harness.worker", str(job.write())], start_new_session=True)
+    folder = Workspace(root).stage(node.key)
+    try:
+        end = time.monotonic() + 200
+        while "iteration" not in (((a := folder.last_attempt()) and a.heartbeat()) or {}):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        children = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == INTERRUPTED
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    outcome = (folder.attempts()[-1].outcome() or {}) if folder.attempts() else {}
+    assert outcome["outcome"] == "interrupted" and "waiting for data (SIGTERM)" in outcome["reason"]
+    assert folder.checkpoint_file.is_file(), "what was trained before the wait is lost"
+    assert all(_gone(pid) for pid in children)
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
+    reason="no mount of one's own allowed here",
+)
+def test_a_run_with_hardly_any_shared_memory_comes_to_its_end(tmp_path: Path) -> None:
+    """64 KB, as in a report; a container has 64 MB unless it is given more."""
+    plan = make_plan(tiny_sweep(set={**CHANGES, "crop": [160, 160], "iterations": 4, "validate_every": 0}))
+    node = only_student(plan)
+    job = job_of(plan, node, tmp_path, loader_workers=2)
+    mount = "mount -t tmpfs -o size=64k tmpfs /dev/shm"
+    words = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        f'{mount} && exec "$0" -m harness.worker "$1"',
+        sys.executable,
+        str(job.write()),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == DONE, done.stderr[-3000:]
+    assert "shared memory (/dev/shm" in done.stderr and "--shm-size" in done.stderr
+    assert Workspace(tmp_path).stage(node.key).done()
