@@ -10,7 +10,9 @@ from harness.cli.options import DEFAULT_WORKSPACE, Plugins, Workspace, load_give
 from harness.errors import Exit
 
 if TYPE_CHECKING:
-    from harness.launch.base import LaunchResult
+    from harness.launch.base import Launcher, LaunchResult
+    from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.status import StageStatus
 
 
 def retry(
@@ -56,6 +58,12 @@ def retry(
     changes = parse_pairs(option or [], "--option")
     listed, statuses = look(folder, sweep)
     chosen = select_stages(listed, statuses, failed=failed, blocked=blocked, cells=cell or [])
+    if not chosen and not cell and (again := _not_collected(folder)):
+        for owner, status in again:
+            typer.echo(f"{status.state:12} {status.name}: {status.reason}")
+            if not dry_run:
+                _tell(owner.collect_again(folder, changes))
+        return
     if not chosen:
         typer.echo("nothing to send again: harness status --all shows every stage")
         return
@@ -65,6 +73,15 @@ def retry(
     if not dry_run:
         close_attempts(folder, [statuses[stage.key] for stage in chosen])
         _tell(resubmit(folder, [stage.key for stage in chosen], changes, launcher))
+
+
+def _not_collected(folder: Folder) -> list[tuple[Launcher, StageStatus]]:
+    """The jobs that should have brought the database up to date, and have not."""
+    from harness.launch.launchers import collecting
+    from harness.workspace.status import State
+
+    ended = (State.FAILED, State.LOST, State.INTERRUPTED)
+    return [(owner, status) for owner, status in collecting(folder) if status.state in ended]
 
 
 def _tell(launched: LaunchResult) -> None:

@@ -27,7 +27,7 @@ def status(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is done, running, waiting, failed or blocked, and why.
+    """Show what is done, running, waiting, failed or blocked, and why; also whether the results are collected.
 
     Reads records first and the scheduler second, and changes nothing. Exit code 1 when a stage failed.
 
@@ -60,12 +60,13 @@ def status(
 
 
 def _look(workspace: Workspace, sweep: str) -> list[StageStatus]:
-    from harness.launch.launchers import observer
+    from harness.launch.launchers import collecting, observer
     from harness.workspace.folders import Workspace as Folder
     from harness.workspace.status import read_sweeps, stage_states
 
     folder = Folder(workspace)
-    return stage_states(folder, read_sweeps(folder, sweep or None), observer(folder))
+    stages = stage_states(folder, read_sweeps(folder, sweep or None), observer(folder))
+    return [*stages, *(status for _, status in collecting(folder))]
 
 
 def _table(statuses: list[StageStatus], all_stages: bool) -> Table:

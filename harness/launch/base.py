@@ -136,6 +136,18 @@ class Launcher(ABC):
             "run the same harness sweep again: it goes on where it stopped",
         )
 
+    def collecting(self, workspace: Workspace) -> list[StageStatus]:
+        """How the jobs stand that bring the database up to date, where there are such. None by default."""
+        return []
+
+    def collect_again(self, workspace: Workspace, changes: Mapping[str, Any]) -> LaunchResult:
+        """Send what `collecting` shows once more, with the settings of then and these changes.
+
+        Raises:
+            HarnessError: it cannot. So by default.
+        """
+        raise HarnessError(f"the launcher {self.name} does not collect by itself", "run harness collect")
+
     def logs(self, workspace: Workspace, key: str) -> list[Path]:
         """Files with what was printed around a stage, besides the stage's own log. None by default."""
         return []

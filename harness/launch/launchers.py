@@ -146,6 +146,12 @@ def job_logs(workspace: Workspace, key: str) -> list[Path]:
     return LAUNCHERS.get(name)().logs(workspace, key) if name in LAUNCHERS else []
 
 
+def collecting(workspace: Workspace) -> list[tuple[Launcher, StageStatus]]:
+    """How the jobs stand that bring the database up to date, each with its launcher."""
+    launchers = [entry.cls() for entry in LAUNCHERS]
+    return [(launcher, status) for launcher in launchers for status in launcher.collecting(workspace)]
+
+
 def close_attempts(workspace: Workspace, statuses: Iterable[StageStatus]) -> None:
     """Write down how attempts ended that could not say so themselves, as far as it is known by now.
 

@@ -12,11 +12,12 @@ from harness.launch.base import Launcher, LaunchResult, Options, make_job, refus
 from harness.launch.slurm import queue as slurm_queue
 from harness.launch.slurm.arrays import PendingStage, describe, make_arrays
 from harness.launch.slurm.checks import slurm_checks
+from harness.launch.slurm.collector import collecting_status, latest_collecting
 from harness.launch.slurm.config import NAME, SlurmConfig, minutes, settings_config
 from harness.launch.slurm.observer import Watch, live_tasks
 from harness.launch.slurm.site import site_facts, site_text
 from harness.launch.slurm.submissions import latest, read_submissions
-from harness.launch.slurm.submit import Request, largest_array, submit
+from harness.launch.slurm.submit import Request, largest_array, send_collector, submit
 from harness.system.checks import Check
 from harness.system.code import tree_digest
 from harness.workspace.folders import Workspace
@@ -144,6 +145,23 @@ class SlurmLauncher(Launcher):
             return group_alike({key: jobs[key].stage for key in fresh}, most)
 
         return submit(request, todo, lambda key: jobs[key].model_copy(update=update), parents, cohorts)
+
+    def collecting(self, workspace: Workspace) -> list[StageStatus]:
+        """The job at the end of the latest submission, with its reason."""
+        status = collecting_status(workspace)
+        return [status] if status else []
+
+    def collect_again(self, workspace: Workspace, changes: Mapping[str, Any]) -> LaunchResult:
+        """Send the latest submission's collecting job once more."""
+        submission = latest_collecting(workspace)
+        if submission is None:
+            raise HarnessError("nothing is collected by a job here", "run harness collect")
+        last = submission.request
+        settings = {**last["settings"], **_kept({self.setting_name(n): v for n, v in changes.items()})}
+        config = settings_config(settings)
+        request = Request(workspace, config, last["sweep"], settings, last["collect"], id=submission.folder.name)
+        job = send_collector(request, submission, list(config.setup))
+        return LaunchResult(False, message=f"submitted:\n{job}: brings the database up to date")
 
     def logs(self, workspace: Workspace, key: str) -> list[Path]:
         """What the stage's latest job printed outside of the stage's own log."""

@@ -118,6 +118,7 @@ def _write_down(request: Request, arrays: Sequence[Array]) -> Submission:
             "cohort": request.cohort,
             "max_attempts": request.config.max_attempts,
             "collect": request.collect,
+            "collector_tells": True,
             "arrays": [
                 {
                     "kind": array.kind,
@@ -198,9 +199,17 @@ def _send(request: Request, arrays: Sequence[Array], submission: Submission, set
 
 def _add_collector(request: Request, submission: Submission, setup: list[str]) -> None:
     """Send the job that brings the database up to date when all others have ended, however they ended."""
-    arrays = [job for job in submission.jobs if "array" in job]
-    if not request.config.collect or not arrays:
-        return
+    arrays = [job["job"] for job in submission.jobs if "array" in job]
+    if request.config.collect and arrays:
+        send_collector(request, submission, setup, arrays)
+
+
+def send_collector(request: Request, submission: Submission, setup: list[str], after: Sequence[str] = ()) -> str:
+    """Send the job that brings the database up to date; its id.
+
+    Args:
+        after: arrays that must have ended first, however they end.
+    """
     from submitit.core.utils import DelayedSubmission
 
     from harness.launch.slurm.executor import ArrayExecutor, batch_parameters
@@ -208,7 +217,8 @@ def _add_collector(request: Request, submission: Submission, setup: list[str]) -
 
     flags = {n: getattr(request.config, n) for n in ("partition", "account", "qos") if getattr(request.config, n)}
     flags |= {"requeue": True, "comment": f"harness {request.id}", **request.config.collect_options}
-    flags["dependency"] = f"afterany:{':'.join(job['job'] for job in arrays)}"
+    if after:
+        flags["dependency"] = f"afterany:{':'.join(after)}"
     executor = ArrayExecutor(request.folder, request.config.python)
     executor.parameters = batch_parameters(
         flags, time=_COLLECT_MIN, array_parallelism=1, signal_delay_s=60, setup=setup or None
@@ -216,6 +226,7 @@ def _add_collector(request: Request, submission: Submission, setup: list[str]) -
     calls = [DelayedSubmission(CollectTask(), str(request.folder / "request.json"))]
     job, cluster = executor.send(calls, f"collect-{request.id}")
     submission.note(collect=True, job=job, cluster=cluster)
+    return job
 
 
 def _message(request: Request, arrays: Sequence[Array], submission: Submission, known: int) -> str:

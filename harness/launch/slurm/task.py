@@ -25,6 +25,8 @@ import psutil
 from harness.errors import WorkerExit
 from harness.launch.slurm import queue as slurm_queue
 from harness.launch.slurm.child import Stage, Worker, job_id, process_rank
+from harness.launch.slurm.collector import OUTCOME_FILE
+from harness.workspace.files import now, write_json
 
 DONE, FAILED, INTERRUPTED = WorkerExit.DONE, WorkerExit.FAILED, WorkerExit.INTERRUPTED
 _GRACE_S = 20.0
@@ -226,9 +228,15 @@ class CollectTask:
         """
         request = json.loads(Path(request_file).read_bytes())
         command = [sys.executable, "-m", "harness", *request["collect"]]
-        code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
-        if code:
-            raise TaskFailed(f"harness collect ended with code {code}")
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        sys.stderr.write(done.stderr)
+        lines = [line.removeprefix("error:").strip() for line in done.stderr.splitlines() if line.strip()]
+        told = [line for line in lines if not line.startswith("hint:")]
+        reason = (told or lines or [f"harness collect ended with code {done.returncode}"])[-1]
+        outcome = {"outcome": "failed", "reason": reason[:300]} if done.returncode else {"outcome": "done"}
+        write_json(Path(request_file).with_name(OUTCOME_FILE), {"task": job_id(), "ended": now(), **outcome})
+        if done.returncode:
+            raise TaskFailed(f"harness collect ended with code {done.returncode}: {reason}")
 
     def checkpoint(self, request_file: str) -> Any:
         """Collecting is idempotent: begin again."""

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from harness.cli.app import run
 from harness.cli.cancel import cancel
 from harness.cli.retry import retry
 from harness.cli.slurm import slurm_init
 from harness.errors import HarnessError
 from harness.launch.base import LaunchResult, Options
-from harness.launch.launchers import look, observer
+from harness.launch.launchers import collecting, look, observer
 from harness.launch.slurm import executor as slurm_submit
 from harness.launch.slurm.arrays import PendingStage
 from harness.launch.slurm.config import make_config, settings_config
@@ -28,6 +29,7 @@ from harness.launch.slurm.launcher import SlurmLauncher
 from harness.launch.slurm.site import site_text
 from harness.launch.slurm.submissions import latest, read_submissions
 from harness.launch.slurm.submit import Request, submit
+from harness.launch.slurm.task import CollectTask, TaskFailed
 from harness.specs.spec import DatasetSpec, ModelSpec, Recipe, StageSpec
 from harness.workspace.files import write_json
 from harness.workspace.folders import Workspace
@@ -394,6 +396,93 @@ def test_retry_writes_down_what_only_slurm_knows_of_an_attempt(world: World, fak
         "out of memory (job 100_0)"
     )
     assert told[world.translator].outcome in ("interrupted", "unknown")
+
+
+def _collecting(world: World) -> StageStatus:
+    ((_, status),) = collecting(world.workspace)
+    return status
+
+
+def _collected(world: World, task: str, **said: str) -> None:
+    write_json(read_submissions(world.workspace)[-1].folder / "collected.json", {"task": task, **said})
+
+
+@pytest.mark.parametrize(
+    ("line", "state", "reason"),
+    [
+        ("103_[0]|PENDING|N/A||Dependency", State.QUEUED, "until all stages have ended"),
+        ("103_0|RUNNING|1|n1|None", State.RUNNING, "running on n1"),
+        ("103_0|FAILED|1|n1|NonZeroExitCode", State.FAILED, "failed without a word"),
+        ("103_0|TIMEOUT|1|n1|x", State.FAILED, "timeout without a word"),
+        ("103_0|CANCELLED|1|n1|x", State.INTERRUPTED, "cancelled"),
+        ("", State.LOST, "SLURM has forgotten job 103_0"),
+    ],
+)
+def test_collecting_is_a_stage_whose_state_is_seen(
+    world: World, fake: FakeSlurm, line: str, state: State, reason: str
+) -> None:
+    world.send()
+    fake.tell(squeue=line + "\n", sacct="")
+    status = _collecting(world)
+    assert (status.state, status.kind, status.job) == (state, "collect", "103_0") and reason in status.reason
+    # Its own word goes before SLURM's.
+    _collected(world, "103_0", outcome="done")
+    assert _collecting(world).state is State.DONE
+
+
+def test_collecting_that_failed_is_told_and_sent_again(
+    world: World, fake: FakeSlurm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "240")
+    world.send(partition="gpu")
+    for key in world.jobs:
+        world.done(key)
+    _collected(world, "103_0", outcome="failed", reason="password authentication failed for user board")
+    assert run(["status", "-w", str(world.workspace.root)]) == 1
+    assert "password authentication failed" in " ".join(capsys.readouterr().out.split())
+    assert run(["retry", "-w", str(world.workspace.root), "--dry-run"]) == 0
+    assert len(fake.jobs) == 4 and "password authentication failed" in capsys.readouterr().out
+    assert run(["retry", "-w", str(world.workspace.root)]) == 0
+    assert len(fake.jobs) == 5 and "dependency" not in fake.jobs[4] and fake.jobs[4]["partition"] == "gpu"
+    # What the one before said says nothing of this one.
+    fake.tell(squeue="104_0|PENDING|N/A||Priority\n")
+    assert _collecting(world).state is State.QUEUED
+    _collected(world, "104_0", outcome="done")
+    assert run(["status", "-w", str(world.workspace.root)]) == 0
+    capsys.readouterr()
+    assert run(["retry", "-w", str(world.workspace.root)]) == 0
+    assert "nothing to send again" in capsys.readouterr().out and len(fake.jobs) == 5
+
+
+def test_submissions_of_before_do_not_seem_uncollected(world: World, fake: FakeSlurm) -> None:
+    world.send()
+    submission = read_submissions(world.workspace)[0]
+    del submission.request["collector_tells"]
+    submission.save_request()
+    fake.tell(squeue="", sacct="")
+    assert collecting(world.workspace) == []
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_collecting_job_leaves_word_of_how_it_ended(
+    right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    (tmp_path / "stages").mkdir()
+    database = tmp_path / "results.db"
+    if not right:
+        database.write_bytes(b"random bytes" * 500)
+    command = ["collect", "--workspace", str(tmp_path), "--db", str(database)]
+    write_json(tmp_path / "request.json", {"collect": command})
+    if right:
+        CollectTask()(str(tmp_path / "request.json"))
+    else:
+        with pytest.raises(TaskFailed, match=r"results\.db"):
+            CollectTask()(str(tmp_path / "request.json"))
+    said = json.loads((tmp_path / "collected.json").read_text())
+    assert said["task"] == "7_0" and said["outcome"] == ("done" if right else "failed")
+    assert right or "results.db" in said["reason"]
 
 
 def test_retry_of_what_was_never_sent(world: World, fake: FakeSlurm) -> None:
