@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cost.forward import refused_size
 from harness.errors import HarnessError
 from harness.specs.spec import StageSpec, digest
 from harness.system.code import versions
@@ -63,6 +62,8 @@ def _is_trained(spec: StageSpec) -> bool:
 
 
 def _rehearse(spec: StageSpec, images: Size) -> None:
+    from harness.cost.forward import refused_size  # torch: not before something is rehearsed
+
     recipe, word = spec.recipe, spec.model.word
     if _is_trained(spec) and (why := refused_size(spec.model, recipe.crop, recipe.batch_size, training=True)):
         hint = "change it: --set crop=[64,64]"
