@@ -105,8 +105,12 @@ class Running:
     ] = "auto"
     threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads of a stage; 0: one on CPUs.")] = 0
     loader_workers: Annotated[
-        int, typer.Option("--loader-workers", min=0, help="Processes that load data, for each stage.")
-    ] = 0
+        str,
+        typer.Option(
+            "--loader-workers",
+            help="Processes that load data, for each stage; auto: none on a CPU, with a GPU all its cores but one.",
+        ),
+    ] = "auto"
     loader_timeout_s: Annotated[
         float,
         typer.Option(

@@ -42,7 +42,7 @@ class Options:
     workers: int = 0
     threads: int = 0
     cohort: str = "auto"
-    loader_workers: int = 0
+    loader_workers: int | None = None
     loader_timeout_s: float = PATIENCE_S
     checkpoint_every: int = 100
     quiet: bool = False

@@ -74,8 +74,8 @@ class SweepKeywords(AskedKeywords, total=False):
     cohort: str | int
     """Students of one teacher and seed trained in lock-step: "auto" (fills the devices first, then groups), "off", or
     the most of one group."""
-    loader_workers: int
-    """Processes that load data, for each stage."""
+    loader_workers: str | int
+    """Processes that load data, for each stage; "auto": none on a CPU, with a GPU all its cores but one."""
     loader_timeout_s: float
     """Seconds without a batch after which loader processes are given up, or the run; 0: never."""
     checkpoint_every: int

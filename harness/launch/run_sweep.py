@@ -206,13 +206,26 @@ def sweep_command(planned: PlannedSweep) -> str:
     return shlex.join([*words, "--workspace", str(planned.options.workspace.root)])
 
 
+def _loader_workers(asked: str | int) -> int | None:
+    """The number; None for "auto".
+
+    Raises:
+        HarnessError: it is neither.
+    """
+    if asked == "auto":
+        return None
+    if not str(asked).isdecimal():
+        raise HarnessError(f"loader workers: '{asked}' is no number of processes", "give auto, 0, 1, 2, ...")
+    return int(asked)
+
+
 def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
     from harness.launch.launchers import make_options
     from harness.planning.cohorts import largest_cohort
 
     cohort = str(given.get("cohort", "auto"))
     largest_cohort(cohort)
-    names = ("device", "workers", "threads", "loader_workers", "loader_timeout_s", "checkpoint_every", "settings")
+    names = ("device", "workers", "threads", "loader_timeout_s", "checkpoint_every", "settings")
     return make_options(
         workspace=_path(given.get("workspace") or os.environ.get("HARNESS_WORKSPACE")) or Path("runs"),
         db=given.get("db") or os.environ.get("HARNESS_DB"),
@@ -221,6 +234,7 @@ def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
         launcher=given.get("launcher", "local"),
         quiet=not given.get("progress", True),
         cohort=cohort,
+        loader_workers=_loader_workers(given.get("loader_workers", "auto")),
         **{name: given[name] for name in names if name in given},
     )
 

@@ -15,6 +15,7 @@ from harness.stage.context import Context
 from harness.stage.member import Member, build_member
 from harness.stage.record import conclude, training_record
 from harness.stage.shared import Shared, open_shared
+from harness.system.devices import usable_cores
 from harness.training.loop import CohortLoop, CohortTooLarge, Interrupted, out_of_memory
 from harness.training.randomness import derive_seed
 from harness.workspace.events import Events
@@ -153,6 +154,20 @@ class _Run:
         return health
 
 
+def loader_workers(job: Job, device: torch.device, processes: int) -> int:
+    """Processes that load data: as many as were asked for; else none on a CPU, which is busy training, and with a GPU
+    the stage's share of the cores but one.
+
+    Args:
+        processes: that train the stage together.
+    """
+    if job.loader_workers is not None:
+        return job.loader_workers
+    if device.type == "cpu":
+        return 0
+    return max(1, usable_cores(beside=(job.workers_beside + 1) * processes) - 1)
+
+
 def make_batches(shared: Shared, job: Job, start: int) -> Loader[Batch]:
     """The training batches from an iteration on, the same for all members of a cohort that `job` is one of."""
     assert shared.reads is not None
@@ -163,7 +178,7 @@ def make_batches(shared: Shared, job: Job, start: int) -> Loader[Batch]:
         std=shared.reads.std,
         seed=derive_seed(job.stage.seed, "data"),
         start_iteration=start,
-        workers=job.loader_workers,
+        workers=loader_workers(job, shared.device, shared.processes.size),
         device=shared.device,
         rank=shared.processes.rank,
         world_size=shared.processes.size,

@@ -96,6 +96,19 @@ class Device:
     memory_bytes: int
 
 
+def usable_cores(beside: int = 1) -> int:
+    """Cores that this process may use: what SLURM gave its task, or its share of the machine's.
+
+    Args:
+        beside: processes that share the machine's, this one included.
+    """
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // beside)
+
+
 def devices() -> list[Device]:
     """All devices, the CPU first."""
     import psutil

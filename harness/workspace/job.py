@@ -40,7 +40,8 @@ class Job(Frozen):
     device: str = "auto"
     threads: int = 0
     """CPU threads of the stage; 0 leaves torch's choice."""
-    loader_workers: int = 0
+    loader_workers: int | None = None
+    """Processes that load data; None: none on a CPU, with a GPU its cores but one. Changes no batch."""
     loader_timeout_s: float = PATIENCE_S
     """Seconds without a batch after which loading is given up where it is; 0 for never."""
     checkpoint_every: int = 100
