@@ -27,7 +27,7 @@ from harness.data.base import IGNORE, Sample, Split
 from harness.errors import HarnessError
 from harness.specs.spec import Recipe
 from harness.system.processes import shared_memory
-from harness.system.waiting import GivenUpWaiting, StoppedWaiting, waiting
+from harness.system.waiting import GivenUpWaiting, waiting
 
 if TYPE_CHECKING:
     import torch
@@ -254,23 +254,26 @@ class Loader(Generic[T]):
             StoppedWaiting: the process was asked to stop while an item was awaited.
         """
         crew = _Crew(self, self.order, self.workers)
-        for place in range(len(self.order)):
-            try:
-                item = crew.next()
-            except GivenUpWaiting as error:
-                if not crew.processes:
-                    what = f"the data set gave nothing: {error}"
-                    raise HarnessError(what, "is its folder on a file system that does not answer?") from None
-                crew.end()
-                print(f"note: {_why_loaders_failed(error)}; loading goes on in the run's own process", file=sys.stderr)
-                crew = _Crew(self, self.order[place:], 0)
-                item = crew.next()
-            except StoppedWaiting:
-                crew.end()
-                raise
-            if isinstance(item, HarnessError):
-                raise item
-            yield item
+        try:
+            for place in range(len(self.order)):
+                try:
+                    item = crew.next()
+                except GivenUpWaiting as error:
+                    if not crew.processes:
+                        what = f"the data set gave nothing: {error}"
+                        raise HarnessError(what, "is its folder on a file system that does not answer?") from None
+                    crew.end()
+                    print(
+                        f"note: {_why_loaders_failed(error)}; loading goes on in the run's own process", file=sys.stderr
+                    )
+                    crew = _Crew(self, self.order[place:], 0)
+                    item = crew.next()
+                if isinstance(item, HarnessError):
+                    raise item
+                yield item
+        finally:
+            # Whatever the reason to end: torch would ask the processes to end, and wait for their answer.
+            crew.end()
 
 
 _abandoned: list[Any] = []
@@ -324,10 +327,13 @@ class _Crew:
 
     def end(self) -> None:
         """Kill the processes. They do not listen to requests, and one that is stuck could not."""
+        if not self.processes:
+            return
         for process in self.processes:
             process.kill()
         for process in self.processes:
             process.join(10)
+        self.processes = []
         _abandoned.append(self._items)
 
 
