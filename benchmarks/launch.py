@@ -22,13 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.harness.fake_slurm import FakeSlurm  # noqa: E402 - the checkout is not always installed
-
-PADDING = {
-    "per_class_iou": {f"class {i}": i / 19 for i in range(19)},
-    "macs_by_operator": {f"op{i}": 1e9 for i in range(60)},
-}
-
+from tests.harness.launch.slurm.fake_slurm import FakeSlurm  # noqa: E402 - the checkout is not always installed
+from tests.results.factory import record_of  # noqa: E402
 
 Timing = tuple[float, float]
 """Seconds by the clock, and of processor time with that of children: on a busy machine only the second means much."""
@@ -54,11 +49,11 @@ def _processor_s() -> float:
 
 def finish_half(workspace: Path) -> int:
     """Write a record for every other stage."""
-    stages = sorted((workspace / "stages").iterdir())[::2]
+    stages, record = sorted((workspace / "stages").iterdir())[::2], record_of("0")
     for folder in stages:
         spec = json.loads((folder / "spec.json").read_text())
-        record = {"schema_version": 1, "key": folder.name, "spec": spec, **PADDING}
-        (folder / "record.json").write_text(json.dumps(record, indent=1))
+        made = record.model_copy(update={"key": folder.name, "spec": spec})
+        (folder / "record.json").write_text(made.model_dump_json(indent=1))
     return len(stages)
 
 

@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.cli.app import run
+from harness.data.base import IGNORE, Sample
+from harness.data.sets.shapes import Shapes, ShapesSplit
 from harness.planning.plan import make_plan
 from harness.worker import DONE, main
 from harness.workspace.folders import StageFolder
-from tests.end_to_end.tiny import Never, job_of, stage_folders, tiny_flags, tiny_sweep
+from results.ingest import collect
+from results.store import open_store
+from tests.end_to_end.tiny import Never, job_of, run_all, stage_folders, tiny_flags, tiny_sweep
 
 
 def sweep(root: Path, *words: str) -> int:
     return run(["sweep", *tiny_flags(root, methods="none"), "--device", "cpu", *words])
+
+
+class Void(ShapesSplit):
+    """Pictures whose labels count for nothing."""
+
+    def _make(self, index: int) -> Sample:
+        sample = super()._make(index)
+        return replace(sample, label=np.full_like(sample.label, IGNORE))
+
+
+@pytest.mark.parametrize("void", [("test",), ("val", "test")], ids="+".join)
+def test_a_split_of_void_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, void: tuple[str, ...]
+) -> None:
+    """Its mIoU is a mean over nothing: the teacher is done, can be collected, and its student is trained."""
+    monkeypatch.setattr(Shapes, "split", lambda self, name: (Void if name in void else ShapesSplit)(self.params, name))
+    plan = make_plan(tiny_sweep(methods=("kd",)))
+    run_all(plan, tmp_path)
+    folders = stage_folders(tmp_path)
+    assert len(folders) == 2 and all(folder.done() for folder in folders)
+    for folder in folders:
+        metrics = folder.record().metrics
+        assert metrics is not None and metrics.best is not None
+        assert math.isnan(metrics.miou) == ("test" in void) and math.isnan(metrics.best.miou) == ("val" in void)
+    with open_store(str(tmp_path / "results.db")) as store:
+        summary = collect(tmp_path, store)
+    assert len(summary.added) == 2 and summary.invalid == []
 
 
 @pytest.fixture
