@@ -14,9 +14,12 @@ def predict(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, H, W), int64: the class of every pixel.
 
     Logits (B, K, h, w) are upsampled bilinearly to `size` (H, W), corners not aligned, in float32, before the
-    largest is taken: of equal ones the first.
+    largest is taken: of equal ones the first. Scores of all classes at `size` exist for one image at a time.
     """
-    logits = logits.float()
+    return torch.cat([_predict_one(one.float(), size) for one in logits.split(1)])
+
+
+def _predict_one(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[-2:]) != tuple(size):
         logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
     # The first of equal maxima, and the first NaN, as argmax gives, at a half to a quarter of its time on a CPU.

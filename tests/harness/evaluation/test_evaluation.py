@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.data.base import IGNORE, Sample, Split
 from harness.data.sets.shapes import Shapes, ShapesParams
 from harness.errors import HarnessError
 from harness.evaluation.confusion import confusion, predict
-from harness.evaluation.evaluate import Evaluation, evaluate, load_confusion, save_confusion
+from harness.evaluation.evaluate import Evaluation, evaluate, save_confusion
 from harness.evaluation.samples import GAP, colourise, save_samples
 from results.statistics import miou
 
@@ -245,26 +247,33 @@ def test_a_network_that_knows_the_label_scores_one() -> None:
     assert scores[0] == 1.0 and scores[1] < 0.5
 
 
+def test_full_size_scores_are_of_one_image_at_a_time() -> None:
+    class Largest(TorchDispatchMode):
+        most = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            found = [out] if isinstance(out, Tensor) else out if isinstance(out, (tuple, list)) else []
+            self.most = max([self.most, *(x.numel() for x in found if isinstance(x, Tensor) and x.is_floating_point())])
+            return out
+
+    logits = torch.randn(6, CLASSES, 5, 7, generator=torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        found = predict(logits, (40, 56))
+    assert largest.most == CLASSES * 40 * 56
+    whole = nn.functional.interpolate(logits, size=(40, 56), mode="bilinear", align_corners=False)
+    assert torch.equal(found, whole.argmax(1))
+
+
 def test_matrices_are_read_back(tmp_path: Path) -> None:
     matrices = np.random.default_rng(0).integers(0, 2**32, (5, 3, 3), np.uint32)
     evaluation = Evaluation(matrices, ("a", "b", "ç", "d", "e"))
     path = tmp_path / "folder" / "confusion.npz"
     save_confusion(path, evaluation)
-    found = load_confusion(path)
-    assert np.array_equal(found.confusion, matrices) and found.names == evaluation.names
-    assert found.confusion.dtype == np.uint32
+    with np.load(path, allow_pickle=False) as found:
+        assert np.array_equal(found["confusion"], matrices) and found["confusion"].dtype == np.uint32
+        assert found["names"].tolist() == list(evaluation.names)
     assert [p.name for p in path.parent.iterdir()] == ["confusion.npz"]
-
-
-@pytest.mark.parametrize("keep", [0, 10, 100])
-def test_damaged_matrices_are_named(tmp_path: Path, keep: int) -> None:
-    path = tmp_path / "confusion.npz"
-    save_confusion(path, Evaluation(np.ones((2, 3, 3), np.uint32), ("a", "b")))
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(HarnessError, match=r"confusion.npz is not a file of confusion matrices"):
-        load_confusion(path)
-    with pytest.raises(HarnessError, match=r"other.npz"):
-        load_confusion(tmp_path / "other.npz")
 
 
 def test_samples_show_image_label_and_prediction(tmp_path: Path) -> None:
