@@ -1,7 +1,8 @@
 """The contract of backbones and heads.
 
 A *backbone* turns images into maps, shallow to deep; its *family* (timm, SMP, a plugin) knows which names and output
-strides it can build. A *head* turns those maps into class logits. A *network* is the two together and gives `Maps`.
+strides it can build. A *head* turns those maps into class logits. A *network* is the two together and gives
+`NetworkMaps`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ STRIDES = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
-class Maps:
+class NetworkMaps:
     """What a network gives for a batch of images; nothing here is upsampled.
 
     Attributes:
@@ -64,7 +65,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps of (B, 3, H, W) images, shallow to deep."""
+        """NetworkMaps of (B, 3, H, W) images, shallow to deep."""
 
 
 class BackboneFamily(ABC):
@@ -117,7 +118,7 @@ class Head(nn.Module, ABC):
 
 
 class Network(nn.Module):
-    """A backbone and a head. Gives `Maps`, never upsampled."""
+    """A backbone and a head. Gives `NetworkMaps`, never upsampled."""
 
     def __init__(self, backbone: Backbone, head: Head, classes: int) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ class Network(nn.Module):
         self.head = head
         self.classes = classes
 
-    def forward(self, images: Tensor) -> Maps:
+    def forward(self, images: Tensor) -> NetworkMaps:
         features = self.backbone(images)
         logits, last = self.head(features)
-        return Maps(logits=logits, last=last, features=tuple(features))
+        return NetworkMaps(logits=logits, last=last, features=tuple(features))

@@ -19,7 +19,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from backbones.base import Maps, Network
+from backbones.base import Network, NetworkMaps
 
 _TOLERANCE = 1e-3
 """Largest difference that folding may make, relative to a map's largest value. Folding itself makes some 1e-6."""
@@ -72,7 +72,7 @@ class _Trace:
         return hook
 
 
-def _pairs(network: Network, images: Tensor) -> tuple[list[tuple[str, str]], Maps]:
+def _pairs(network: Network, images: Tensor) -> tuple[list[tuple[str, str]], NetworkMaps]:
     """(convolution, batch norm) by name, where the norm's input is that convolution's output; and the maps."""
     trace, hooks = _Trace(), []
     for name, module in network.named_modules():
@@ -96,6 +96,6 @@ def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), child, module.eval())
 
 
-def _agree(one: Maps, other: Maps) -> bool:
+def _agree(one: NetworkMaps, other: NetworkMaps) -> bool:
     pairs = zip((one.logits, one.last, *one.features), (other.logits, other.last, *other.features), strict=True)
     return all(bool((a - b).abs().max() <= _TOLERANCE * a.abs().max().clamp_min(1e-6)) for a, b in pairs)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones.base import Backbone, BackboneFamily, Head, Maps, Network, Weights
+from backbones.base import Backbone, BackboneFamily, Head, Network, NetworkMaps, Weights
 from backbones.probe import PROBE, meta_copy, on_meta, stride_of
 from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, unknown
 
@@ -26,10 +26,11 @@ class Taps:
     """Where the maps of a module are, by the dotted names of its submodules.
 
     Attributes:
-        logits: the classifier; its output (B, K, h, w) is what `Maps.logits` is, its input what `Maps.last` is.
+        logits: the classifier; its output (B, K, h, w) is what `NetworkMaps.logits` is, its input
+            what `NetworkMaps.last` is.
         features: modules whose outputs are the backbone's maps, shallow to deep; an output that is a list counts as its
             items. Images handed through, and empty stand-ins, are left out.
-        last: a module whose output is `Maps.last` where the classifier reads something else than one map.
+        last: a module whose output is `NetworkMaps.last` where the classifier reads something else than one map.
         multiple: the sides of its input must be multiples of this; others are padded below and to the right, and the
             maps cut to the image again.
         classifiers: the convolutions whose rows are classes, where that is not `logits` itself.
@@ -144,9 +145,9 @@ class WholeNetwork(Network):
         head.stride, head.last_channels = stride_of(logits), last.shape[1]
         super().__init__(backbone, head, classes)
 
-    def forward(self, images: Tensor) -> Maps:
+    def forward(self, images: Tensor) -> NetworkMaps:
         *features, last, logits = self.backbone(images)
-        return Maps(logits=logits, last=last, features=tuple(features))
+        return NetworkMaps(logits=logits, last=last, features=tuple(features))
 
     @property
     def module(self) -> nn.Module:

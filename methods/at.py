@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, Step, Term
-from methods.parts.grids import Grid, Source, align, pick, taught
+from methods.parts.grids import Grid, Source, align, from_teacher, pick
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise, unit
 
@@ -51,7 +51,7 @@ class AttentionTransfer(Method):
         if "attention" in self.active:
             student, teacher = pick(step.student, self.params.source), pick(step.teacher_maps, self.params.source)
             with full_precision(student):
-                target = taught(step.teacher_maps, f"energy of {self.params.source}", teacher, "teacher", energy)
+                target = from_teacher(step.teacher_maps, f"energy of {self.params.source}", teacher, "teacher", energy)
                 ours, theirs = align(energy(student), target, self.params.align)
                 terms["attention"] = (unit(ours.flatten(1)) - unit(theirs.flatten(1))).square().mean()
         if "kd" in self.active:

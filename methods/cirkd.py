@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from methods.base import IGNORE, Maps, Method, MethodParams, Step, Term, resize_labels
 from methods.parts.adapters import Adapter
-from methods.parts.grids import Grid, Source, align, channels, pick, taught
+from methods.parts.grids import Grid, Source, align, channels, from_teacher, pick
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise, unit
 
@@ -309,7 +309,7 @@ class CIRKD(Method):
     def _positions(self, maps: Maps, teacher: Tensor, pool: int = 1) -> Tensor:
         """The teacher's unit vectors on a grid, computed once a batch for all that ask."""
         what, grid = f"unit positions of {self.params.source}", self.params.align
-        return taught(maps, what, teacher, grid, lambda x: unit_positions(x, pool), pool)
+        return from_teacher(maps, what, teacher, grid, lambda x: unit_positions(x, pool), pool)
 
     def _batch(self, ours: Tensor, maps: Maps, seeds: Seeds) -> Tensor:
         student, teacher = align(ours, pick(maps, self.params.source), self.params.align)

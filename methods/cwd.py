@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from methods.base import MethodParams, Step, Term
 from methods.parts.adapters import adapter
 from methods.parts.discriminator import AdversarialMethod, DiscriminatorFields
-from methods.parts.grids import Grid, Source, align, channels, check_same_shape, pick, taught
+from methods.parts.grids import Grid, Source, align, channels, check_same_shape, from_teacher, pick
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise
 
@@ -43,7 +43,7 @@ def channel_divergence(student: Tensor, teacher: Tensor, tau: float, target: Ten
 def logits_divergence(step: Step, grid: Grid, tau: float) -> Tensor:
     """`channel_divergence` of a step's logits; the teacher's side is computed once a batch for all that ask."""
     student, teacher = align(step.student.logits, step.teacher_maps.logits, grid)
-    target = taught(step.teacher_maps, "positions of logits", teacher, grid, lambda x: log_positions(x, tau), tau)
+    target = from_teacher(step.teacher_maps, "positions of logits", teacher, grid, lambda x: log_positions(x, tau), tau)
     return channel_divergence(student, teacher, tau, target)
 
 
@@ -108,7 +108,7 @@ class CWD(AdversarialMethod):
             adapted = self.adapter(ours) if self.adapter is not None else ours
             student, teacher = align(adapted, pick(step.teacher_maps, params.source), params.align)
             what, tau = f"positions of {params.source}", params.feature_tau
-            target = taught(step.teacher_maps, what, teacher, params.align, lambda x: log_positions(x, tau), tau)
+            target = from_teacher(step.teacher_maps, what, teacher, params.align, lambda x: log_positions(x, tau), tau)
             terms["feature"] = channel_divergence(student, teacher, tau, target)
         if "adversarial" in self.active:
             terms["adversarial"] = self.adversarial_loss(step)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from methods import base
 from methods.base import IGNORE, Method, Step, Term, resize_labels
-from methods.parts.grids import Grid, align, check_same_shape, taught
+from methods.parts.grids import Grid, align, check_same_shape, from_teacher
 from methods.parts.precision import full_precision, precise, safe_sqrt
 
 
@@ -64,7 +64,7 @@ class DIST(Method):
         with full_precision(student):
             tau = self.params.tau
             p = probabilities(student, tau)
-            q = taught(
+            q = from_teacher(
                 step.teacher_maps, "probabilities", teacher, self.params.align, lambda x: probabilities(x, tau), tau
             )
             if self.params.mask_ignored:

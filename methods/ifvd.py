@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from methods.base import IGNORE, MethodParams, Step, Term, resize_labels
 from methods.parts.discriminator import AdversarialMethod, DiscriminatorFields
-from methods.parts.grids import Grid, Source, align, pick, taught
+from methods.parts.grids import Grid, Source, align, from_teacher, pick
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise, unit
 
@@ -142,7 +142,7 @@ class IFVD(AdversarialMethod):
         params, classes, labels = self.params, self.student.classes, step.labels
         theirs = pick(step.teacher_maps, params.source)
         student, teacher = align(pick(step.student, params.source), theirs, params.align)
-        target = taught(
+        target = from_teacher(
             step.teacher_maps,
             f"variation of {params.source}",
             teacher,

@@ -23,7 +23,7 @@ def teacher_leads(board: pd.DataFrame) -> pd.DataFrame:
     for _, teacher in board[board["method"] == "teacher"].iterrows():
         word = f"{teacher['student']}@{teacher['stride']}"
         mine = (board["teacher"] == word) & (board["dataset"] == teacher["dataset"])
-        taught = set(zip(board.loc[mine, "student"], board.loc[mine, "stride"], strict=True))
+        students = set(zip(board.loc[mine, "student"], board.loc[mine, "stride"], strict=True))
         alone = board[(board["method"] == "none") & (board["dataset"] == teacher["dataset"])]
         rows.append(
             {
@@ -35,7 +35,7 @@ def teacher_leads(board: pd.DataFrame) -> pd.DataFrame:
                 "leads": [
                     lead_in_words(float(teacher["miou"]), float(row["miou"]), f"{row['student']}@{row['stride']}")
                     for _, row in alone.iterrows()
-                    if (row["student"], row["stride"]) in taught
+                    if (row["student"], row["stride"]) in students
                 ],
             }
         )

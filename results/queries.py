@@ -96,11 +96,11 @@ def _training_costs(store: Store) -> dict[str, float]:
     said = {key: row.seconds if row.paid_s is None else row.paid_s for key, row in rows.items()}
     own = {key: math.nan if seconds is None else float(seconds) for key, seconds in said.items()}
     parents = {key: [parent for parent in row.parents.split(",") if parent] for key, row in rows.items()}
-    taught = Counter(parent for key, names in parents.items() if rows[key].kind == "student" for parent in names)
+    students = Counter(parent for key, names in parents.items() if rows[key].kind == "student" for parent in names)
 
     def shared(key: str) -> float:
         learned_from = parents[key] if rows[key].kind == "student" else []
-        return sum(own.get(parent, math.nan) / taught[parent] for parent in learned_from)
+        return sum(own.get(parent, math.nan) / students[parent] for parent in learned_from)
 
     return {key: own[key] + shared(key) for key in rows}
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbones.base import Maps as NetworkMaps
+from backbones.base import NetworkMaps
 from harness.errors import ChangedSincePlanned, HarnessError
 from harness.plugins.method_calls import (
     call_plugin,

@@ -67,13 +67,13 @@ def _told_cohorts(plan: Plan, cohorts: Sequence[tuple[str, ...]]) -> str:
     several = [cohort for cohort in cohorts if len(cohort) > 1]
     if not several:
         return ""
-    taught = [sum("teacher" in plan.nodes[key].spec.parents for key in cohort) for cohort in several]
-    saved = sum(count - 1 for count in taught if count)
+    learners = [sum("teacher" in plan.nodes[key].spec.parents for key in cohort) for cohort in several]
+    saved = sum(count - 1 for count in learners if count)
     sizes = ", ".join(str(len(cohort)) for cohort in several)
     return (
         f"{sum(map(len, several))} students in {len(several)} cohort{'s' if len(several) > 1 else ''} ({sizes}), each "
-        f"trained in lock-step on the same batches: the teacher is asked {len([c for c in taught if c])} times a batch "
-        f"instead of {sum(taught)}, {saved} passes saved"
+        f"trained in lock-step on the same batches: the teacher is asked {sum(map(bool, learners))} times a batch "
+        f"instead of {sum(learners)}, {saved} passes saved"
     )
 
 

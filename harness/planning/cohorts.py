@@ -125,14 +125,14 @@ def _groups(plan: Plan, keys: Sequence[str], slots: int) -> list[list[str]]:
             groups.setdefault(place, {}).setdefault(spec.parents.get("teacher", ""), []).append(key)
     found: list[list[str]] = []
     for by_teacher in groups.values():
-        untaught = by_teacher.pop("", [])
+        without_teacher = by_teacher.pop("", [])
         teacher = next(iter(by_teacher), "")
         # Students without a teacher share the loading of those with one; but while it is still to be trained, another
         # place can train them.
         if teacher and not (slots > 1 and teacher in missing):
-            by_teacher[teacher] = [*untaught, *by_teacher[teacher]]
-            untaught = []
-        found += [untaught] if untaught else []
+            by_teacher[teacher] = [*without_teacher, *by_teacher[teacher]]
+            without_teacher = []
+        found += [without_teacher] if without_teacher else []
         found += by_teacher.values()
     waits = lambda key: sum(parent in missing for parent in plan.nodes[key].parents)  # noqa: E731
     return [sorted(group, key=waits) for group in found]

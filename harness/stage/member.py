@@ -61,12 +61,12 @@ def _build_network(context: Context, shared: Shared) -> Member:
     network = build_model(spec.model, context.classes, first_weights(context.job, spec.model))
     shared.normalised_for(network.backbone)
     decision = _select_precision(context, network)
-    taught = "teacher" in spec.parents
+    has_teacher = "teacher" in spec.parents
     distiller = build_distiller(
         spec.method,
         model_sizes(spec.model, context.classes),
-        model_sizes(teacher_spec(context.job).model, context.classes) if taught else None,
-        shared.translators(context, decision.channels_last) if taught else None,
+        model_sizes(teacher_spec(context.job).model, context.classes) if has_teacher else None,
+        shared.translators(context, decision.channels_last) if has_teacher else None,
         seed=derive_seed(spec.seed, "adapters"),
     )
     objective = SegmentationObjective(network, distiller, spec.seed).to(context.device)

@@ -12,10 +12,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 DISTRIBUTION = "segmentation-distillation-harness"
 PACKAGES = (

@@ -24,7 +24,7 @@ class TeacherMaps:
     """A teacher's maps of one batch, shared by students, and what was computed from them alone.
 
     Attributes:
-        logits, last, features: as in `Maps`; without gradients, fit for a backward pass through what reads them.
+        logits, last, features: as in `NetworkMaps`; without gradients, fit for a backward pass through what reads them.
         work: the time of the teacher's forward pass.
         asked, computed: the work that the student at hand has asked for, and of that what was done in its own step.
     """

@@ -58,7 +58,7 @@ def align(student: Tensor, teacher: Tensor, grid: Grid = "teacher") -> tuple[Ten
     return student, resized(teacher, student)
 
 
-def taught(
+def from_teacher(
     teacher: Maps, what: str, aligned: Tensor, grid: Grid, compute: Callable[[Tensor], T], *others: Hashable
 ) -> T:
     """`compute(aligned)`, computed once a batch for all students that compare on such a grid: see `methods.base.memo`.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.base import IGNORE, Params, Step, Term, resize_labels
-from methods.parts.grids import Grid, align, check_same_shape, taught
+from methods.parts.grids import Grid, align, check_same_shape, from_teacher
 from methods.parts.precision import full_precision, precise
 
 Reduction = Literal["pixels", "elements", "batch"]
@@ -25,7 +25,7 @@ def log_probabilities(logits: Tensor, tau: float) -> Tensor:
 def logits_kl(step: Step, *, grid: Grid, tau: float, reduction: Reduction, mask_ignored: bool) -> Tensor:
     """`pixel_kl` of a step's logits on a grid; the teacher's side is computed once a batch for all that ask."""
     student, teacher = align(step.student.logits, step.teacher_maps.logits, grid)
-    target = taught(
+    target = from_teacher(
         step.teacher_maps, "log-probabilities", teacher, grid, lambda logits: log_probabilities(logits, tau), tau
     )
     labels = step.labels if mask_ignored else None

@@ -22,6 +22,7 @@ Where m ≤ 2C the m×m matrix is no larger than the maps, and is used directly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -108,11 +109,7 @@ class _RowNorms(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
-        d, m = difference, torch.add(teacher, difference, alpha=0.5)
-        squares, outer, products = _row_squares(d, m)
-        if _cancels(squares, outer):
-            d, m = d.double(), m.double()
-            squares, _, products = _row_squares(d, m)
+        d, m, squares, products = _accurate(_row_squares, teacher, difference)
         norms = safe_sqrt(squares)
         ctx.save_for_backward(d, m, norms, *products)
         return norms.to(student.dtype)
@@ -165,11 +162,7 @@ class _SquaredDistance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
-        d, m = difference, torch.add(teacher, difference, alpha=0.5)
-        squares, outer, products = _squares(d, m)
-        if _cancels(squares, outer):
-            d, m = d.double(), m.double()
-            squares, _, products = _squares(d, m)
+        d, m, squares, products = _accurate(_squares, teacher, difference)
         ctx.save_for_backward(d, m, *products)
         return squares.to(student.dtype)
 
@@ -203,6 +196,18 @@ def _gradient(d: Tensor, m: Tensor, products: list[Tensor], sign: int) -> Tensor
         return torch.add(m, d, alpha=sign / 2) @ products[0]
     dd, dm, mm = products
     return (torch.add(mm, dm, alpha=sign / 2) @ d).baddbmm_(torch.add(dm.mT, dd, alpha=sign / 2), m)
+
+
+def _accurate(
+    compute: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, list[Tensor]]], teacher: Tensor, difference: Tensor
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """D, M, and the squares and products that `compute` makes of them; in float64 where float32 does not tell them."""
+    d, m = difference, torch.add(teacher, difference, alpha=0.5)
+    squares, outer, products = compute(d, m)
+    if _cancels(squares, outer):
+        d, m = d.double(), m.double()
+        squares, _, products = compute(d, m)
+    return d, m, squares, products
 
 
 def _cancels(squares: Tensor, outer: Tensor) -> bool:

@@ -19,7 +19,7 @@ PLUGIN = """
 from methods.base import Method, Term
 
 
-class PropertyViolated(Method):
+class Broken(Method):
     name = "broken"
     summary = "raises in its third iteration"
     terms = {"boom": Term(weight=1.0)}

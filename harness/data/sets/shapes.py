@@ -25,7 +25,6 @@ VERSION = 1
 """Raise it when the pictures change: it is part of the manifest."""
 
 SKY, BUILDING, GROUND, WATER, TREE, POLE, SIGN, VEHICLE = range(8)
-THIN = (POLE, SIGN)
 
 Colour = tuple[float, float, float]
 SKIES: tuple[Colour, ...] = ((0.55, 0.72, 0.95), (0.72, 0.80, 0.90), (0.45, 0.58, 0.80))

@@ -10,19 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.launch.slurm.config import Resources, SlurmConfig
+from harness.workspace.status import PlannedStage
 
 Place = tuple[int, int]
 """(number of an array in this submission, number of its task)."""
-
-
-@dataclass(frozen=True)
-class PendingStage:
-    """A stage to be sent."""
-
-    key: str
-    kind: str
-    name: str
-    parents: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,7 +62,7 @@ class _Group:
 
 
 def make_arrays(
-    todo: Sequence[PendingStage],
+    todo: Sequence[PlannedStage],
     config: SlurmConfig,
     queued: Mapping[str, str] | None = None,
     parents: Mapping[str, Sequence[str]] | None = None,
@@ -106,7 +97,7 @@ def make_arrays(
     return _throttled(arrays, config.max_parallel)
 
 
-def _units(todo: Sequence[PendingStage], cohorts: Iterable[tuple[str, ...]]) -> list[_Unit]:
+def _units(todo: Sequence[PlannedStage], cohorts: Iterable[tuple[str, ...]]) -> list[_Unit]:
     """The stages as tasks run them, each cohort at the place of its last member."""
     members = {key: cohort for cohort in cohorts for key in cohort}
     stages = {stage.key: stage for stage in todo}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.errors import HarnessError
 from harness.launch.base import Launcher, LaunchResult, Options, make_job, refuse_empty
 from harness.launch.slurm import queue as slurm_queue
-from harness.launch.slurm.arrays import PendingStage, describe, make_arrays
+from harness.launch.slurm.arrays import describe, make_arrays
 from harness.launch.slurm.checks import slurm_checks
 from harness.launch.slurm.collector import collecting_status, latest_collecting
 from harness.launch.slurm.config import NAME, SlurmConfig, minutes, settings_config
@@ -134,7 +134,7 @@ class SlurmLauncher(Launcher):
             raise HarnessError("nothing was sent to SLURM from this workspace", "run the same harness sweep again")
         settings = {**last["settings"], **_kept({self.setting_name(n): v for n, v in changes.items()})}
         jobs = {key: read_job(workspace.stage(key).job_file) for key in keys}
-        todo = [PendingStage(k, job.stage.kind, job.name, tuple(job.stage.parents.values())) for k, job in jobs.items()]
+        todo = [PlannedStage(k, job.name, job.stage.kind, tuple(job.stage.parents.values())) for k, job in jobs.items()]
         choice = last.get("cohort", "auto")
         request = Request(workspace, settings_config(settings), last["sweep"], settings, last["collect"], choice)
         update = {"code": tree_digest(), "launcher": self.name, "extra": {}}
@@ -190,9 +190,9 @@ class SlurmLauncher(Launcher):
         return self._watches[workspace.root]
 
 
-def _todo(plan: Plan, keys: Iterable[str]) -> list[PendingStage]:
+def _todo(plan: Plan, keys: Iterable[str]) -> list[PlannedStage]:
     nodes = [plan.nodes[key] for key in keys]
-    return [PendingStage(node.key, node.spec.kind, node.name, node.parents) for node in nodes]
+    return [PlannedStage(node.key, node.name, node.spec.kind, node.parents) for node in nodes]
 
 
 def _parents(plan: Plan) -> dict[str, tuple[str, ...]]:

@@ -8,22 +8,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.launch.base import LaunchResult
 from harness.launch.slurm import queue as slurm_queue
-from harness.launch.slurm.arrays import Array, PendingStage, dependency, make_arrays
+from harness.launch.slurm.arrays import Array, dependency, make_arrays
 from harness.launch.slurm.config import SlurmConfig, minutes
 from harness.launch.slurm.observer import live_tasks
 from harness.launch.slurm.submissions import Submission
 from harness.workspace.files import now
 from harness.workspace.folders import Workspace
 from harness.workspace.job import Job
-
-if TYPE_CHECKING:
-    pass
-
+from harness.workspace.status import PlannedStage
 
 _USUAL_ARRAY = 1001
 """SLURM's own default of MaxArraySize."""
@@ -58,7 +55,7 @@ class Request:
 
 def submit(
     request: Request,
-    todo: Sequence[PendingStage],
+    todo: Sequence[PlannedStage],
     job: Callable[[str], Job],
     parents: Mapping[str, Sequence[str]],
     cohorts: Callable[[Sequence[str]], Sequence[tuple[str, ...]]] = lambda keys: (),

@@ -41,7 +41,7 @@ class Coded(Split):
         return Sample(self.names[index], image, label)
 
 
-class PropertyViolated(Coded):
+class Unreadable(Coded):
     """Its third sample cannot be read."""
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
@@ -240,7 +240,7 @@ def test_jitter_changes_colours_and_never_labels() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_sample_is_named(workers: int) -> None:
-    split = PropertyViolated([(32, 32)] * 5)
+    split = Unreadable([(32, 32)] * 5)
     with pytest.raises(HarnessError, match=r"^folder/third.png: is not a picture \(mend it\)$"):
         load(split, workers=workers)
     with pytest.raises(HarnessError, match=r"folder/third.png"):

@@ -9,17 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.launch.slurm.arrays import Array, PendingStage, dependency, describe, make_arrays
+from harness.launch.slurm.arrays import Array, dependency, describe, make_arrays
 from harness.launch.slurm.config import SlurmConfig, make_config
+from harness.workspace.status import PlannedStage
 
 PLAIN = SlurmConfig()
 
 
-def _todo(*stages: tuple[str, str, tuple[str, ...]]) -> list[PendingStage]:
-    return [PendingStage(key, kind, f"name of {key}", parents) for key, kind, parents in stages]
+def _todo(*stages: tuple[str, str, tuple[str, ...]]) -> list[PlannedStage]:
+    return [PlannedStage(key, f"name of {key}", kind, parents) for key, kind, parents in stages]
 
 
-def _sweep(teachers: int, students: int) -> list[PendingStage]:
+def _sweep(teachers: int, students: int) -> list[PlannedStage]:
     """Teachers, a translator each, and students of both."""
     stages: list[tuple[str, str, tuple[str, ...]]] = [(f"t{t}", "teacher", ()) for t in range(teachers)]
     stages += [(f"x{t}", "translator", (f"t{t}",)) for t in range(teachers)]

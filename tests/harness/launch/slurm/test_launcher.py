@@ -22,7 +22,6 @@ from harness.errors import HarnessError
 from harness.launch.base import LaunchResult, Options
 from harness.launch.launchers import collecting, look, observer
 from harness.launch.slurm import executor as slurm_submit
-from harness.launch.slurm.arrays import PendingStage
 from harness.launch.slurm.config import make_config, settings_config
 from harness.launch.slurm.executor import Refused, read_parsable
 from harness.launch.slurm.launcher import SlurmLauncher
@@ -35,7 +34,7 @@ from harness.workspace.files import write_json
 from harness.workspace.folders import Workspace
 from harness.workspace.job import Job, read_job
 from harness.workspace.select import select_stages
-from harness.workspace.status import StageStatus, State, read_sweeps, stage_states
+from harness.workspace.status import PlannedStage, StageStatus, State, read_sweeps, stage_states
 from tests.harness.launch.slurm.fake_slurm import FakeSlurm
 from tests.results.factory import record_of
 
@@ -78,11 +77,11 @@ class World:
         return spec.key
 
     @property
-    def todo(self) -> list[PendingStage]:
-        return [PendingStage(k, j.stage.kind, j.name, tuple(j.stage.parents.values())) for k, j in self.jobs.items()]
+    def todo(self) -> list[PlannedStage]:
+        return [PlannedStage(k, j.name, j.stage.kind, tuple(j.stage.parents.values())) for k, j in self.jobs.items()]
 
     def send(
-        self, todo: Sequence[PendingStage] | None = None, cohorts: Sequence[tuple[str, ...]] = (), **settings: Any
+        self, todo: Sequence[PlannedStage] | None = None, cohorts: Sequence[tuple[str, ...]] = (), **settings: Any
     ) -> LaunchResult:
         config = settings_config(settings)
         request = Request(self.workspace, config, "abc", settings, ["collect", "--workspace", "w", "--db", "d"])
