@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
@@ -18,7 +17,6 @@ from results.metrics import MetricInfo
 
 METRIC = "<metric>"
 PIXELS_A_CHARACTER = 7.4
-MARK = "background-color: #dbeafe"
 COLOURS = {
     "better": "background-color: #d8f0df; color: #14532d",
     "worse": "background-color: #fbdcdc; color: #7f1d1d",
@@ -52,11 +50,6 @@ def board_columns(board: pd.DataFrame) -> list[Column]:
     return [columns[name.replace(METRIC, metric)] for name in BOARD if name not in shared]
 
 
-def key_of(name: str, rows: Iterable[str]) -> str:
-    """The key of a table of these rows in this order: with other rows it is another table."""
-    return f"{name}-{hashlib.sha256(','.join(rows).encode()).hexdigest()[:12]}"
-
-
 def widths(board: pd.DataFrame) -> dict[Column, int]:
     """Pixels that each column of the leaderboard needs: a number that is clipped says another one."""
     return {
@@ -65,12 +58,9 @@ def widths(board: pd.DataFrame) -> dict[Column, int]:
     }
 
 
-def board_table(board: pd.DataFrame, chosen: str | None = None) -> Styler:
+def board_table(board: pd.DataFrame) -> Styler:
     """The leaderboard as a page shows it: numbers in the units of the headings, so that a click on a heading sorts them
     and the table's own download says what it is headed; intervals beside them as text, and at the end as numbers.
-
-    Args:
-        chosen: the row to mark, by its key.
     """
     columns = board_columns(board)
     shown = pd.DataFrame({column.title: _values(column, board[column.name]) for column in columns}, index=board.index)
@@ -78,8 +68,6 @@ def board_table(board: pd.DataFrame, chosen: str | None = None) -> Styler:
     gaps = [column.title for column in columns if column.name.startswith("delta")]
     shown[gaps] = shown[gaps].fillna(-math.inf)
     style = shown.style
-    marked = board["row"].eq(chosen or "")
-    style = style.apply(lambda _: [MARK if mark else "" for mark in marked])
     for column in columns:
         style = style.format(_by_position(shown_texts(column, board)), subset=[column.title])
     style = style.map(lambda value: COLOURS.get(value, ""), subset=["verdict"])

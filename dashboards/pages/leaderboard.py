@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import figures, source, tables
+from dashboards import address, figures, source, tables
 from results import formats, sinks
 from results.leaderboard import metric_of
 from results.metrics import MetricInfo
@@ -15,7 +15,6 @@ from results.metrics import MetricInfo
 TITLE = "Leaderboard"
 ICON = ":material/leaderboard:"
 ORDER = 1
-CHOSEN = "chosen row"
 FILTERS = {"student": "Students", "stride": "Output strides", "method": "Methods", "recipe": "Recipes"}
 
 
@@ -27,16 +26,16 @@ def asked() -> tuple[dict[str, list[Any]], str]:
     datasets = list(runs["dataset"].value_counts().index)  # the one with most runs first
     wanted: dict[str, list[Any]] = {}
     with st.sidebar:
-        wanted["dataset"] = [st.selectbox("Data set", datasets)]
+        wanted["dataset"] = [address.choice("Data set", "dataset", datasets)]
         there = runs[runs["dataset"] == wanted["dataset"][0]]
         measured = [name for name in known if there[name].notna().any()]
-        metric = st.selectbox(
-            "Metric", measured, format_func=lambda name: known[name].heading, help=_described(known, measured)
+        metric = address.choice(
+            "Metric", "metric", measured, format_func=lambda name: known[name].heading, help=_described(known, measured)
         )
         for name, title in FILTERS.items():
             values = sorted(there[name].unique().tolist())
             if len(values) > 1:
-                wanted[name] = st.multiselect(title, values, placeholder="all")
+                wanted[name] = address.choices(title, name, values, placeholder="all")
         st.caption(f"Reads `{source.shown_database()}`")
     return wanted, str(metric)
 
@@ -58,35 +57,41 @@ def overview(board: pd.DataFrame) -> None:
     st.caption(sinks.markdown(formats.caption(board)))
 
 
-def table(board: pd.DataFrame) -> str | None:
-    """The table; the key of the row that was chosen: by a click, or by `?row=KEY` in the address.
+def ordered(board: pd.DataFrame) -> pd.DataFrame:
+    """The rows in the order that the reader wants; a click on a heading sorts too, but no link can tell of that."""
+    columns = {column.name: column for column in tables.board_columns(board)}
+    with st.sidebar:
+        by = address.choice(
+            "Sort by",
+            "sort",
+            ["rank", *columns],
+            format_func=lambda name: columns[name].title if name in columns else name,
+        )
+        backwards = address.switch("the other way round", "reverse")
+    if by == "rank":
+        return board.iloc[::-1].reset_index(drop=True) if backwards else board
+    best_first = columns[by].direction == "higher"
+    return board.sort_values(by, ascending=best_first == backwards, kind="stable", ignore_index=True)
 
-    A click says a position. So the table is another one whenever other rows are shown: no position outlives the rows
-    that it was said of, and what was chosen is remembered by the row's own key.
-    """
-    chosen = st.session_state.get(CHOSEN, st.query_params.get("row"))
-    event = st.dataframe(
-        tables.board_table(board, chosen),
+
+def table(board: pd.DataFrame) -> list[str]:
+    """The table; the keys of the rows that were chosen."""
+    chosen = address.table(
+        "row",
+        tables.board_table(board),
+        list(board["row"]),
         hide_index=True,
         height=min(38 + 35 * len(board), 600),
-        on_select="rerun",
-        selection_mode="single-row",
-        key=tables.key_of("board", board["row"]),
         placeholder="",
         column_config={
             column.title: st.column_config.Column(help=sinks.markdown(column.help) or None, width=width)
             for column, width in tables.widths(board).items()
         },
     )
-    if positions := event["selection"]["rows"]:
-        picked = str(board["row"].iloc[positions[0]])
-        st.session_state[CHOSEN] = st.query_params["row"] = picked
-        if picked != chosen:
-            st.rerun()  # the mark in the table is drawn before the click is known
     st.download_button(
         "Download as CSV", formats.as_csv(board), "leaderboard.csv", "text/csv", icon=":material/download:"
     )
-    return st.session_state.get(CHOSEN, chosen)
+    return chosen
 
 
 def charts(board: pd.DataFrame) -> None:
@@ -98,7 +103,7 @@ def charts(board: pd.DataFrame) -> None:
         st.subheader("Accuracy against cost")
         shown = board
         if (board["method"] == "teacher").any() and (board["method"] != "teacher").any():
-            with_teachers = st.toggle("with teachers", help="Teachers are far above and to the right.")
+            with_teachers = address.switch("with teachers", "teachers", help="Teachers are far above and to the right.")
             shown = board if with_teachers else board[board["method"] != "teacher"]
         st.altair_chart(figures.accuracy_against_cost(shown, looks), width="stretch", theme=None)
         st.caption("Dashed: the Pareto frontier. Points of equal cost are set side by side.")
@@ -123,7 +128,7 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
     row = board[board["row"] == chosen].iloc[0]
     keys = row["keys"].split(",")
     st.header(sinks.markdown(f"{row['method']} · {row['student']}@{row['stride']}"))
-    st.caption(f"Row `{chosen}`: the address of this page now leads to it.")
+    st.caption(f"Row `{chosen}`. The address of this page leads to it, with all that was chosen.")
     st.markdown("Make it again:")
     st.code(row["reproduce"], language="bash", wrap_lines=True)
     if row["dirty"]:
@@ -170,12 +175,13 @@ if source.ready():
     rows = source.board(*asked())
     if len(rows):
         overview(rows)
+        rows = ordered(rows)
         chosen = table(rows)
+        details(rows, chosen[0] if chosen else None)
         with st.expander("How to read this"):
             for said in tables.reading(rows):
                 st.markdown(said)
         charts(rows)
-        details(rows, chosen)
     else:
         st.title("Leaderboard")
         st.info("No row fits these filters.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards import tables
+from dashboards import address, tables
 from results.reported import display_reported, render_reported, reported
 
 TITLE = "Reported"
@@ -19,8 +19,10 @@ st.warning(
     icon=":material/menu_book:",
 )
 everything = reported()
-dataset = st.segmented_control("Data set", sorted(everything["dataset"].unique()), default="Cityscapes")
-rows = everything[everything["dataset"] == dataset] if dataset else everything
+dataset = address.choice(
+    "Data set", "dataset", sorted(everything["dataset"].unique()), "Cityscapes", draw=st.segmented_control
+)
+rows = everything[everything["dataset"] == dataset]
 for _, part in rows.groupby(["kind", "source", "protocol"], sort=False):
     first = part.iloc[0]
     who = "Reported by authors" if first["kind"] == "authors" else "Re-run by users"

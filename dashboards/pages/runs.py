@@ -5,38 +5,33 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import figures, source, tables
+from dashboards import address, figures, source, tables
 from results import sinks
 
 TITLE = "Runs"
 ICON = ":material/list_alt:"
 ORDER = 3
-CHOSEN = "chosen run"
 
 
 def chosen(runs: pd.DataFrame) -> str | None:
     """The table of all runs; the key of the one that was chosen."""
     with st.sidebar:
-        kinds = st.multiselect("Kind", sorted(runs["kind"].unique()), placeholder="all")
-        text = st.text_input("Search", placeholder="ka, node1, 3f2a...")
+        kinds = address.choices("Kind", "kind", sorted(runs["kind"].unique()), placeholder="all")
+        text = address.text("Search", "search", placeholder="ka, node1, 3f2a...")
     if kinds:
         runs = runs[runs["kind"].isin(kinds)]
     if text:
         columns = ("key", "name", "host", "device", "job", "revision", "recipe", "dataset", "numerics")
         found = pd.concat([runs[name].str.contains(text, case=False, regex=False) for name in columns], axis=1)
         runs = runs[found.any(axis=1)]
-    event = st.dataframe(
+    found_keys = address.table(
+        "run",
         tables.runs_table(runs),
+        list(runs["key"]),
         hide_index=True,
         height=min(38 + 35 * max(1, len(runs)), 500),
-        on_select="rerun",
-        selection_mode="single-row",
-        key=tables.key_of("runs", runs["key"]),
     )
-    picked = event["selection"]["rows"]
-    if picked:
-        st.session_state[CHOSEN] = str(runs["key"].iloc[picked[0]])
-    return st.session_state.get(CHOSEN)
+    return found_keys[0] if found_keys else None
 
 
 def details(key: str) -> None:

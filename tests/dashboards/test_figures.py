@@ -101,16 +101,6 @@ def test_columns_are_as_wide_as_their_longest_text(board: pd.DataFrame) -> None:
     assert {column.title for column in tables.widths(board)} == set(tables.board_table(board).data.columns)
 
 
-def test_the_mark_is_on_the_row_that_was_chosen(board: pd.DataFrame) -> None:
-    row = board["row"].iloc[3]
-    shown = board[board["stride"] == board["stride"].iloc[3]].reset_index(drop=True)
-    for frame in (board, shown):
-        html = tables.board_table(frame, row).to_html()
-        place = frame.index[frame["row"] == row][0]
-        assert "#T_" in html and tables.MARK.split(": ")[1] in html
-        assert f"_row{place}_col0" in html.split(tables.MARK)[0].rsplit("}", 1)[-1]
-
-
 def test_one_row_alone_is_drawn(board: pd.DataFrame) -> None:
     assert len(data_of(figures.accuracy_against_cost(board.iloc[[1]]))[2]) == 1
 

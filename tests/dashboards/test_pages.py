@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboards import source, tables
+from dashboards import source
 from results import sinks
 from results.ingest import collect
 from results.store import open_store
@@ -61,18 +61,18 @@ def texts(app: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
-def key_of(app: AppTest, name: str) -> str:
-    """The key of the table that is shown now."""
+def keys(app: AppTest, name: str) -> list[str]:
+    """The keys of the rows of the first table."""
     shown = app.dataframe[0].value
-    if name == "board":
-        return tables.key_of(name, shown["row"])
-    keys = {key[:10]: key for key in source.all_runs()["key"]}
-    return tables.key_of(name, [keys[short] for short in shown["key"]])
+    if name == "leaderboard":
+        return [str(row) for row in shown["row"]]
+    full = {key[:10]: key for key in source.all_runs()["key"]}
+    return [full[short] for short in shown["key"]]
 
 
 def choose(app: AppTest, name: str, row: int) -> AppTest:
-    """Choose a row of the first table, as a click does."""
-    app.session_state[key_of(app, name)] = {"selection": {"rows": [row], "columns": [], "cells": []}}
+    """Choose a row of the first table, as a click does: by the address."""
+    app.query_params[{"leaderboard": "row", "runs": "run"}[name]] = keys(app, name)[row]
     app.run()
     assert not app.exception
     return app
@@ -107,7 +107,7 @@ def test_one_seed_is_said(filled: Path) -> None:
 
 
 def test_a_chosen_row_shows_what_is_behind_it(filled: Path) -> None:
-    app = choose(page("leaderboard"), "board", 1)
+    app = choose(page("leaderboard"), "leaderboard", 1)
     said = texts(app)
     assert "harness sweep --methods ka" in said and "IoU by class" in said and "paired over 3 seeds" in said
     assert len(app.dataframe[1].value) == 3  # its seeds
@@ -123,7 +123,7 @@ def test_what_was_chosen_stays_chosen_whatever_is_filtered(filled: Path) -> None
     place = app.dataframe[0].value.index[
         (app.dataframe[0].value["method"] == "ka") & (app.dataframe[0].value["stride"] == 8)
     ][0]
-    choose(app, "board", int(place))
+    choose(app, "leaderboard", int(place))
     assert app.header[0].value == sinks.markdown("ka · timm:mobilenetv2_100/linear@8")
     multiselect(app, "Output strides").select(16).run()
     assert not app.exception and not app.header and "not among those shown" in texts(app)
@@ -156,7 +156,7 @@ def test_names_in_records_are_no_markup(workspace: Path) -> None:
     with open_store(workspace / "results.db") as store:
         collect(write_all(workspace, fakes, samples=1), store)
     for name in ("leaderboard", "runs"):
-        app = choose(page(name), {"leaderboard": "board"}.get(name, name), 0)
+        app = choose(page(name), name, 0)
         elements = [*app.title, *app.header, *app.subheader, *app.markdown, *app.caption, *app.warning, *app.metric]
         for element in elements:
             text = str(getattr(element, "label", "")) + str(element.value)
