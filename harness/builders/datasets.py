@@ -127,11 +127,15 @@ def parse_dataset(word: str, data_root: Path | None = None) -> DatasetSpec:
     dataset = open_dataset(word, data_root)
     params = dataset.params.model_dump(mode="json", exclude_defaults=True)
     source = DATASETS.entry(dataset.name).source
-    return DatasetSpec(name=dataset.name, params=params, manifest=_manifest(dataset), source=source)
+    return DatasetSpec(name=dataset.name, params=params, manifest=manifest_digest(dataset), source=source)
 
 
-def _manifest(dataset: Dataset) -> str:
-    """The digest of all that determines a data set's content."""
+def manifest_digest(dataset: Dataset) -> str:
+    """The digest of all that determines a data set's content.
+
+    Raises:
+        HarnessError: what it says of itself is no plain JSON.
+    """
     manifest = dataset.manifest()
     try:
         if isinstance(manifest, dict):

@@ -28,6 +28,7 @@ from harness.cli.logs import logs
 from harness.cli.methods import methods
 from harness.cli.new_method import new_method
 from harness.cli.recipes import recipes
+from harness.cli.rerun import rerun
 from harness.cli.retry import retry
 from harness.cli.show import show
 from harness.cli.slurm import slurm_init
@@ -36,6 +37,7 @@ from harness.cli.sweep import sweep
 from harness.cli.teacher_list import teacher_list
 from harness.cli.teacher_run import teacher_run
 from harness.cli.terms import terms
+from harness.cli.verify import verify
 from harness.errors import Exit, HarnessError, surroundings
 
 # BadParameter is a UsageError, which is a ClickException; typer may bring a click of its own, which this finds.
@@ -66,8 +68,8 @@ def _global(
 
 
 _PANELS = {
-    "Run": (sweep, ablate, status, retry, cancel, logs),
-    "Look": (leaderboard, dashboard, show, collect),
+    "Run": (sweep, ablate, status, retry, cancel, logs, rerun),
+    "Look": (leaderboard, dashboard, show, collect, verify),
     "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),
 }

@@ -124,3 +124,16 @@ def save_confusion(path: Path, evaluation: Evaluation) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, confusion=evaluation.confusion, names=np.array(evaluation.names, dtype=np.str_))
     write_atomic(path, buffer.getvalue())
+
+
+def load_confusion(path: Path) -> Evaluation:
+    """What `save_confusion` wrote.
+
+    Raises:
+        HarnessError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return Evaluation(data["confusion"], tuple(str(name) for name in data["names"]))
+    except Exception as error:  # zipfile, zlib, OSError, KeyError and ValueError, by the kind of damage
+        raise HarnessError(f"{path} is not a file of confusion matrices: {error}") from error

@@ -86,17 +86,16 @@ def open_shared(job: Job) -> Shared:
     """
     device = pick_device(job.device)
     processes = join(device)
-    _configure_torch(job, device)
+    configure_torch(job.threads, job.stage.recipe.deterministic, device)
     dataset = open_dataset(job.stage.dataset, Path(job.data_root) if job.data_root else None)
     _refuse_broken_data(dataset)
     return Shared(dataset, device, processes)
 
 
-def _configure_torch(job: Job, device: torch.device) -> None:
-    """Threads and determinism, before anything is computed."""
-    if job.threads:
-        torch.set_num_threads(job.threads)
-    deterministic = job.stage.recipe.deterministic
+def configure_torch(threads: int, deterministic: bool, device: torch.device) -> None:
+    """Threads (0: torch's choice) and determinism, before anything is computed."""
+    if threads:
+        torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # Otherwise every tensor is filled before it is written: a tenth of a step, for code that reads what it did not
     # write, and there is none.

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.errors import HarnessError
-from harness.workspace.folders import Workspace
+from harness.workspace.folders import StageFolder, Workspace
 from harness.workspace.status import PlannedStage, StageStatus, State, read_sweeps
+
+SHORTEST_PREFIX = 4
+"""Fewer characters are never taken for the beginning of a key: `16` is a stride."""
 
 _HINT = "harness status --all lists them"
 
@@ -66,3 +69,33 @@ def find_stage(workspace: Workspace, word: str) -> PlannedStage:
         raise HarnessError(f"no stage is called '{word}'", _HINT)
     names = "; ".join(f"{s.key[:10]} {s.name}" for s in found[:5])
     raise HarnessError(f"'{word}' means {len(found)} stages", f"give a key: {names}{' ...' if len(found) > 5 else ''}")
+
+
+def run_folder(workspace: Workspace, database: str, words: Sequence[str]) -> StageFolder:
+    """The folder of the finished run that is meant: by the beginning of its key, or by words of its cell.
+
+    A beginning that is one stage's in this workspace needs no database; words are looked up in it,
+    as by `harness show`.
+
+    Raises:
+        HarnessError: none fits, or several; or the run is not in this workspace.
+    """
+    if len(words) == 1 and len(words[0]) >= SHORTEST_PREFIX and words[0].isalnum():
+        found = sorted((workspace.root / "stages").glob(f"{words[0].lower()}*"))
+        if len(found) == 1:
+            return StageFolder(found[0])
+    from results.queries import run
+    from results.store import open_store
+
+    try:
+        with open_store(database, readonly=True) as store:
+            meant = run(store, *words)
+    except ValueError as error:
+        raise HarnessError(str(error), "give the beginning of its key: harness show") from error
+    folder = workspace.stage(meant.record.key)
+    if not folder.path.is_dir():
+        raise HarnessError(
+            f"{meant.record.name} ({meant.record.key}) lies in another workspace, {meant.row['workspace']}",
+            "name that one with --workspace",
+        )
+    return folder

@@ -1,0 +1,89 @@
+"""`harness verify`: do the stored weights still give what the record says?"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Plugins, Workspace, database, load_given
+from harness.errors import Exit
+
+if TYPE_CHECKING:
+    from harness.stage.verify import Verification
+
+SHOWN = 10
+"""Images that are named; `--json` names all."""
+
+
+def verify(
+    words: Annotated[list[str], typer.Argument(metavar="RUN", help="Beginning of its key, or words of its cell.")],
+    device: Annotated[
+        str, typer.Option("--device", help="auto: the kind of device of then; or cpu, cuda, ...")
+    ] = "auto",
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder that holds the data; by default that of then."),
+    ] = None,
+    plugin: Plugins = None,
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    db: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate the stored weights of a run again, and compare the confusion matrices image by image.
+
+    The run's files are checked against the digests in its record, and its weights are evaluated on the same split, in
+    the precision and memory layout of then. Exit code 1 when anything differs, and where. Nothing is written.
+
+    Examples:
+
+        harness verify 3f2a91
+
+        harness verify ka @16 seed=0 --device cpu
+
+        harness verify teacher shapes --json
+    """
+    from harness.launch.progress import counting
+    from harness.stage.verify import verify as verified
+    from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.select import run_folder
+
+    folder = run_folder(Folder(workspace), database(workspace, db), words)
+    load_given(plugin)
+    with counting("evaluating", quiet=as_json) as progress:
+        found = verified(folder, device, data_root, progress)
+    typer.echo(json.dumps(_facts(found), indent=1) if as_json else _text(found))
+    if not found.same:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _facts(found: Verification) -> dict[str, object]:
+    """For programs."""
+    miou = found.miou and [None if math.isnan(value) else value for value in found.miou]
+    return asdict(found) | {"miou": miou, "same": found.same}
+
+
+def _text(found: Verification) -> str:
+    """What a person is told."""
+    from results import sinks
+
+    lines = [f"{found.name}  {found.key}"]
+    lines += [f"  {name}: {what}" for name, what in found.files.items()]
+    if found.images and not found.differing and found.same:
+        lines.append(f"  same: the confusion matrices of all {found.images} images are identical")
+    elif found.differing:
+        lines.append(f"  different: the confusion matrices of {len(found.differing)} of {found.images} images")
+        worst = sorted(found.differing.items(), key=lambda item: -item[1])
+        lines += [f"    {name}: {pixels} pixels" for name, pixels in worst[:SHOWN]]
+        if len(worst) > SHOWN:
+            lines.append(f"    and {len(worst) - SHOWN} more (--json names them)")
+    elif not found.images:
+        lines.append("  its files are those of its record" if found.same else "  not evaluated")
+    if found.miou and not found.same:
+        lines.append(f"  mIoU [%]: {100 * found.miou[0]:.4f} in the record, {100 * found.miou[1]:.4f} now")
+    lines += [f"  {name}: {then} then, {now} now" for name, (then, now) in found.environment.items()]
+    return "\n".join(sinks.terminal(line) for line in lines)

@@ -1,0 +1,85 @@
+"""What a stage ran with, then and now: code, libraries, device. Recorded beside its key, and compared here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.builders.datasets import manifest_digest, open_dataset
+from harness.builders.models import model_source
+from harness.data.base import Dataset
+from harness.errors import ChangedSincePlanned, HarnessError
+from harness.plugins.registries import DATASETS
+from harness.specs.spec import StageSpec
+from harness.workspace.files import read_json
+from harness.workspace.folders import StageFolder
+from results.record import Environment, Record
+
+Changes = dict[str, tuple[str, str]]
+"""What it is -> (then, now)."""
+
+
+def changed_environment(then: Environment, now: Environment) -> Changes:
+    """What differs between two environments: revision, device, host, threads and every library's version."""
+    pairs = {
+        "code": (_revision(then), _revision(now)),
+        "device": (then.device, now.device),
+        "host": (then.host, now.host),
+        "threads": (str(then.threads), str(now.threads)),
+    }
+    for name in dict.fromkeys([*then.versions, *now.versions]):
+        pairs[name] = then.versions.get(name, "absent"), now.versions.get(name, "absent")
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _revision(environment: Environment) -> str:
+    return environment.revision + (" with changes" if environment.dirty else "")
+
+
+def recorded_spec(record: Record) -> StageSpec:
+    """The stage of a record.
+
+    Raises:
+        HarnessError: this version of the harness reads another stage out of it.
+    """
+    spec = StageSpec.model_validate(record.spec)
+    if spec.key != record.key:
+        raise HarnessError(
+            f"{record.name}: the harness that wrote its record names the same stage {record.key}, this one {spec.key}",
+            f"take the code of then: {_revision(record.environment)}",
+        )
+    return spec
+
+
+def device_word(record: Record, asked: str = "auto") -> str:
+    """The device to run on: the one asked for; by default of the kind that the record names."""
+    return asked if asked != "auto" else record.environment.device.partition(":")[0] or "auto"
+
+
+def data_root_of(folder: StageFolder, given: Path | None) -> Path | None:
+    """Where the data lie: the folder given, else the one that the stage's last job was told."""
+    job = read_json(folder.job_file)
+    told = job.get("data_root") if isinstance(job, dict) else None
+    return given or (Path(told) if isinstance(told, str) and Path(told).is_dir() else None)
+
+
+def same_data(spec: StageSpec, data_root: Path | None) -> Dataset:
+    """The stage's data set and model as they were when the stage was planned.
+
+    Raises:
+        HarnessError: the data, or the plugin or package of data set or model, have changed since.
+    """
+    hint = "take the data and plugins of then (--data-root, --plugin)"
+    sources = {
+        f"the plugin or package of data set '{spec.dataset.name}'": (
+            spec.dataset.source,
+            DATASETS.entry(spec.dataset.name).source,
+        ),
+        f"the plugin or package of model {spec.model.word}": (spec.model.source, model_source(spec.model)),
+    }
+    for what, (planned, found) in sources.items():
+        if planned != found:
+            raise ChangedSincePlanned(what, planned, found, hint)
+    dataset = open_dataset(spec.dataset, data_root)
+    if (manifest := manifest_digest(dataset)) != spec.dataset.manifest:
+        raise ChangedSincePlanned(f"the data of {spec.dataset.label}", spec.dataset.manifest, manifest, hint)
+    return dataset
