@@ -19,6 +19,7 @@ import psutil
 
 from harness.errors import ChangedSincePlanned, HarnessError, StageFailed, WorkerExit
 from harness.plugins.guard import take_charge
+from harness.system.memory import out_of_memory
 from harness.system.processes import adopt_orphans, end_children
 from harness.system.waiting import StoppedWaiting, set_patience
 from harness.workspace.events import Movement
@@ -185,7 +186,7 @@ def _sentence(error: BaseException) -> str:
     from harness.plugins.registry import plugin_place
 
     text = " ".join(str(error).split())[:400]
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
+    if out_of_memory(error):
         return f"out of memory: {text}"
     place = plugin_place(error)
     return (f"plugin {place}: " if place else "") + f"{type(error).__name__}: {text}"

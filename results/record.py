@@ -113,6 +113,11 @@ class Metrics(_Part):
 
     split: str
     images: Count
+    eval_batch: Count = 0
+    """Most images that went through the network at once. 0 in records that do not tell."""
+    tiled: Count = 0
+    """Images that were too large for memory and went through in tiles, whose seams a network that sees further than
+    their margin may show."""
     miou: Fraction
     pixel_accuracy: Fraction
     per_class_iou: dict[str, Annotated[float, Field(ge=0, le=1)] | None]

@@ -150,8 +150,9 @@ def _print(rows: list[dict[str, Any]], size: tuple[int, int], classes: int) -> N
         strides = ", ".join(str(row["stride"]) for row in rows if _listed(row.get("uncounted", {})) == listed)
         console.print(f"not counted at stride {strides}: {listed}", highlight=False, markup=False)
     if timed:
-        shown = next(row["latency"] for row in rows if "latency" in row)
-        console.print(f"ms: median of batch 1 on {shown['device']}, {shown['precision']}; MiB: peak", highlight=False)
+        shown = next((row["latency"] for row in rows if row.get("latency")), None)
+        how = f"on {shown['device']}, {shown['precision']}" if shown else "(it does not fit into memory)"
+        console.print(f"ms: median of batch 1 {how}; MiB: peak", highlight=False)
 
 
 def _listed(uncounted: dict[str, int]) -> str:
@@ -167,6 +168,7 @@ def _cells(row: dict[str, Any], timed: bool) -> list[str]:
         f"{row['parameters'] / 1e6:.3f}",
     ]
     if timed:
-        latency = row["latency"]
-        cells += [f"{latency['median_ms']:.1f}", f"{latency['p95_ms']:.1f}", f"{row['peak_memory_bytes'] / 2**20:.1f}"]
+        latency, memory = row["latency"], row["peak_memory_bytes"]
+        cells += [f"{latency['median_ms']:.1f}", f"{latency['p95_ms']:.1f}"] if latency else ["", ""]
+        cells += ["" if memory is None else f"{memory / 2**20:.1f}"]
     return [*cells, row["dilation"]]

@@ -103,6 +103,9 @@ def _accuracy(run: Run) -> Pairs:
     if not metrics:
         return
     yield "of", f"the last checkpoint, {metrics.images} images of {metrics.split}"
+    if metrics.eval_batch:
+        tiled = f"; {metrics.tiled} too large for memory, in tiles" if metrics.tiled else ""
+        yield "evaluated", f"{metrics.eval_batch} at once{tiled}"
     for name, column in run.metrics.items():
         yield column.title, cell(replace(column, digits=(column.digits or 0) + 1), run.row[name])
     if metrics.classes and (absent := [name for name in metrics.per_class_iou if name not in metrics.classes]):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 
 from backbones.base import Network
@@ -9,6 +13,7 @@ from harness.cost.counting import HEADLINE, Macs, count_macs, parameters, shape_
 from harness.cost.memory import peak_memory
 from harness.cost.timing import measure_latency
 from harness.specs.spec import Precision
+from harness.system.memory import out_of_memory
 from results.record import Cost
 
 __all__ = [
@@ -33,16 +38,33 @@ def measure_cost(
 ) -> Cost:
     """All costs of one image of `size` (height, width): one traced pass, and two seconds of timing.
 
-    Multiply-adds are counted in float32 whatever the precision; the network is left as it was.
+    Multiply-adds are counted in float32 whatever the precision; the network is left as it was. An image that does not
+    fit into the device's memory is counted on the CPU, and has no latency and no peak memory.
     """
-    macs = count_macs(network, size)
+    macs = _if_it_fits(lambda: count_macs(network, size))
+    if macs is None:
+        macs = count_macs(copy.deepcopy(network).cpu(), size)
+    timed = lambda: measure_latency(network, size, device, precision, channels_last)  # noqa: E731
     return Cost(
         input_size=size,
         macs=macs.headline,
         macs_by_operator=macs.by_operator,
         uncounted=macs.uncounted,
         parameters=parameters(network),
-        latency=measure_latency(network, size, device, precision, channels_last) if latency else None,
-        peak_memory_bytes=peak_memory(network, size, device, precision, channels_last),
+        latency=_if_it_fits(timed) if latency else None,
+        peak_memory_bytes=_if_it_fits(lambda: peak_memory(network, size, device, precision, channels_last)),
         dilation=network.backbone.dilation,
     )
+
+
+T = TypeVar("T")
+
+
+def _if_it_fits(measure: Callable[[], T]) -> T | None:
+    """What was measured; None where memory does not suffice."""
+    try:
+        return measure()
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+    return None

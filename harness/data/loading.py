@@ -404,9 +404,17 @@ def training_loader(
     return Loader(source, order, workers, str(device).startswith("cuda"))
 
 
+EVALUATION_BATCH = 8
+"""Images of one size that are evaluated at once unless another number is asked for."""
+
+
 @dataclass(frozen=True)
 class EvaluationLoader:
-    """Whole images in batches of one size, in the order of the split."""
+    """Whole images in batches of one size, in the order of the split.
+
+    With `batch_size` 0 they come by eights as long as all have one size, and one by one from the first that differs:
+    memory that is given out in many sizes is soon in pieces, and nobody has tried eight of the largest.
+    """
 
     items: Loader[Any]
     batch_size: int
@@ -414,10 +422,14 @@ class EvaluationLoader:
     def __iter__(self) -> Iterator[EvaluationBatch]:
         """The batches. Raises as `Loader` does."""
         waiting: list[Any] = []
+        most, size = self.batch_size or EVALUATION_BATCH, None
         for item in self.items:
-            if waiting and (len(waiting) == self.batch_size or waiting[0][0].shape != item[0].shape):
+            varies, size = size not in (None, item[0].shape), item[0].shape
+            if waiting and (varies or len(waiting) == most):
                 yield _stack(waiting)
                 waiting = []
+            if varies and not self.batch_size:
+                most = 1
             waiting.append(item)
         if waiting:
             yield _stack(waiting)
@@ -435,10 +447,14 @@ def evaluation_loader(
     eval_size: tuple[int, int] | None,
     mean: Triple,
     std: Triple,
-    batch_size: int = 8,
+    batch_size: int = 0,
     workers: int = 0,
     device: torch.device | str = "cpu",
 ) -> EvaluationLoader:
-    """Whole images, resized to `eval_size` (height, width) where it is given, with labels at their own resolution."""
+    """Whole images, resized to `eval_size` (height, width) where it is given, with labels at their own resolution.
+
+    Args:
+        batch_size: images at once; 0 for 8, or 1 where sizes vary.
+    """
     source = _Whole(split, eval_size, tuple(mean), tuple(std))
     return EvaluationLoader(Loader(source, range(len(split)), workers, str(device).startswith("cuda")), batch_size)

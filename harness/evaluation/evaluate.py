@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from harness.data.base import Split
 from harness.data.loading import evaluation_loader
 from harness.errors import HarnessError
-from harness.evaluation.confusion import confusion, predict
+from harness.evaluation.confusion import confusion
+from harness.evaluation.fitting import Fitting
 from harness.numerics.modes import autocast, evaluation_mode
 from harness.specs.spec import Precision
 from harness.workspace.files import write_atomic
@@ -27,49 +28,26 @@ class Evaluation:
     Attributes:
         confusion: (N, K, K), uint32, [label, prediction], one matrix an image.
         names: of the images, in the split's order.
+        batch: most images that went through the network at once; 0 where that is not known.
+        tiled: images that were too large for memory and went through in tiles.
     """
 
     confusion: np.ndarray
     names: tuple[str, ...]
+    batch: int = 0
+    tiled: int = 0
 
 
 Observe = Callable[[Tensor, Tensor], None]
 """Shown every image's prediction and label, (H, W) int64 each."""
 
 
-def _matrices(logits: Tensor, labels: Sequence[Tensor], classes: int, observe: Observe | None) -> Tensor:
-    """(B, K, K). Images whose labels have one size are counted together."""
+def _matrices(predictions: Sequence[Tensor], labels: Sequence[Tensor], classes: int) -> Tensor:
+    """(B, K, K). Images of one size are counted together."""
     if len({label.shape for label in labels}) == 1:
-        stacked = torch.stack(list(labels)).to(logits.device, non_blocking=True)
-        predictions = predict(logits, stacked.shape[-2:])  # type: ignore[arg-type]
-        counted = confusion(predictions, stacked, classes)
-        if observe:
-            for prediction, label in zip(predictions, stacked, strict=True):
-                observe(prediction, label)
-        return counted
-    return torch.cat([_matrices(logits[i : i + 1], [label], classes, observe) for i, label in enumerate(labels)])
-
-
-def _logits(network: nn.Module, images: Tensor) -> Tensor:
-    """(B, K, h, w). A batch for which memory does not suffice goes through in halves.
-
-    Raises:
-        HarnessError: one image alone does not fit.
-    """
-    try:
-        return network(images).logits
-    except torch.OutOfMemoryError as error:
-        if len(images) == 1:
-            size = "x".join(str(side) for side in images.shape[-2:])
-            raise HarnessError(
-                f"out of memory: one image of {size} does not fit for evaluation",
-                "evaluate smaller ones (--set eval_size=[H,W]), or on the CPU (--device cpu)",
-            ) from error
-    # Outside the handler: the error holds on to what was computed.
-    if images.device.type == "cuda":
-        torch.cuda.empty_cache()
-    half = len(images) // 2
-    return torch.cat([_logits(network, images[:half]), _logits(network, images[half:])])
+        return confusion(torch.stack(list(predictions)), torch.stack(list(labels)), classes)
+    pairs = zip(predictions, labels, strict=True)
+    return torch.cat([confusion(prediction[None], label[None], classes) for prediction, label in pairs])
 
 
 def evaluate(
@@ -82,7 +60,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     precision: Precision = "fp32",
     channels_last: bool = False,
-    batch_size: int = 8,
+    batch_size: int = 0,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
     observe: Observe | None = None,
@@ -91,6 +69,7 @@ def evaluate(
 
     Args:
         eval_size: (height, width) that images are resized to before they enter the network; labels never are.
+        batch_size: images at once, halved where memory does not suffice; 0 for `evaluation_loader`'s choice.
         progress: called with (images done, images in all) after every batch.
         observe: called with (prediction, label) of every image, at the label's size: what metrics are computed of.
 
@@ -100,23 +79,31 @@ def evaluate(
     if not len(split):
         raise HarnessError("the split to evaluate on is empty", "look at it with harness data check")
     device = torch.device(device)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def logits(images: Tensor) -> Tensor:
+        with autocast(device, precision):
+            return network(images).logits  # type: ignore[no-any-return]
+
+    fitting = Fitting(logits, device, torch.channels_last if channels_last else torch.contiguous_format)
     matrices: list[np.ndarray] = []
     names: list[str] = []
     with evaluation_mode(network), torch.inference_mode():
         for batch in evaluation_loader(split, eval_size, mean, std, batch_size, workers, device):
-            images = batch.images.to(device, non_blocking=True, memory_format=layout)
-            with autocast(device, precision):
-                logits = _logits(network, images)
+            sizes = [(label.shape[0], label.shape[1]) for label in batch.labels]
+            predictions = fitting.predictions(batch.images, sizes)
+            labels = [label.to(device, non_blocking=True) for label in batch.labels]
             try:
-                counted = _matrices(logits, batch.labels, classes, observe)
+                counted = _matrices(predictions, labels, classes)
             except HarnessError as error:
                 raise HarnessError(f"{', '.join(batch.names)}: {error.message}", "run harness data check") from error
+            if observe:
+                for prediction, label in zip(predictions, labels, strict=True):
+                    observe(prediction, label)
             matrices.append(counted.cpu().numpy().astype(np.uint32))
             names.extend(batch.names)
             if progress:
                 progress(len(names), len(split))
-    return Evaluation(np.concatenate(matrices), tuple(names))
+    return Evaluation(np.concatenate(matrices), tuple(names), fitting.largest, fitting.tiled)
 
 
 def save_confusion(path: Path, evaluation: Evaluation) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from harness.data.base import IGNORE, Dataset, Sample
 from harness.data.loading import evaluation_batch
-from harness.evaluation.confusion import predict
+from harness.evaluation.fitting import Fitting
 from harness.numerics.modes import evaluation_mode
 from harness.workspace.files import write_atomic
 
@@ -62,13 +62,15 @@ def save_samples(
         HarnessError: a sample cannot be read.
     """
     samples = dataset.split(split)
-    written = []
+    device, written = torch.device(device), []
+    fitting = Fitting(lambda images: network(images).logits, device)
     count = min(count, len(samples))
     for index in [i * len(samples) // count for i in range(count)]:
         sample = samples[index]
-        images = evaluation_batch(sample, eval_size, network.backbone.mean, network.backbone.std).to(device)
+        images = evaluation_batch(sample, eval_size, network.backbone.mean, network.backbone.std)
+        size = (sample.label.shape[0], sample.label.shape[1])
         with evaluation_mode(network), torch.inference_mode():
-            prediction = predict(network(images).logits, sample.label.shape)[0].cpu().numpy()  # type: ignore[arg-type]
+            prediction = fitting.predictions(images, [size])[0].cpu().numpy()
         buffer = io.BytesIO()
         Image.fromarray(side_by_side(sample, prediction, dataset.palette)).save(buffer, "PNG")
         path = folder / f"{sample.name}.png"

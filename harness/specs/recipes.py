@@ -36,6 +36,8 @@ class RecipeFile:
         merged = merge(merge(self.common, extra or {}), self.kinds.get(kind, {}))
         if kind == "teacher":
             merged.pop("teacher_norm", None)  # Nobody teaches a teacher: it is the same for either.
+        if kind == "translator":
+            merged.pop("eval_batch", None)  # No images are evaluated.
         try:
             recipe = Recipe.model_validate(merged)
             if not recipe.iterations:

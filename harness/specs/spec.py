@@ -198,6 +198,8 @@ class Recipe(Frozen):
     """Iterations between evaluations on the validation split; 0 for none but the last."""
     eval_size: tuple[Positive, Positive] | None = None
     """Images are resized to this before they enter the network at evaluation; labels never are."""
+    eval_batch: Annotated[int, Field(ge=0)] = 0
+    """Images that are evaluated at once; 0 for 8, or 1 where sizes vary. Halved where memory does not suffice."""
     teacher_norm: Literal["running", "batch"] = "running"
     """Batch norms of a teacher that teaches: by its running averages, or by each batch's own statistics."""
 
@@ -205,8 +207,9 @@ class Recipe(Frozen):
     def content(self) -> dict[str, Any]:
         """What is keyed: every field, but one added since the first release only where it is not at its default."""
         data = self.model_dump(mode="json")
-        if self.teacher_norm == "running":
-            del data["teacher_norm"]
+        for name in ("eval_batch", "teacher_norm"):
+            if data[name] == type(self).model_fields[name].default:
+                del data[name]
         return data
 
 

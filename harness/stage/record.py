@@ -42,6 +42,7 @@ def evaluate_split(
         device=context.device,
         precision=decision.precision,
         channels_last=decision.channels_last,
+        batch_size=context.spec.recipe.eval_batch,
         progress=report,
         observe=observe,
     )
@@ -96,6 +97,8 @@ def _metrics(context: Context, network: Network, training: Training, progress: P
     return Metrics(
         split=split,
         images=len(found.names),
+        eval_batch=found.batch,
+        tiled=found.tiled,
         miou=miou(total),
         pixel_accuracy=pixel_accuracy(total),
         per_class_iou={name: None if value != value else float(value) for name, value in zip(names, values)},

@@ -16,7 +16,8 @@ from harness.stage.member import Member, build_member
 from harness.stage.record import conclude, training_record
 from harness.stage.shared import Shared, open_shared
 from harness.system.devices import usable_cores
-from harness.training.loop import CohortLoop, CohortTooLarge, Interrupted, out_of_memory
+from harness.system.memory import out_of_memory
+from harness.training.loop import CohortLoop, CohortTooLarge, Interrupted
 from harness.training.randomness import derive_seed
 from harness.workspace.events import Events
 from harness.workspace.files import now

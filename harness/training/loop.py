@@ -10,6 +10,7 @@ import torch
 
 from harness.data.loading import Batch
 from harness.errors import StageFailed
+from harness.system.memory import out_of_memory
 from harness.system.waiting import StoppedWaiting
 from harness.training.distributed import Processes
 from harness.training.learner import Learner
@@ -25,13 +26,6 @@ class Interrupted(Exception):
 
 class CohortTooLarge(Exception):
     """Memory ran out while several were trained together; in smaller cohorts they may fit."""
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, whatever the device calls it."""
-    text = str(error).lower()
-    named = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in named)
 
 
 class CohortLoop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from harness.data.sets.shapes import Shapes, ShapesParams
 from harness.errors import HarnessError
 from harness.evaluation.confusion import confusion, predict
 from harness.evaluation.evaluate import Evaluation, evaluate, save_confusion
+from harness.evaluation.fitting import UNIT, spans
 from harness.evaluation.samples import GAP, colourise, save_samples
 from results.statistics import miou
 
@@ -317,13 +319,71 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves(most: int) -> None:
     torch.manual_seed(0)
     roomy, cramped = Coarse(), Cramped(most)
     cramped.load_state_dict(roomy.state_dict())
-    split = Drawn([(12, 16)] * 7)
+    split = Drawn([(12, 16)] * 14)
     wanted = evaluate(roomy, split, CLASSES, MEAN, STD, batch_size=7)
     found = evaluate(cramped, split, CLASSES, MEAN, STD, batch_size=7)
     assert np.array_equal(found.confusion, wanted.confusion) and found.names == wanted.names
-    assert cramped.seen[0] == 7 and max(size for size in cramped.seen if size <= most) <= most
+    assert cramped.seen[0] == 7 and cramped.seen.count(7) == 1, "what did not fit once is not tried again"
+    assert (wanted.batch, found.batch) == (7, max(size for size in cramped.seen if size <= most))
 
 
-def test_one_image_that_does_not_fit_ends_in_a_sentence() -> None:
+def test_images_of_one_size_come_by_eights_and_others_one_by_one() -> None:
+    alike, varying, chosen = Cramped(99), Cramped(99), Cramped(99)
+    evaluate(alike, Drawn([(8, 8)] * 10), CLASSES, MEAN, STD)
+    found = evaluate(varying, Drawn([(8, 8)] * 3 + [(8, 12)] * 3), CLASSES, MEAN, STD)
+    evaluate(chosen, Drawn([(8, 8)] * 3 + [(8, 12)] * 3), CLASSES, MEAN, STD, batch_size=2)
+    assert alike.seen == [8, 2] and varying.seen == [3, 1, 1, 1] and chosen.seen == [2, 1, 2, 1]
+    assert found.batch == 3
+
+
+class Short(Coarse):
+    """A network for whose images memory suffices up to so many pixels; it reads 19 pixels around each."""
+
+    def __init__(self, most_pixels: int) -> None:
+        super().__init__()
+        self.deeper = nn.Conv2d(CLASSES, CLASSES, 3, padding=4, dilation=4)
+        self.most_pixels, self.tried = most_pixels, 0
+
+    def forward(self, images: Tensor) -> SimpleNamespace:
+        if len(images) * images.shape[-1] * images.shape[-2] > self.most_pixels:
+            self.tried += 1
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9000000000 bytes.")
+        return SimpleNamespace(logits=self.deeper(super().forward(images).logits))
+
+
+@pytest.mark.parametrize("most_pixels", [560_000, 450_000])
+def test_an_image_that_does_not_fit_goes_through_in_tiles_with_the_same_result(most_pixels: int) -> None:
+    split, roomy, short = Drawn([(641, 903)] * 2 + [(64, 64)]), Short(10**9), Short(most_pixels)
+    short.load_state_dict(roomy.state_dict())
+    wanted = evaluate(roomy, split, CLASSES, MEAN, STD)
+    found = evaluate(short, split, CLASSES, MEAN, STD)
+    assert np.array_equal(found.confusion, wanted.confusion)
+    assert (wanted.tiled, found.tiled, found.batch) == (0, 2, 1)
+    tried = short.tried
+    evaluate(short, Drawn([(641, 903)]), CLASSES, MEAN, STD)
+    assert short.tried - tried < tried, "the second image of a size goes through in tiles at once"
+
+
+@pytest.mark.parametrize("length", [1, 223, 224, 225, 1000, 2048])
+@pytest.mark.parametrize("parts", [1, 2, 3, 8])
+def test_tiles_cover_an_image_once(length: int, parts: int) -> None:
+    found = spans(length, parts)
+    assert found[0].first == 0 and found[-1].last == length and len(found) <= parts
+    assert all(a.last == b.first for a, b in itertools.pairwise(found))
+    assert all(s.sees_first % UNIT == 0 and s.first % UNIT == 0 and s.sees_first <= s.first for s in found)
+    assert all(s.sees_last == length or s.sees_last >= s.last + 200 for s in found)
+
+
+def test_pictures_of_an_image_that_does_not_fit_are_made_in_tiles(tmp_path: Path) -> None:
+    dataset = Shapes(ShapesParams(size=700, test=1))
+    network = Short(490_000)
+    assert len(save_samples(tmp_path / "whole", network, dataset, "test")) == 1  # type: ignore[arg-type]
+    network.most_pixels = 460_000
+    assert len(save_samples(tmp_path / "tiles", network, dataset, "test")) == 1  # type: ignore[arg-type]
+    whole, tiles = (next((tmp_path / name).glob("*.png")) for name in ("whole", "tiles"))
+    assert np.array_equal(np.array(Image.open(whole)), np.array(Image.open(tiles)))
+
+
+def test_a_tile_that_does_not_fit_ends_in_a_sentence() -> None:
     with pytest.raises(HarnessError, match=r"one image of 12x16 does not fit.*eval_size"):
         evaluate(Cramped(0), Drawn([(12, 16)] * 3), CLASSES, MEAN, STD, batch_size=3)
