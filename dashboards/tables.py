@@ -25,14 +25,14 @@ COLOURS = {
 }
 BOARD = (
     "method", "student", "stride", METRIC, "delta", "verdict", "frontier", "seeds", "macs", "parameters", "latency_ms",
-    "step_ratio", "teacher", "recipe", "weights", "numerics", f"{METRIC}_low", f"{METRIC}_high", "delta_low",
-    "delta_high", "row",
+    "step_ratio", "teacher", "recipe", "weights", "evaluation", "numerics", f"{METRIC}_low", f"{METRIC}_high",
+    "delta_low", "delta_high", "row",
 )  # fmt: skip
 """Columns of the leaderboard page; `METRIC` is the one that the board is ranked by."""
 RUNS = (
     "key", "kind", "method", "student", "stride", "dataset", "seed", METRIC, "best_miou", "loss_last", "iterations",
     "seconds", "step_ms", "attempts", "precision", "numerics", "host", "device", "launcher", "revision", "teacher",
-    "recipe", "finished",
+    "recipe", "evaluation", "finished",
 )  # fmt: skip
 """Columns of the runs page; `METRIC` stands for all metrics."""
 SEEDS = ("seed", METRIC, "best_miou", "loss_last", "seconds", "attempts", "precision", "host", "revision", "key")
@@ -44,7 +44,7 @@ def board_columns(board: pd.DataFrame) -> list[Column]:
     columns, metric = columns_of(board), metric_of(board)
     shared = {
         name
-        for name in ("student", "teacher", "recipe", "weights", "numerics")
+        for name in ("student", "teacher", "recipe", "weights", "evaluation", "numerics")
         if board[name].replace("", pd.NA).nunique() <= (0 if name == "numerics" else 1)
     }
     return [columns[name.replace(METRIC, metric)] for name in BOARD if name not in shared]

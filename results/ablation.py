@@ -9,18 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from results.queries import image_class_counts, runs
+from results.queries import SETTING, image_class_counts, runs
 from results.statistics import NO_DIFFERENCE, Difference, SeedScores, compare, over_images, over_seeds
 from results.store import Store
 
-SETTING = ("dataset", "student", "stride", "recipe", "weights", "manifest")
-"""What runs have in common that are compared with one another."""
-
-
 COLUMNS = (
-    "dataset", "student", "stride", "recipe", "weights", "teacher", "row", "expression", "seeds", "miou", "miou_low",
-    "miou_high", "gain", "gain_low", "gain_high", "gain_basis", "gain_verdict", "cost", "cost_low", "cost_high",
-    "cost_basis", "cost_verdict",
+    "dataset", "evaluation", "student", "stride", "recipe", "weights", "teacher", "row", "expression", "seeds", "miou",
+    "miou_low", "miou_high", "gain", "gain_low", "gain_high", "gain_basis", "gain_verdict", "cost", "cost_low",
+    "cost_high", "cost_basis", "cost_verdict",
 )  # fmt: skip
 """Columns of `contributions`. `gain` is this row minus `none`; `cost` is the full method minus this row: what is lost
 by taking those terms off."""

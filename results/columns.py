@@ -80,6 +80,8 @@ _CELL = (
     _c("dataset", "data set", source="cell.dataset", seeds="same", index=True),
     _c("recipe", source="cell.recipe", seeds="same", index=True),
     _c("weights", "first weights", source="cell.weights", seeds="same"),
+    _c("evaluation", seeds="same", required=True,
+       help="How images are shown to the network when it is scored: whole or by windows, at which scales."),
 )
 _SEEDS = (
     _c("seed", type="count", source="cell.seed"),
@@ -174,7 +176,7 @@ _RUN = (
 
 FIXED: Mapping[str, Column] = {column.name: column for column in (*_CELL, *_SEEDS, *_COST, *_MORE, *_RUN)}
 """Every column that is no metric's."""
-_COUNTED = ("manifest", "variant", "parents", "classes", "absent", "absent_share")
+_COUNTED = ("evaluation", "manifest", "variant", "parents", "classes", "absent", "absent_share")
 STORED = tuple(c for c in FIXED.values() if c.source or c.name in _COUNTED)
 """What the table `runs` holds of a record."""
 METRICS: Mapping[str, MetricInfo] = {name: metric.info for name, metric in COUNT_METRICS.items()}

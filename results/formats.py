@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 ALPHA = 1 - LEVEL
 HOLDS = "better", "worse"
-SHARED = ("dataset", "student", "teacher", "recipe", "weights", "split", "input_size")
+VARYING = ("dataset", "evaluation", "student", "teacher", "recipe", "weights")
+"""Columns where rows differ; else said above the table."""
+SHARED = (*VARYING, "split", "input_size")
 """Said once above the table where all rows agree."""
-FOLDING = ("method", "dataset", "student", "teacher", "recipe", "weights")
+FOLDING = ("method", *VARYING)
 """Columns that may take two lines in a narrow terminal."""
 OPTIONAL = ("step_ratio", "latency_ms", "parameters", "numerics")
 """Columns left out of terminals that are too narrow, in this order."""
@@ -45,7 +47,7 @@ def export_frame(board: pd.DataFrame) -> pd.DataFrame:
 def shown_columns(board: pd.DataFrame) -> list[Column]:
     """The columns of the leaderboard for people: what all rows share is left to `caption`."""
     columns = columns_of(board)
-    varying = [name for name in ("dataset", "student", "teacher", "recipe", "weights") if len(_values(board, name)) > 1]
+    varying = [name for name in VARYING if len(_values(board, name)) > 1]
     names = ["method", *varying, "stride", metric_of(board), "delta", "verdict", "seeds", "macs", "parameters"]
     names += ["latency_ms", "step_ratio"]
     if (board["numerics"] != "").any():
@@ -117,7 +119,7 @@ def number(value: float, factor: float = 1.0, decimals: int | None = None) -> st
 def _method(row: Mapping[Any, Any], board: pd.DataFrame) -> str:
     """The method; with its variant where two rows would otherwise look the same."""
     alike = board["method"].eq(row["method"])
-    for name in ("student", "stride", "teacher", "dataset", "recipe", "weights"):
+    for name in ("stride", *VARYING):
         alike &= board[name].eq(row[name])
     return f"{row['method']} ({row['variant'][:6]})" if alike.sum() > 1 else str(row["method"])
 

@@ -28,6 +28,7 @@ from results import columns
 from results import store as schema
 from results.invalid import first_invalid
 from results.metrics import COUNT_METRICS, mean_of_ratios
+from results.protocol import protocol_words
 from results.record import Metrics, Record
 from results.statistics import class_counts, mean_iou, predicted_absent
 from results.store import Store
@@ -214,7 +215,8 @@ def _run(record: Record) -> dict[str, Any]:
     data = record.model_dump(exclude={"spec", "artefacts", "parents"})
     row = {column.name: _at(data, column.source) for column in columns.STORED if column.source}
     parents = ",".join(sorted(set(record.parents.values())))
-    return row | {"manifest": _manifest(record), "variant": _variant(record), "parents": parents}
+    counted = {"manifest": _manifest(record), "variant": _variant(record), "parents": parents}
+    return row | counted | {"evaluation": protocol_words(record.spec) if record.metrics else ""}
 
 
 def _at(data: Any, path: str) -> Any:

@@ -30,6 +30,8 @@ from results.store import Store
 
 BOARD = tuple(column.name for column in board_columns(METRICS))
 """Columns of a leaderboard that is ranked by mIoU, of runs that have no metrics of their own."""
+COMPARABLE = ("dataset", "evaluation")
+"""What rows must have in common to be ranked together."""
 
 
 def leaderboard(
@@ -44,12 +46,12 @@ def leaderboard(
 
     Δ is to the `none` of the same data, student, stride, recipe and first weights, even where a filter hides that
     row. `p_holm` is corrected for all comparisons of the data set in the database, whatever is shown; `frontier` marks
-    the rows of a data set that no other row shown beats in both metric and MACs. Teachers are rows of method "teacher".
-    Rows of one data set stand together, for numbers of two cannot be compared.
+    the rows that no other row shown beats in both metric and MACs. Teachers are rows of method "teacher".
+    Rows of one data set that were evaluated alike stand together, for other numbers cannot be compared.
 
     Args:
         filters: as for `runs`.
-        sort: a column to sort each data set's rows by; the metric by default.
+        sort: a column to sort by the rows that can be compared; the metric by default.
         descending: the default is what puts the best first, as the column declares.
         keys: show only rows to which one of these runs belongs (with all seeds of such a row).
         metric: what the rows are ranked by, with interval and Δ.
@@ -79,7 +81,7 @@ def leaderboard(
     board["p_holm"], comparisons = _holm(board, family)
     board["frontier"] = _frontier(board, known[metric])
     down = named[sort].direction == "higher" if descending is None else descending
-    order = list(dict.fromkeys(["dataset", sort, "student", "stride", "method", "row"]))
+    order = list(dict.fromkeys([*COMPARABLE, sort, "student", "stride", "method", "row"]))
     board = board.sort_values(order, ascending=[name != sort or not down for name in order], na_position="last")
     board = board.reset_index(drop=True)
     board.attrs = {
@@ -118,9 +120,9 @@ def _holm(board: pd.DataFrame, family: dict[str, tuple[str, float]]) -> tuple[li
 
 
 def _frontier(board: pd.DataFrame, metric: MetricInfo) -> pd.Series:
-    """Which rows of a data set no other row beats in both cost and metric."""
+    """Which rows no other row that can be compared with them beats in both cost and metric."""
     front = pd.Series(False, index=board.index)
-    for _, part in board.groupby("dataset", sort=False):
+    for _, part in board.groupby(list(COMPARABLE), sort=False):
         values = part[metric.name] if metric.direction == "higher" else -part[metric.name]
         front.loc[part.index] = pareto(part["macs"], values)
     return front

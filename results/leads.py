@@ -22,9 +22,10 @@ def teacher_leads(board: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for _, teacher in board[board["method"] == "teacher"].iterrows():
         word = f"{teacher['student']}@{teacher['stride']}"
-        mine = (board["teacher"] == word) & (board["dataset"] == teacher["dataset"])
+        like = (board["dataset"] == teacher["dataset"]) & (board["evaluation"] == teacher["evaluation"])
+        mine = (board["teacher"] == word) & like
         students = set(zip(board.loc[mine, "student"], board.loc[mine, "stride"], strict=True))
-        alone = board[(board["method"] == "none") & (board["dataset"] == teacher["dataset"])]
+        alone = board[(board["method"] == "none") & like]
         rows.append(
             {
                 "teacher": word,

@@ -29,11 +29,11 @@ from results.store import Store
 
 CELL = ("method", "student", "stride", "teacher", "dataset", "recipe", "weights")
 """What names a row of the leaderboard: a cell without its seed."""
-ROW = (*CELL, "manifest", "variant")
+ROW = (*CELL, "evaluation", "manifest", "variant")
 """What makes runs one row: equal words, and equal in what words leave out."""
-SETTING = ("dataset", "student", "stride", "recipe", "weights", "manifest")
+SETTING = ("dataset", "evaluation", "student", "stride", "recipe", "weights", "manifest")
 """What a run and the `none` it is compared with have in common."""
-FILTERS = (*CELL, "seed")
+FILTERS = (*CELL, "evaluation", "seed")
 
 SHORTEST_PREFIX = 4
 """Fewer characters than this are never taken for the beginning of a key: `16` is a stride."""

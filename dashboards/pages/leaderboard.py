@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboards import address, figures, source, tables
 from results import formats, sinks
-from results.leaderboard import metric_of
+from results.leaderboard import COMPARABLE, metric_of
 from results.metrics import MetricInfo
 
 TITLE = "Leaderboard"
@@ -19,7 +19,8 @@ FILTERS = {"student": "Students", "stride": "Output strides", "method": "Methods
 
 
 def asked() -> tuple[dict[str, list[Any]], str]:
-    """What the reader wants to see, and the metric to rank by. One data set at a time: two cannot be compared."""
+    """What the reader wants to see, and the metric to rank by. One data set at a time, evaluated in one way: other rows
+    cannot be compared."""
     runs = source.all_runs()
     runs = runs[runs["miou"].notna()]
     known = source.metrics()
@@ -28,6 +29,10 @@ def asked() -> tuple[dict[str, list[Any]], str]:
     with st.sidebar:
         wanted["dataset"] = [address.choice("Data set", "dataset", datasets)]
         there = runs[runs["dataset"] == wanted["dataset"][0]]
+        ways = list(there["evaluation"].value_counts().index)
+        if len(ways) > 1:
+            wanted["evaluation"] = [st.selectbox("Evaluation", ways, help="Scores of two ways cannot be compared.")]
+            there = there[there["evaluation"] == wanted["evaluation"][0]]
         measured = [name for name in known if there[name].notna().any()]
         metric = address.choice(
             "Metric", "metric", measured, format_func=lambda name: known[name].heading, help=_described(known, measured)
@@ -153,7 +158,7 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
 def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
     """IoU by class of the `none` beside a row, where it is among the rows shown."""
     same = board["method"].eq("none")
-    for name in ("dataset", "student", "stride", "recipe", "weights"):
+    for name in (*COMPARABLE, "student", "stride", "recipe", "weights"):
         same &= board[name].eq(row[name])
     if row["method"] in ("none", "teacher") or not same.any():
         return None

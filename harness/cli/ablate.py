@@ -87,9 +87,9 @@ def _print_table(table: pd.DataFrame) -> None:
         typer.echo("no row has a finished run yet")
         return
     console = Console()
-    for place, part in table.groupby(["dataset", "student", "stride", "recipe", "teacher"], sort=False):
-        dataset, student, stride, recipe, teacher = place
-        title = f"{student}@{stride} on {dataset}, recipe {recipe}, taught by {teacher}"
+    words = ["dataset", "evaluation", "student", "stride", "recipe", "teacher"]
+    for (dataset, evaluation, student, stride, recipe, teacher), part in table.groupby(words, sort=False):
+        title = f"{student}@{stride} on {dataset} ({evaluation}), recipe {recipe}, taught by {teacher}"
         shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("row", "method", "seeds", "mIoU %", "gain over none", "lost from full"):
             shown.add_column(column, overflow="fold")

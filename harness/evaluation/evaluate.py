@@ -1,10 +1,11 @@
-"""A network's confusion matrices over a split: whole images, one scale, at the labels' own resolution."""
+"""A network's confusion matrices over a split: whole images, at the labels' own resolution."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from harness.data.loading import evaluation_loader
 from harness.errors import HarnessError
 from harness.evaluation.confusion import confusion
 from harness.evaluation.fitting import Fitting
+from harness.evaluation.inference import infer
 from harness.numerics.modes import autocast, evaluation_mode
-from harness.specs.spec import Precision
+from harness.specs.spec import Precision, Protocol
 from harness.workspace.files import write_atomic
 
 
@@ -64,6 +66,7 @@ def evaluate(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
     observe: Observe | None = None,
+    protocol: Protocol = Protocol(),  # noqa: B008 - frozen
 ) -> Evaluation:
     """Confusion matrices of `network`, which gives maps with `.logits`, over a split.
 
@@ -72,6 +75,7 @@ def evaluate(
         batch_size: images at once, halved where memory does not suffice; 0 for `evaluation_loader`'s choice.
         progress: called with (images done, images in all) after every batch.
         observe: called with (prediction, label) of every image, at the label's size: what metrics are computed of.
+        protocol: windows, scales and mirroring; the whole image at once by default.
 
     Raises:
         HarnessError: the split is empty, a sample cannot be read, or a label is out of range.
@@ -84,7 +88,8 @@ def evaluate(
         with autocast(device, precision):
             return network(images).logits  # type: ignore[no-any-return]
 
-    fitting = Fitting(logits, device, torch.channels_last if channels_last else torch.contiguous_format)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    fitting = Fitting(logits, device, layout, partial(infer, protocol=protocol))
     matrices: list[np.ndarray] = []
     names: list[str] = []
     with evaluation_mode(network), torch.inference_mode():

@@ -187,7 +187,8 @@ class Fitting:
 def _too_large(size: Size) -> HarnessError:
     return HarnessError(
         f"out of memory: one image of {size[0]}x{size[1]} does not fit for evaluation, nor does a tile of it",
-        "evaluate smaller ones (--set eval_size=[H,W]), or on the CPU (--device cpu)",
+        "evaluate by windows (--set evaluation.window=[H,W]) or smaller ones (--set eval_size=[H,W]), or on the CPU "
+        "(--device cpu)",
     )
 
 

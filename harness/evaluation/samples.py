@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from PIL import Image
 from harness.data.base import IGNORE, Dataset, Sample
 from harness.data.loading import evaluation_batch
 from harness.evaluation.fitting import Fitting
+from harness.evaluation.inference import infer
 from harness.numerics.modes import evaluation_mode
+from harness.specs.spec import Protocol
 from harness.workspace.files import write_atomic
 
 if TYPE_CHECKING:
@@ -48,12 +51,14 @@ def save_samples(
     device: torch.device | str = "cpu",
     count: int = 3,
     eval_size: tuple[int, int] | None = None,
+    protocol: Protocol = Protocol(),  # noqa: B008 - frozen
 ) -> list[Path]:
     """Write `count` predictions, evenly spread over the split, as PNG files named after their samples.
 
     Args:
         network: has `backbone.mean` and `.std`, and gives maps with `.logits`.
         eval_size: (height, width) that images are resized to before they enter the network.
+        protocol: as the split is evaluated.
 
     Returns:
         The files.
@@ -63,7 +68,7 @@ def save_samples(
     """
     samples = dataset.split(split)
     device, written = torch.device(device), []
-    fitting = Fitting(lambda images: network(images).logits, device)
+    fitting = Fitting(lambda images: network(images).logits, device, scores=partial(infer, protocol=protocol))
     count = min(count, len(samples))
     for index in [i * len(samples) // count for i in range(count)]:
         sample = samples[index]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.specs.spec import StageSpec, digest
+from harness.specs.spec import Protocol, StageSpec, digest
 from harness.system.code import versions
 from harness.workspace.files import read_json, write_json
 
@@ -51,6 +51,7 @@ def _key(spec: StageSpec, dataset: Dataset) -> str:
             "model": [model.word, model.source],
             "trained": [*recipe.crop, recipe.batch_size] if _is_trained(spec) else [],
             "evaluated": list(recipe.eval_size or dataset.eval_size),
+            "protocol": recipe.evaluation.model_dump(mode="json"),
             "versions": dict(versions()),
         }
     )
@@ -71,11 +72,22 @@ def _rehearse(spec: StageSpec, images: Size) -> None:
             hint = "a batch norm needs more than one value a channel: --set batch_size=2, or a larger crop"
         raise HarnessError(f"{word} cannot train on {_text(recipe.crop)} x {recipe.batch_size}: {why}", hint)
     size = recipe.eval_size or images
-    if why := refused_size(spec.model, size):
-        raise HarnessError(
-            f"{word} cannot be evaluated on images of {_text(size)}: {why}",
-            f"let them be resized for it: --set eval_size=[{_rounded(size[0])},{_rounded(size[1])}]",
-        )
+    for shown in _shown_at_evaluation(size, recipe.evaluation):
+        if why := refused_size(spec.model, shown):
+            hint = f"let them be resized for it: --set eval_size=[{_rounded(size[0])},{_rounded(size[1])}]"
+            if shown != size:
+                hint = "choose windows and scales for it: --set evaluation.window=[H,W], --set evaluation.scales=[1]"
+            raise HarnessError(f"{word} cannot be evaluated on images of {_text(shown)}: {why}", hint)
+
+
+def _shown_at_evaluation(size: Size, protocol: Protocol) -> list[Size]:
+    """The sizes that a network is shown for an image of a size, each once."""
+    from harness.evaluation.inference import scaled_size
+
+    sizes = [scaled_size(size, scale) for scale in protocol.scales]
+    if window := protocol.window:
+        sizes = [(min(window[0], height), min(window[1], width)) for height, width in sizes]
+    return list(dict.fromkeys(sizes))
 
 
 def _text(size: Size) -> str:

@@ -37,7 +37,8 @@ class RecipeFile:
         if kind == "teacher":
             merged.pop("teacher_norm", None)  # Nobody teaches a teacher: it is the same for either.
         if kind == "translator":
-            merged.pop("eval_batch", None)  # No images are evaluated.
+            for name in ("eval_batch", "evaluation"):  # No images are evaluated.
+                merged.pop(name, None)
         try:
             recipe = Recipe.model_validate(merged)
             if not recipe.iterations:

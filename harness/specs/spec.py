@@ -11,7 +11,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.errors import HarnessError
 
@@ -179,6 +179,36 @@ class Augment(Frozen):
     """Strength of brightness, contrast and saturation changes."""
 
 
+Scale = Annotated[float, Field(gt=0, le=8)]
+_OVERLAP = 1 / 3
+
+
+class Protocol(Frozen):
+    """How a network is asked for the classes of a whole image: at once or by windows, at one scale or at several."""
+
+    window: tuple[Positive, Positive] | None = None
+    """(height, width) of a window that slides over the image; None for the whole image at once."""
+    overlap: Annotated[float, Field(ge=0, lt=1)] = _OVERLAP
+    """The least part of a window that its neighbour covers too."""
+    scales: tuple[Scale, ...] = (1.0,)
+    """Sizes of the image, as multiples of its own; class probabilities are averaged over them."""
+    flip: bool = False
+    """Average over the mirrored image too."""
+
+    @field_validator("scales")
+    @classmethod
+    def _in_order(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError("name one scale at least, and each once")
+        return tuple(sorted(value))
+
+    @model_validator(mode="after")
+    def _overlap_is_of_windows(self) -> Protocol:
+        if self.window is None and self.overlap != _OVERLAP:
+            raise ValueError("an overlap without a window says nothing: set evaluation.window=[H,W] too")
+        return self
+
+
 class Recipe(Frozen):
     """How to train one stage. The name is for people; the content is what is keyed."""
 
@@ -202,15 +232,20 @@ class Recipe(Frozen):
     """Images that are evaluated at once; 0 for 8, or 1 where sizes vary. Halved where memory does not suffice."""
     teacher_norm: Literal["running", "batch"] = "running"
     """Batch norms of a teacher that teaches: by its running averages, or by each batch's own statistics."""
+    evaluation: Protocol = Protocol()
 
     @property
     def content(self) -> dict[str, Any]:
         """What is keyed: every field, but one added since the first release only where it is not at its default."""
         data = self.model_dump(mode="json")
-        for name in ("eval_batch", "teacher_norm"):
-            if data[name] == type(self).model_fields[name].default:
+        for name in _ADDED:
+            if getattr(self, name) == type(self).model_fields[name].default:
                 del data[name]
         return data
+
+
+_ADDED = ("eval_batch", "teacher_norm", "evaluation")
+"""Fields of a recipe that the first release did not have."""
 
 
 class StageSpec(Frozen):

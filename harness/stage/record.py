@@ -45,6 +45,7 @@ def evaluate_split(
         batch_size=context.spec.recipe.eval_batch,
         progress=report,
         observe=observe,
+        protocol=context.spec.recipe.evaluation,
     )
 
 
@@ -90,7 +91,8 @@ def _metrics(context: Context, network: Network, training: Training, progress: P
     measured = metrics.finish(found.confusion)
     metrics.save(context.job.folder.path / "metrics.npz", found.names)
     samples, eval_size = context.job.folder.path / "samples", context.spec.recipe.eval_size
-    save_samples(samples, network, context.dataset, split, context.device, eval_size=eval_size)
+    protocol = context.spec.recipe.evaluation
+    save_samples(samples, network, context.dataset, split, context.device, eval_size=eval_size, protocol=protocol)
     total = found.confusion.sum(0)
     values, names = iou(total), context.dataset.classes
     absent = predicted_absent(class_counts(total))

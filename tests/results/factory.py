@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,13 @@ class Fake:
     teacher_key: str = "teacher-0"
     version: int = 1
     attempts: int = 1
+    recipe_fields: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def key(self) -> str:
         """Twenty hexadecimal digits, as a stage's."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:20]
+        said = repr(self) + (json.dumps(self.recipe_fields) if self.recipe_fields else "")
+        return hashlib.sha256(said.encode()).hexdigest()[:20]
 
     def matrices(self) -> np.ndarray:
         """(N, K, K) per-image confusion matrices."""
@@ -118,6 +120,7 @@ class Fake:
             spec={
                 "dataset": {"name": self.dataset, "manifest": self.manifest},
                 "method": {"parts": [{"name": self.method, "version": self.version}] if has_teacher else []},
+                "recipe": self.recipe_fields,
                 "seed": self.seed,
             },
             parents={"teacher": self.teacher_key} if has_teacher else {},

@@ -8,7 +8,7 @@ from results.leads import teacher_leads, warnings
 
 
 def board(teacher: float, none: float) -> pd.DataFrame:
-    common = {"dataset": "camvid", "recipe": "r", "macs": 1e9}
+    common = {"dataset": "camvid", "evaluation": "whole image", "recipe": "r", "macs": 1e9}
     return pd.DataFrame(
         [
             {**common, "method": "teacher", "student": "a/aspp", "stride": 8, "teacher": "", "miou": teacher},
@@ -33,3 +33,9 @@ def test_a_teacher_that_is_not_ahead_is_told() -> None:
     assert "2.0 points behind b/linear@16" in said
     assert not warnings(board(0.45, 0.4)[:2])  # it teaches nobody yet
     assert teacher_leads(board(0.6, 0.4)[1:]).empty
+
+
+def test_a_lead_over_a_student_that_was_evaluated_otherwise_says_nothing() -> None:
+    rows = board(0.43, 0.4)
+    rows.loc[rows["method"] == "teacher", "evaluation"] = "whole image, mirrored too"
+    assert not warnings(rows)

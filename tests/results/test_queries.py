@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from results import queries
+from results.formats import as_text, caption
 from results.ingest import collect
 from results.leaderboard import BOARD, columns_of, leaderboard
 from results.record import Record
@@ -278,3 +279,22 @@ def test_what_was_shared_is_paid_in_parts(store: Store, tmp_path: Path, monkeypa
     monkeypatch.setattr(Fake, "record", shared)
     row = one(collected(store, tmp_path, [Fake("none")]), "none")
     assert row["training_s"] == 10.0 and row["step_ms"] > 0
+
+
+def test_rows_that_were_evaluated_otherwise_have_no_common_rank_baseline_or_frontier(tmp_path: Path) -> None:
+    """Same words but for the recipe: a multi-scale `none` is nothing to compare a single-scale `ka` with."""
+    many = {"evaluation": {"window": [32, 32], "overlap": 0.5, "scales": [0.5, 1.0], "flip": True}}
+    alike = [Fake(m, seed=s, images=8) for m in ("none", "ka") for s in (0, 1)]
+    apart = [Fake(m, seed=s, images=8, gain=0.05, recipe_fields=many) for m in ("none", "kd") for s in (0, 1)]
+    with open_store(tmp_path / "results.db") as store:
+        board = collected(store, tmp_path, [*alike, *apart])
+        words = "windows of 32x32 (overlap 0.5), scales 0.5 1, mirrored too"
+        assert board["evaluation"].tolist() == ["whole image"] * 2 + [words] * 2  # in blocks, whatever the score
+        none = {row["evaluation"]: row["miou"] for _, row in board[board["method"] == "none"].iterrows()}
+        for _, row in board[board["method"] != "none"].iterrows():
+            assert row["delta"] == pytest.approx(row["miou"] - none[row["evaluation"]])
+        assert board.groupby("evaluation")["frontier"].any().all()
+        text = as_text(board)
+        assert "evaluation" in text and "whole image" in text
+        only = leaderboard(store, {"evaluation": ["whole image"]})
+        assert len(only) == 2 and "evaluation whole image" in caption(only)
