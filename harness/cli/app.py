@@ -21,6 +21,7 @@ from harness.cli.data import data_check
 from harness.cli.data_init import data_init
 from harness.cli.datasets import datasets
 from harness.cli.doctor import doctor
+from harness.cli.gradients import gradients
 from harness.cli.launcher_flags import LauncherCommand
 from harness.cli.launchers import launchers
 from harness.cli.leaderboard import leaderboard
@@ -69,7 +70,7 @@ def _global(
 
 _PANELS = {
     "Run": (sweep, ablate, status, retry, cancel, logs, rerun),
-    "Look": (leaderboard, dashboard, show, collect, verify),
+    "Look": (leaderboard, dashboard, show, gradients, collect, verify),
     "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),
 }

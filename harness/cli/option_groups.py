@@ -122,6 +122,14 @@ class Running:
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", min=0, help="Iterations between checkpoints.")
     ] = 100
+    gradients_every: Annotated[
+        int,
+        typer.Option(
+            "--gradients-every",
+            min=0,
+            help="Iterations between two looks at the gradient of each term (harness gradients); 0: none.",
+        ),
+    ] = 0
     workspace: Workspace = DEFAULT_WORKSPACE
     db: Database = None
 

@@ -31,6 +31,7 @@ class Options:
         cohort: how students are grouped that can be trained together: "auto", "off" or the most of one cohort.
         loader_timeout_s: seconds without a batch after which loading is given up where it is; 0 for never.
         checkpoint_every: iterations between checkpoints.
+        gradients_every: iterations between two looks at the gradient of each term; 0 for none.
         settings: the launcher's own, as they were given: partition, time, ... (`Launcher.settings` checks them).
     """
 
@@ -45,6 +46,7 @@ class Options:
     loader_workers: int | None = None
     loader_timeout_s: float = PATIENCE_S
     checkpoint_every: int = 100
+    gradients_every: int = 0
     quiet: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -252,6 +254,7 @@ def make_job(plan: Plan, node: Node, options: Options, **changes: Any) -> Job:
         "loader_workers": options.loader_workers,
         "loader_timeout_s": options.loader_timeout_s,
         "checkpoint_every": options.checkpoint_every,
+        "gradients_every": options.gradients_every,
     }
     return Job.model_validate({**values, **changes})
 

@@ -80,6 +80,8 @@ class SweepKeywords(AskedKeywords, total=False):
     """Seconds without a batch after which loader processes are given up, or the run; 0: never."""
     checkpoint_every: int
     """Iterations between checkpoints."""
+    gradients_every: int
+    """Iterations between two looks at the gradient of each term (`harness gradients`); 0: none."""
     progress: bool
     """Show how far it is: a bar in a terminal or a notebook, lines elsewhere."""
 

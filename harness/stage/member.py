@@ -103,6 +103,7 @@ def _learner(
         checkpoint_every=job.checkpoint_every,
         validate=validate if processes.main else None,
         main_process=processes.main,
+        gradients_every=job.gradients_every if processes.size == 1 else 0,
     )
     if decision.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

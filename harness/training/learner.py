@@ -19,6 +19,7 @@ from harness.errors import StageFailed
 from harness.numerics.modes import autocast
 from harness.specs.spec import Precision, Recipe
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
+from harness.training.gradients import pulls
 from harness.training.objective import Losses, SegmentationObjective
 from harness.training.optimizers import (
     discriminators,
@@ -105,6 +106,7 @@ class Control:
         checkpoint: file, or None to write none.
         checkpoint_every: iterations between two checkpoints; 0 for only at interruption.
         validate: gives mIoU on the validation split, for `recipe.validate_every`.
+        gradients_every: iterations between two looks at the gradient of each term; 0 for none.
     """
 
     events: Events
@@ -112,6 +114,7 @@ class Control:
     checkpoint_every: int = 0
     validate: Callable[[], Best] | None = None
     main_process: bool = True
+    gradients_every: int = 0
 
 
 class Learner:
@@ -209,6 +212,7 @@ class Learner:
         self._set_learning_rate(lr_factor(self.recipe.schedule, iteration, iterations))
         with autocast(self.device, self.precision):
             losses: Losses = self.call(images, labels, iteration, iterations, maps)
+        self._look_at_gradients(losses)
         self.scaler.scale(losses.total).backward()
         if self.recipe.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
@@ -220,6 +224,18 @@ class Learner:
         discriminator_losses = self._step_discriminators()
         terms = {name: value.detach() for name, value in losses.terms.items()}
         return Losses(losses.total.detach(), terms, discriminator_losses)
+
+    def _look_at_gradients(self, losses: Losses) -> None:
+        every, iteration = self.control.gradients_every, self.progress.iteration
+        if not every or iteration % every or not isinstance(self.objective, SegmentationObjective):
+            return
+        found = pulls(losses.terms, self.objective.distiller.weights, self.objective.network.parameters())
+        self.control.events.write(
+            "gradients",
+            iteration=iteration,
+            norms={name: pull.norm for name, pull in found.items()},
+            cosines={name: None if math.isnan(pull.cosine) else pull.cosine for name, pull in found.items()},
+        )
 
     def _step_discriminators(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

@@ -74,3 +74,19 @@ def last_events(path: Path, tail_bytes: int = 8192) -> dict[str, dict[str, Any]]
         except (ValueError, KeyError, TypeError):
             continue
     return found
+
+
+def read_events(path: Path, event: str) -> list[dict[str, Any]]:
+    """All events of one type, oldest first; empty when there is no file. Half lines are skipped."""
+    if not path.is_file():
+        return []
+    found: list[dict[str, Any]] = []
+    with path.open(errors="replace") as lines:
+        for line in lines:
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict) and value.get("event") == event:
+                found.append(value)
+    return found

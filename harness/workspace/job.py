@@ -46,6 +46,8 @@ class Job(Frozen):
     """Seconds without a batch after which loading is given up where it is; 0 for never."""
     checkpoint_every: int = 100
     """Iterations between checkpoints."""
+    gradients_every: int = 0
+    """Iterations between two looks at each term's gradient; 0 for none. Only in a run of one process."""
     workers_beside: int = 0
     code: str = ""
     """Digest of the source tree that planned it; the worker refuses another one. Empty: not checked."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from backbones.base import Maps
+from backbones.base import NetworkMaps
 from backbones.folding import fold_batch_norms
 from harness.builders.models import build_model
 from harness.specs.spec import parse_model
@@ -51,10 +51,10 @@ class Peeks(nn.Module):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
 
-    def forward(self, x: torch.Tensor) -> Maps:
+    def forward(self, x: torch.Tensor) -> NetworkMaps:
         y = self.conv(x)
         maps = self.norm(y) + y
-        return Maps(maps, maps, (maps,))
+        return NetworkMaps(maps, maps, (maps,))
 
 
 def test_a_convolution_whose_output_is_used_beside_its_norm_is_left_as_it_is() -> None:
