@@ -24,9 +24,9 @@ COLOURS = {
     "no clear difference": "color: #6b7280",
 }
 BOARD = (
-    "method", "student", "stride", METRIC, "delta", "verdict", "frontier", "seeds", "macs", "parameters", "latency_ms",
-    "step_ratio", "teacher", "recipe", "weights", "evaluation", "numerics", f"{METRIC}_low", f"{METRIC}_high",
-    "delta_low", "delta_high", "row",
+    "method", "student", "stride", METRIC, "tier", "delta", "verdict", "gap_closed", "frontier", "seeds", "macs",
+    "parameters", "latency_ms", "training_s", "step_ratio", "flags", "teacher", "recipe", "weights", "evaluation",
+    "numerics", f"{METRIC}_low", f"{METRIC}_high", "delta_low", "delta_high", "row",
 )  # fmt: skip
 """Columns of the leaderboard page; `METRIC` is the one that the board is ranked by."""
 RUNS = (

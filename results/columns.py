@@ -88,6 +88,20 @@ _SEEDS = (
     _c("seeds", type="count", seeds="computed", direction="higher", help="Runs behind the row."),
     _c("seed_list", seeds="computed"),
 )
+_STANDING = (
+    _c("tier", type="count", seeds="computed", direction="lower",
+       help="Within the same data, student, stride and recipe: rows of one tier cannot be told from its best. They are "
+            "of all rows in the database, whatever is shown; empty for one seed."),
+    _c("gap_closed", "gap closed", "number", unit="%", factor=100.0, digits=0, direction="higher", seeds="computed",
+       export="gap_closed_percent",
+       help="Share of the teacher's lead over `none` that the method closes; empty where the teacher is not clearly "
+            "ahead."),
+    _c("gap_closed_low", "gap closed, low", "number", unit="%", factor=100.0, digits=0, seeds="computed",
+       export="gap_closed_low_percent"),
+    _c("gap_closed_high", "gap closed, high", "number", unit="%", factor=100.0, digits=0, seeds="computed",
+       export="gap_closed_high_percent"),
+    _c("gap_closed_basis", seeds="computed"),
+)
 _COST = (
     _c("macs", "GMACs", "number", factor=1e-9, export="gmacs", source="cost.macs", seeds="same", direction="lower",
        help="Multiply-adds of one image, in thousand millions; one MAC is two FLOPs."),
@@ -119,6 +133,9 @@ _MORE = (
     _c("precision", source="training.precision", required=True, seeds="words"),
     _c("numerics", source="training.numerics", required=True, seeds="words",
        help="Why precision or memory layout are not the recipe's."),
+    _c("flags", seeds="computed", help="What to know before trusting the row."),
+    _c("uncounted", seeds="words", required=True,
+       help="Operators without a count that may hold multiply-adds: not in the GMACs."),
     _c("dirty", "changed code", "flag", source="environment.dirty", required=True, seeds="any",
        help="The code had changes that no commit holds."),
     _c("superseded", type="count", seeds="sum", help="Older runs of equal cells that are not shown."),
@@ -148,6 +165,7 @@ _RUN = (
     _c("dilation", source="cost.dilation"),
     _c("iterations", type="count", source="training.iterations", required=True),
     _c("samples_seen", type="count", source="training.samples_seen", required=True),
+    _c("samples_planned", type="count", help="Iterations of the recipe times its batch; empty where it is not said."),
     _c("seconds", "time", "number", unit="s", digits=1, source="training.seconds"),
     _c("paid_s", "paid", "number", unit="s", digits=1, source="training.paid_s",
        help="Time of training; what students trained together shared (teacher, data) is divided among them."),
@@ -174,9 +192,11 @@ _RUN = (
 )
 # fmt: on
 
-FIXED: Mapping[str, Column] = {column.name: column for column in (*_CELL, *_SEEDS, *_COST, *_MORE, *_RUN)}
+FIXED: Mapping[str, Column] = {column.name: column for column in (*_CELL, *_SEEDS, *_STANDING, *_COST, *_MORE, *_RUN)}
 """Every column that is no metric's."""
-_COUNTED = ("evaluation", "manifest", "variant", "parents", "classes", "absent", "absent_share")
+_COUNTED = (
+    "evaluation", "manifest", "variant", "parents", "classes", "absent", "absent_share", "uncounted", "samples_planned",
+)  # fmt: skip
 STORED = tuple(c for c in FIXED.values() if c.source or c.name in _COUNTED)
 """What the table `runs` holds of a record."""
 METRICS: Mapping[str, MetricInfo] = {name: metric.info for name, metric in COUNT_METRICS.items()}
@@ -260,7 +280,7 @@ def board_columns(metrics: Mapping[str, MetricInfo], ranked: str = HEADLINE) -> 
     others = [metric_column(info) for name, info in metrics.items() if name != ranked]
     fixed = [c for c in (*_CELL, *_SEEDS) if c.seeds]
     more = [c for c in _MORE if c.seeds]
-    return (*fixed, *ranked_columns(metrics[ranked]), *_COST, *others, *more)
+    return (*fixed, *ranked_columns(metrics[ranked]), *_STANDING, *_COST, *others, *more)
 
 
 def run_columns(metrics: Mapping[str, MetricInfo]) -> dict[str, Column]:

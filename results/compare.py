@@ -224,6 +224,14 @@ def p_worse(row: Resampled, anchor: Resampled, rows: int = 2, prior: tuple[float
     return float(stats.studentized_range.sf(t * math.sqrt(2), rows, freedom))
 
 
+def _is_worse(row: Resampled, anchor: Resampled, rows: int, prior: tuple[float, float], alpha: float) -> bool:
+    """Whether `p_worse` is below alpha. Its value lies between that of one pair and Bonferroni's, which cost less."""
+    pair = p_worse(row, anchor, 2, prior)
+    if pair >= alpha or pair * rows * (rows - 1) / 2 < alpha:
+        return pair < alpha
+    return p_worse(row, anchor, rows, prior) < alpha
+
+
 def _moderated(noise: _Noise, prior: tuple[float, float]) -> tuple[float, float]:
     """Standard error and degrees of freedom of a difference, its own and those known beforehand together."""
     own, (error, known) = min(noise.freedom, 1e4), prior
@@ -245,7 +253,7 @@ def tiers(rows: Sequence[Resampled], alpha: float = ALPHA) -> list[int]:
     found = [0] * len(rows)
     tier, anchor, in_play = 0, -1, 0
     for place, index in enumerate(order):
-        if anchor < 0 or p_worse(rows[index], rows[anchor], in_play, prior) < alpha:
+        if anchor < 0 or _is_worse(rows[index], rows[anchor], in_play, prior, alpha):
             tier, anchor, in_play = tier + 1, index, len(order) - place
         found[index] = tier
     return found

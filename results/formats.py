@@ -17,8 +17,9 @@ import pandas as pd
 
 from results import sinks
 from results.columns import Column
+from results.flags import MEANING
 from results.leaderboard import columns_of, metric_of
-from results.statistics import LEVEL
+from results.statistics import IMAGES_ONLY, LEVEL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +32,7 @@ SHARED = (*VARYING, "split", "input_size")
 """Said once above the table where all rows agree."""
 FOLDING = ("method", *VARYING)
 """Columns that may take two lines in a narrow terminal."""
-OPTIONAL = ("step_ratio", "latency_ms", "parameters", "numerics")
+OPTIONAL = ("step_ratio", "latency_ms", "training_s", "parameters", "flags", "gap_closed", "tier")
 """Columns left out of terminals that are too narrow, in this order."""
 
 
@@ -48,11 +49,37 @@ def shown_columns(board: pd.DataFrame) -> list[Column]:
     """The columns of the leaderboard for people: what all rows share is left to `caption`."""
     columns = columns_of(board)
     varying = [name for name in VARYING if len(_values(board, name)) > 1]
-    names = ["method", *varying, "stride", metric_of(board), "delta", "verdict", "seeds", "macs", "parameters"]
-    names += ["latency_ms", "step_ratio"]
-    if (board["numerics"] != "").any():
-        names.append("numerics")
+    known = [name for name in ("tier", "gap_closed") if board[name].notna().any()]
+    names = [
+        "method",
+        *varying,
+        "stride",
+        metric_of(board),
+        *known[:1],
+        "delta",
+        "verdict",
+        *known[1:],
+        "seeds",
+        "macs",
+    ]
+    names += ["macs", "parameters", "latency_ms", "training_s", "step_ratio"]
+    if any(own_flags(board)):
+        names.append("flags")
     return [columns[name] for name in names]
+
+
+def shared_flags(board: pd.DataFrame) -> list[str]:
+    """The flags that all students' rows have: said once, below the table."""
+    students = board[board["method"] != "teacher"]
+    if len(students) < 2:
+        return []
+    return [flag for flag in MEANING if all(flag in words.split("; ") for words in students["flags"])]
+
+
+def own_flags(board: pd.DataFrame) -> list[str]:
+    """The flags of every row, less those that all share."""
+    shared = shared_flags(board)
+    return ["; ".join(flag for flag in words.split("; ") if flag not in shared) for words in board["flags"]]
 
 
 def display_frame(board: pd.DataFrame) -> pd.DataFrame:
@@ -71,10 +98,12 @@ def cells(column: Column, board: pd.DataFrame) -> list[str]:
     special: dict[str, _Say] = {
         "method": lambda row: _method(row, board),
         "verdict": verdict,
-        "numerics": lambda row: "fell back" if row["numerics"] else "",
+        "gap_closed": lambda row: with_interval(column, row),
         metric_of(board): lambda row: with_interval(column, row),
         "delta": lambda row: with_interval(column, row, sign="+"),
     }
+    if column.name == "flags":
+        return own_flags(board)
     say: _Say = special.get(column.name, lambda row: cell(column, row[column.name]))
     return [say(row) for row in board.to_dict("records")]
 
@@ -97,7 +126,7 @@ def with_interval(column: Column, row: Mapping[Any, Any], sign: Literal["", "+"]
     text = f"{factor * value:{sign}.{digits}f}"
     if pd.isna(low) or pd.isna(high):
         return text
-    if "images" in row[f"{column.name}_basis"]:
+    if IMAGES_ONLY in row[f"{column.name}_basis"]:
         return f"{text} ({factor * low:{sign}.{digits}f} to {factor * high:{sign}.{digits}f}) ¹"
     return f"{text} ± {factor * (high - low) / 2:.{digits}f}"
 
@@ -148,7 +177,7 @@ def notes(board: pd.DataFrame) -> list[str]:
         "convolutions and matrix products only."
     ]
     intervals = board[f"{metric_of(board)}_basis"], board["delta_basis"]
-    if any(basis.str.contains("images").any() for basis in intervals):
+    if any(basis.str.contains(IMAGES_ONLY).any() for basis in intervals):
         said.append(
             "¹ one seed: the interval is over images, not training noise; another seed may turn the difference round."
         )
@@ -164,13 +193,26 @@ def notes(board: pd.DataFrame) -> list[str]:
         )
     if (few := board.loc[board["seeds"].between(2, 4), "seeds"]).size:
         said.append(f"With {_span(few)} seeds an interval is itself rough; five or more make it dependable.")
-    if (board["numerics"] != "").any():
-        said.append(
-            "fell back: precision or memory layout is not the recipe's, whose gradients were wrong on that machine."
-        )
+    said += _of_standing(board)
     if (board["superseded"] > 0).any():
         said.append(f"{int(board['superseded'].sum())} older runs of equal cells are not shown.")
     return said
+
+
+def _of_standing(board: pd.DataFrame) -> list[str]:
+    """What tiers, the gap closed and the flags mean, as far as they occur."""
+    said = []
+    if board["tier"].notna().any():
+        said.append(
+            "Tier: within the same data, student, stride and recipe, the rows that cannot be told from the tier's best "
+            "(bootstrap over seeds and images; of all rows in the database, shown or not)."
+        )
+    if board["gap_closed"].notna().any():
+        said.append("Gap closed: the share of the teacher's lead over `none`, where it is clearly ahead.")
+    shared, own = shared_flags(board), "; ".join(own_flags(board)).split("; ")
+    meanings = {flag: meaning for flag, meaning in MEANING.items() if flag not in ("one seed",)}
+    said += [f"All rows: {flag}: {meaning}." for flag, meaning in meanings.items() if flag in shared]
+    return said + [f"{flag}: {meaning}." for flag, meaning in meanings.items() if flag in own]
 
 
 def _of_absent(board: pd.DataFrame, absent: list[str]) -> str:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError
 
 from results import columns
 from results import store as schema
+from results.flags import uncounted
 from results.invalid import first_invalid
 from results.metrics import COUNT_METRICS, mean_of_ratios
 from results.protocol import protocol_words
@@ -215,7 +216,9 @@ def _run(record: Record) -> dict[str, Any]:
     data = record.model_dump(exclude={"spec", "artefacts", "parents"})
     row = {column.name: _at(data, column.source) for column in columns.STORED if column.source}
     parents = ",".join(sorted(set(record.parents.values())))
-    counted = {"manifest": _manifest(record), "variant": _variant(record), "parents": parents}
+    counted: dict[str, Any] = {"manifest": _manifest(record), "variant": _variant(record), "parents": parents}
+    counted |= {"uncounted": uncounted(record.cost.uncounted) if record.cost else ""}
+    counted |= {"samples_planned": _planned(record)}
     return row | counted | {"evaluation": protocol_words(record.spec) if record.metrics else ""}
 
 
@@ -232,6 +235,14 @@ def _manifest(record: Record) -> str:
     """Digest of the data that it was trained and scored on."""
     dataset = record.spec.get("dataset")
     return str(dataset.get("manifest", "")) if isinstance(dataset, dict) else ""
+
+
+def _planned(record: Record) -> int | None:
+    """Samples that the recipe asks for; None where it does not say."""
+    recipe = record.spec.get("recipe")
+    said = [recipe.get(name) for name in ("iterations", "batch_size")] if isinstance(recipe, dict) else []
+    numbers = [value for value in said if isinstance(value, int)]
+    return math.prod(numbers) if len(numbers) == 2 else None
 
 
 def _variant(record: Record) -> str:

@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 
 from results.columns import METRICS, Column, board_columns
+from results.flags import flags_of
 from results.metrics import HEADLINE, MetricInfo, score_of
 from results.queries import ROW, SETTING, Filters, States, image_states, metrics, runs
+from results.standing import Member, Standing, standings
 from results.statistics import (
     NO_DIFFERENCE,
     Difference,
@@ -48,6 +50,7 @@ def leaderboard(
     row. `p_holm` is corrected for all comparisons of the data set in the database, whatever is shown; `frontier` marks
     the rows that no other row shown beats in both metric and MACs. Teachers are rows of method "teacher".
     Rows of one data set that were evaluated alike stand together, for other numbers cannot be compared.
+    `tier`, `gap_closed` and `flags` are of all rows of the same setting in the database (`results.standing`).
 
     Args:
         filters: as for `runs`.
@@ -76,7 +79,14 @@ def leaderboard(
     baselines = {group.setting: group for group in all_groups if group.method == "none"}
     states = image_states(store, _single_seeds(groups, baselines), metric)
     rows = [_row(group, baselines.get(group.setting), states, columns, known[metric]) for group in groups]
+    standing = standings(store, [g.member for g in all_groups], (g.setting for g in groups), known[metric])
+    most = _most_images(all_groups)
+    for row, group in zip(rows, groups, strict=True):
+        stands = standing.get(group.row, Standing())
+        row |= _stands(stands)
+        row["flags"] = "; ".join(flags_of(row, group.runs, most[group.split], stands.ahead))
     board = pd.DataFrame(rows, columns=list(named))
+    board["tier"] = board["tier"].astype("Int64")
     family = {group.row: (group.dataset, _gap(group, baselines.get(group.setting), {}).p) for group in all_groups}
     board["p_holm"], comparisons = _holm(board, family)
     board["frontier"] = _frontier(board, known[metric])
@@ -171,6 +181,18 @@ class _Group:
     def setting(self) -> tuple[Any, ...]:
         return tuple(self.first[name] for name in SETTING)
 
+    @property
+    def split(self) -> tuple[str, ...]:
+        """What it was evaluated on."""
+        return tuple(str(self.first[name]) for name in ("dataset", "manifest", "split"))
+
+    @property
+    def member(self) -> Member:
+        """The group as its standing is worked out."""
+        runs = dict(zip(map(int, self.runs["seed"]), map(str, self.runs["key"]), strict=True))
+        parents = frozenset(parent for words in self.runs["parents"] for parent in words.split(",") if parent)
+        return Member(self.row, self.setting, self.method, runs, str(self.first["evaluation"]), parents)
+
     def side(self, states: States) -> SeedScores:
         """The group as one side of a comparison."""
         seeds = [int(seed) for seed in self.runs["seed"]]
@@ -250,6 +272,26 @@ def _estimates(metric: MetricInfo, value: Estimate, gap: Difference) -> dict[str
         "verdict": verdict if metric.direction == "higher" else _OTHER_WAY.get(verdict, verdict),
         "p": gap.p,
     }
+
+
+def _stands(stands: Standing) -> dict[str, Any]:
+    """The columns of a row's standing."""
+    gap = stands.gap
+    return {
+        "tier": stands.tier,
+        "gap_closed": gap.value,
+        "gap_closed_low": gap.low,
+        "gap_closed_high": gap.high,
+        "gap_closed_basis": "" if math.isnan(gap.value) else gap.text,
+    }
+
+
+def _most_images(groups: Iterable[_Group]) -> dict[tuple[str, ...], float]:
+    """What was evaluated on -> the most images that a row was evaluated on there."""
+    most: dict[tuple[str, ...], float] = {}
+    for group in groups:
+        most[group.split] = max(most.get(group.split, 0.0), float(group.runs["images"].max()))
+    return most
 
 
 def _one(values: pd.Series) -> str:

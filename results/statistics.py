@@ -28,6 +28,9 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 """Bootstrap resamples."""
 
+IMAGES_ONLY = "not training noise"
+"""Words in what is said of an interval that covers images only."""
+
 Floats: TypeAlias = NDArray[np.float64]
 Score: TypeAlias = Callable[[ArrayLike], Floats]
 """From states added up over images, (..., P, G), to values, (...)."""
@@ -134,7 +137,7 @@ class Estimate:
         if self.basis == "seeds":
             return f"t over {self.n} seeds"
         if self.basis == "images":
-            return f"bootstrap over {self.n} images: not training noise"
+            return f"bootstrap over {self.n} images: {IMAGES_ONLY}"
         if self.basis == "both":
             return f"bootstrap over {self.n} seeds and all images"
         return "no interval"

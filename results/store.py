@@ -40,7 +40,7 @@ from sqlalchemy.pool import NullPool
 
 from results import columns
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the tables below. There are no migrations: a database is collected again from its records."""
 BUSY_TIMEOUT_S = 30
 _WRITER_LOCK = 7_316_548_021

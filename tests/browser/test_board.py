@@ -20,6 +20,7 @@ from dashboards import tables
 from harness.cli.dashboard import command
 from results.ingest import collect
 from results.leaderboard import leaderboard
+from results.statistics import IMAGES_ONLY
 from results.store import open_store
 from tests.results.factory import Fake, sweep, write_all
 
@@ -156,7 +157,7 @@ def test_no_column_is_narrower_than_its_numbers(page: Any, board: pd.DataFrame) 
     family = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).fontFamily")
     padding = 16
     # Intervals of one seed, below ten and below zero: the longest that a number can be.
-    odd = board.assign(delta=-0.101, delta_low=-0.123, delta_high=-0.1, delta_basis="bootstrap over images")
+    odd = board.assign(delta=-0.101, delta_low=-0.123, delta_high=-0.1, delta_basis=IMAGES_ONLY)
     for frame in (board, odd):
         for column, width in tables.widths(frame).items():
             texts = [column.title, *tables.shown_texts(column, frame)]

@@ -60,7 +60,7 @@ def test_collect(workspace: Path, tmp_path: Path) -> None:
 
 
 def test_leaderboard(workspace: Path) -> None:
-    assert harness("leaderboard").count(" ± ") == 6  # four rows over seeds, two differences
+    assert harness("leaderboard").count(" ± ") == 8  # four rows over seeds, two differences, two shares of the gap
     words = ["--format", "json", "--method", "ka,none", "--stride", "16", "--sort", "macs"]
     rows = json.loads(harness("leaderboard", *words))
     assert {(row["method"], row["stride"]) for row in rows} == {("ka", 16), ("none", 16)}

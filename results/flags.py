@@ -1,0 +1,57 @@
+"""What a reader should know of a row before trusting it, in a few words each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+MEANING = {
+    "one seed": "training noise is not in the interval",
+    "teacher not ahead": "the teacher is not clearly ahead of `none`: there is no lead to close",
+    "fewer images": "evaluated on fewer images than other rows of the split",
+    "fewer samples": "trained on fewer samples than its recipe says",
+    "fell back": "precision or memory layout is not the recipe's, whose gradients were wrong on that machine",
+    "uncounted": "operators without a count are not in its GMACs (`harness show` names them)",
+    "changed code": "made with changes to the code that no commit holds",
+    "several revisions": "its seeds were trained by unlike revisions of the code",
+}
+"""Every flag, and what it says."""
+ELEMENTWISE = frozenset(
+    (
+        "abs", "add", "celu", "clamp", "clone", "cos", "div", "dropout", "elu", "erf", "exp", "feature_dropout", "gelu",
+        "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log", "mean", "mish", "mul", "neg", "pad", "pow",
+        "relu6", "rsqrt", "rsub", "sigmoid", "silu", "sin", "softmax", "softplus", "sqrt", "std", "sub", "sum", "tanh",
+        "var",
+    )
+)  # fmt: skip
+"""Operators that work element by element (or sum up): their arithmetic is no multiply-adds of the headline."""
+
+
+def uncounted(operators: Mapping[str, int]) -> str:
+    """Operators without a count that may hold multiply-adds, as words; "" for none."""
+    named = ((name.removeprefix("aten::"), times) for name, times in operators.items())
+    return ", ".join(f"{name} × {times}" for name, times in sorted(named) if name.rstrip("_") not in ELEMENTWISE)
+
+
+def flags_of(row: Mapping[str, Any], runs: pd.DataFrame, most_images: float, ahead: bool | None) -> list[str]:
+    """The flags of a row of the leaderboard.
+
+    Args:
+        row: its columns.
+        runs: the runs behind it.
+        most_images: that any row of the same data and split was evaluated on.
+        ahead: whether its teacher is clearly ahead of `none`; None where it cannot be said.
+    """
+    found = {
+        "one seed": row["seeds"] == 1 and row["method"] != "teacher",
+        "teacher not ahead": ahead is False,
+        "fewer images": row["images"] < most_images,
+        "fewer samples": (runs["samples_seen"] < runs["samples_planned"]).any(),
+        "fell back": row["numerics"] != "",
+        "uncounted": row["uncounted"] != "",
+        "changed code": row["dirty"],
+        "several revisions": runs["revision"].nunique() > 1,
+    }
+    return [flag for flag, there in found.items() if there]
