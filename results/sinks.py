@@ -59,17 +59,33 @@ _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     **{character: "\\" + character for character in "&%$#_{}"},
+    # After the end of a table's row these would be its arguments.
+    **{character: f"{{{character}}}" for character in "[]*"},
+    **{"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "≤": r"$\le$", "≥": r"$\ge$", "−": "$-$", "→": r"$\to$"},
+    **{"¹": r"\textsuperscript{1}", "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}"},
+    **{"–": "--", "—": "---", "…": r"\ldots{}", "’": "'"},
+    **{"Γ": r"$\Gamma$", "Δ": r"$\Delta$", "Λ": r"$\Lambda$", "Σ": r"$\Sigma$", "Ω": r"$\Omega$"},
+    **{"α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\varepsilon$", "η": r"$\eta$"},
+    **{"λ": r"$\lambda$", "μ": r"$\mu$", "σ": r"$\sigma$", "τ": r"$\tau$", "φ": r"$\varphi$", "ω": r"$\omega$"},
 }
 
 
 def latex(text: object) -> str:
-    """For LaTeX: nothing in it is a command."""
-    return "".join(_LATEX.get(character, character) for character in visible(text))
+    """For LaTeX, any engine: nothing in it is a command; a character that not every font has is shown by its number."""
+    return "".join(map(_in_latex, visible(text)))
+
+
+def _in_latex(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    known = character.isascii() or (ord(character) < 0x180 and character.isalpha())
+    return character if known else f"{{[}}U+{ord(character):04X}{{]}}"
 
 
 def json(text: str) -> str:

@@ -21,6 +21,7 @@ from harness.cli.data import data_check
 from harness.cli.data_init import data_init
 from harness.cli.datasets import datasets
 from harness.cli.doctor import doctor
+from harness.cli.export_board import export_board
 from harness.cli.gradients import gradients
 from harness.cli.launcher_flags import LauncherCommand
 from harness.cli.launchers import launchers
@@ -89,6 +90,9 @@ _teacher = typer.Typer(help="Look after teachers: train them, take them in, list
 _teacher.command("run", cls=LauncherCommand)(teacher_run)
 _teacher.command("list")(teacher_list)
 app.add_typer(_teacher, name="teacher", rich_help_panel="Run")
+_export = typer.Typer(help="Take results elsewhere.", no_args_is_help=True)
+_export.command("board")(export_board)
+app.add_typer(_export, name="export", rich_help_panel="Look")
 _slurm = typer.Typer(help="Set up runs on a cluster.", no_args_is_help=True)
 _slurm.command("init")(slurm_init)
 app.add_typer(_slurm, name="slurm", rich_help_panel="Run")

@@ -1,0 +1,64 @@
+"""Which rows of the board are meant: options of all commands that show or export it, and the rows themselves."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Values = list[str] | None
+FILTERS = ("method", "student", "stride", "dataset", "teacher", "recipe")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Filters, what to rank by and the order."""
+
+    method: Annotated[Values, typer.Option("--method", "--methods", "-m", help="Only these methods: none,ka.")] = None
+    student: Annotated[Values, typer.Option("--student", "--students", help="Only these students.")] = None
+    stride: Annotated[Values, typer.Option("--stride", "--strides", "-s", help="Only these output strides.")] = None
+    dataset: Annotated[Values, typer.Option("--dataset", "-d", help="Only these data sets.")] = None
+    teacher: Annotated[Values, typer.Option("--teacher", "--teachers", help="Only students of these teachers.")] = None
+    recipe: Annotated[Values, typer.Option("--recipe", "-r", help="Only these recipes.")] = None
+    metric: Annotated[
+        str, typer.Option("--metric", help="What to rank by, with interval and Δ: miou, boundary_iou, ...")
+    ] = "miou"
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", help="Column to sort by: delta, macs, method, ...", show_default="the metric"),
+    ] = None
+
+    def wanted(self) -> dict[str, list[str]]:
+        """Column -> words, of the filters that were given."""
+        given: dict[str, Values] = {name: getattr(self, name) for name in FILTERS}
+        return {name: _words(values) for name, values in given.items() if values}
+
+
+def measured(target: str, rows: Rows) -> pd.DataFrame:
+    """The rows of a database that are asked for, as a leaderboard.
+
+    Raises:
+        HarnessError: no database, or a word fits nothing in it.
+    """
+    from results.leaderboard import leaderboard
+    from results.queries import cells, match_filters
+    from results.store import open_store
+
+    try:
+        with open_store(target, readonly=True) as store:
+            return leaderboard(store, match_filters(cells(store), rows.wanted()), rows.sort, metric=rows.metric)
+    except ValueError as error:
+        raise HarnessError(str(error)) from error
+
+
+def _words(values: list[str]) -> list[str]:
+    """Comma lists and repeated flags as one list. Commas inside brackets belong to a method's parameters."""
+    words = (word.strip() for value in values for word in re.split(r",(?![^\[]*\])", value))
+    return [word for word in words if word]
