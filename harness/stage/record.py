@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import nn
 
 from backbones.base import Network
 from harness.cost import measure_cost
+from harness.data.base import Dataset
 from harness.evaluation.evaluate import Evaluation, Observe, evaluate, save_confusion
 from harness.evaluation.samples import save_samples
 from harness.numerics.choose import Decision
 from harness.plugins.metric_calls import MetricValues
 from harness.plugins.registries import METRICS
-from harness.specs.spec import Precision
+from harness.specs.spec import Precision, Recipe
 from harness.stage.context import Context
 from harness.system.devices import environment_record
 from harness.training.checkpoint import save_weights
@@ -32,20 +35,36 @@ def evaluate_split(
         if context.events.due():
             context.events.write("evaluating", split=split, done=done, total=total)
 
+    return evaluate_as_planned(
+        context.spec.recipe, context.dataset, split, network, decision, context.device, report, observe
+    )
+
+
+def evaluate_as_planned(
+    recipe: Recipe,
+    dataset: Dataset,
+    split: str,
+    network: Network,
+    decision: Decision,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+    observe: Observe | None = None,
+) -> Evaluation:
+    """A network's confusion matrices over a split, as its recipe says."""
     return evaluate(
         network,
-        context.dataset.split(split),
-        classes=context.classes,
+        dataset.split(split),
+        classes=len(dataset.classes),
         mean=network.backbone.mean,
         std=network.backbone.std,
-        eval_size=context.spec.recipe.eval_size,
-        device=context.device,
+        eval_size=recipe.eval_size,
+        device=device,
         precision=decision.precision,
         channels_last=decision.channels_last,
-        batch_size=context.spec.recipe.eval_batch,
-        progress=report,
+        batch_size=recipe.eval_batch,
+        progress=progress,
         observe=observe,
-        protocol=context.spec.recipe.evaluation,
+        protocol=recipe.evaluation,
     )
 
 

@@ -13,9 +13,10 @@ import torch
 from harness.builders.models import build_model
 from harness.data.base import Dataset
 from harness.errors import HarnessError
-from harness.evaluation.evaluate import Evaluation, evaluate, load_confusion
+from harness.evaluation.evaluate import Evaluation, load_confusion
 from harness.numerics.choose import Decision
 from harness.specs.spec import Precision, StageSpec, WeightsSpec
+from harness.stage.record import evaluate_as_planned
 from harness.stage.shared import configure_torch
 from harness.stage.surroundings import (
     Changes,
@@ -147,18 +148,8 @@ def _evaluated(
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if spec.recipe.compile:
         network.compile()
-    return evaluate(
-        network,
-        dataset.split(cast(Metrics, record.metrics).split),
-        classes=len(dataset.classes),
-        mean=network.backbone.mean,
-        std=network.backbone.std,
-        eval_size=spec.recipe.eval_size,
-        device=device,
-        precision=decision.precision,
-        channels_last=decision.channels_last,
-        progress=progress,
-    )
+    split = cast(Metrics, record.metrics).split
+    return evaluate_as_planned(spec.recipe, dataset, split, network, decision, device, progress)
 
 
 def _equal(then: float, now: float) -> bool:
