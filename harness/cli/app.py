@@ -27,8 +27,10 @@ from harness.cli.launcher_flags import LauncherCommand
 from harness.cli.launchers import launchers
 from harness.cli.leaderboard import leaderboard
 from harness.cli.logs import logs
+from harness.cli.merge import merge
 from harness.cli.methods import methods
 from harness.cli.new_method import new_method
+from harness.cli.prune import prune
 from harness.cli.recipes import recipes
 from harness.cli.rerun import rerun
 from harness.cli.retry import retry
@@ -70,8 +72,9 @@ def _global(
 
 
 _PANELS = {
-    "Run": (sweep, ablate, status, retry, cancel, logs, rerun),
-    "Look": (leaderboard, dashboard, show, gradients, collect, verify),
+    "Run": (sweep, ablate, status, retry, cancel, logs),
+    "Look": (leaderboard, dashboard, show, gradients, collect),
+    "Keep": (verify, rerun, merge, prune),
     "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),
 }

@@ -1,0 +1,175 @@
+"""Finished stages of other workspaces taken into one: joined by key, checked file by file, nothing ever overwritten."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.workspace.files import file_digest, write_atomic
+from harness.workspace.folders import StageFolder, Workspace
+from harness.workspace.job import read_job
+from results.record import Record
+
+WEIGHTS = "weights.safetensors"
+OF_AN_ATTEMPT = ("attempt.json", "outcome.json", "events.jsonl", "log")
+"""What is kept of every try at a stage."""
+
+
+@dataclass
+class Merged:
+    """What came of it.
+
+    Attributes:
+        added, same: keys of the stages that were taken over, and of those that were there already with equal results.
+        conflicts: key -> why a stage was left where it is, though it is finished there.
+        damaged: folder -> why what is in it is no whole finished stage.
+        unfinished: how many stages have no record there.
+        size: bytes taken over.
+    """
+
+    added: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    conflicts: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+    unfinished: int = 0
+    size: int = 0
+
+
+def merge(
+    sources: Sequence[Path],
+    target: Workspace,
+    weights: bool = True,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Merged:
+    """Copy the finished stages, and the saved plans, of other workspaces that a workspace does not have.
+
+    A stage is copied under a temporary name and renamed. Links in a source are never followed.
+
+    Args:
+        weights: copy weights too; without them a stage can be shown and compared, not verified or learned from.
+        progress: called with (stages looked at, stages in all).
+
+    Raises:
+        HarnessError: a source is no workspace, or is the target itself.
+    """
+    for source in sources:
+        if not (source / "stages").is_dir():
+            raise HarnessError(f"{source} is no workspace: it holds no stages folder", "name the folder above stages/")
+        if source.resolve() == target.root.resolve():
+            raise HarnessError(f"{source} cannot be merged into itself", "name another --workspace")
+    folders = [folder for source in sources for folder in sorted((source / "stages").iterdir())]
+    merged = Merged()
+    for place, folder in enumerate(folders):
+        if folder.is_dir() and not folder.is_symlink() and folder.name.isalnum() and folder.name.isascii():
+            _take(StageFolder(folder), target, merged, weights, dry_run)
+        progress(place + 1, len(folders))
+    if not dry_run:
+        for source in sources:
+            _take_plans(Workspace(source), target)
+    return merged
+
+
+def _take(folder: StageFolder, target: Workspace, merged: Merged, weights: bool, dry_run: bool) -> None:
+    """Take one stage, or note why not."""
+    if not folder.record_file.is_file():
+        merged.unfinished += 1
+        return
+    try:
+        record = folder.record()
+    except HarnessError as error:
+        merged.damaged[str(folder.path)] = error.message
+        return
+    key, there = record.key, target.stage(record.key)
+    if key in merged.added and dry_run:
+        return
+    if there.path.exists():
+        if why := _conflict(record, there):
+            merged.conflicts[key] = why
+        elif key not in merged.added:
+            merged.same.append(key)
+        return
+    files, why = _files(folder, record, weights)
+    if why:
+        merged.damaged[str(folder.path)] = why
+        return
+    merged.size += sum((folder.path / name).stat().st_size for name in files)
+    if not dry_run:
+        _copy(folder, files, target)
+    merged.added.append(key)
+
+
+def _conflict(record: Record, there: StageFolder) -> str:
+    """Why a stage that is there already is not the same one; "" if it is."""
+    try:
+        other = there.record()
+    except HarnessError as error:
+        unfinished = not there.record_file.is_file()
+        return f"it is unfinished in {there.path}" if unfinished else error.message
+    names = [name for name in (WEIGHTS, "confusion.npz") if record.artefacts.get(name) != other.artefacts.get(name)]
+    if not names:
+        return ""
+    scores = [f"{100 * r.metrics.miou:.2f}" if r.metrics else "no" for r in (other, record)]
+    code = [r.environment.revision[:10] for r in (other, record)]
+    return f"other {' and '.join(names)} here: mIoU {scores[0]}, code {code[0]}; there {scores[1]}, code {code[1]}"
+
+
+def _files(folder: StageFolder, record: Record, weights: bool) -> tuple[list[str], str]:
+    """The files of a stage to copy, by their names in its folder; or why it is not whole."""
+    names = ["record.json", "spec.json"]
+    for name, digest in record.artefacts.items():
+        if name == WEIGHTS and not weights:
+            continue
+        if not _is_plain(folder.path, name):
+            if name == WEIGHTS and not (folder.path / name).exists():
+                continue  # they were pruned: the record still says what they gave
+            return [], f"{name} is missing"
+        if file_digest(folder.path / name) != digest:
+            return [], f"{name} is not the one of its record"
+        names.append(name)
+    attempts = [f"attempts/{a.number}/{name}" for a in folder.attempts() for name in OF_AN_ATTEMPT]
+    return [name for name in [*names, *attempts] if _is_plain(folder.path, name)], ""
+
+
+def _is_plain(folder: Path, name: str) -> bool:
+    """A file of that folder itself: no link on the way, and not above it."""
+    path = folder / name
+    links = any(part.is_symlink() for part in [path, *path.parents] if part.is_relative_to(folder))
+    return not links and ".." not in Path(name).parts and not Path(name).is_absolute() and path.is_file()
+
+
+def _copy(folder: StageFolder, files: Sequence[str], target: Workspace) -> None:
+    place = target.stage(folder.key).path
+    temporary = place.with_name(f".{folder.key}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        for name in files:
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder.path / name, temporary / name)
+        _copy_job(folder, temporary, target)
+        temporary.rename(place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _copy_job(folder: StageFolder, place: Path, target: Workspace) -> None:
+    """The stage's job, as one of the workspace that it is in now; where the data lay is in it."""
+    if not _is_plain(folder.path, folder.job_file.name):
+        return
+    try:
+        job = read_job(folder.job_file)
+    except HarnessError:
+        return  # of an older version; a finished stage does not need it
+    job = job.model_copy(update={"workspace": str(target.root.resolve())})
+    write_atomic(place / folder.job_file.name, job.model_dump_json(indent=1), durable=False)
+
+
+def _take_plans(source: Workspace, target: Workspace) -> None:
+    """Saved plans that are not there yet, so that `harness status` knows the stages."""
+    for file in sorted(source.sweeps.glob("*.json")) if source.sweeps.is_dir() else ():
+        if not file.is_symlink() and not (target.sweeps / file.name).exists():
+            write_atomic(target.sweeps / file.name, file.read_bytes())
