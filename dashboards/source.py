@@ -134,13 +134,3 @@ def _first_steps() -> None:
     st.code("harness sweep --methods none,kd,ka --strides 8,16,32", language="bash")
     st.markdown("Or, when the runs are there already, collect them:")
     st.code(f"harness collect --workspace {workspace()}", language="bash")
-
-
-def pictures(root: Path, key: str, limit: int = 6) -> list[Path]:
-    """Sample predictions of a run: PNG files in its stage folder, none from outside the workspace."""
-    home = root.resolve() / "stages"
-    folder = (home / key / "samples").resolve()
-    if not folder.is_relative_to(home) or not folder.is_dir():
-        return []
-    found = sorted(path for path in folder.glob("*.png") if path.resolve().is_relative_to(home) and path.is_file())
-    return found[:limit]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, figures, source, tables
+from dashboards import address, figures, samples, source, tables
 from results import formats, sinks
 from results.leaderboard import COMPARABLE, metric_of
 from results.metrics import MetricInfo
@@ -152,7 +152,7 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
         st.dataframe(tables.seeds_table(source.all_runs(), keys), hide_index=True)
         compared = f" Δ: {row['delta_basis']}." if row["delta_basis"] else ""
         st.caption(f"Interval: {row[f'{metric_of(board)}_basis']}.{compared}")
-        samples(keys)
+        samples.draw(keys)
 
 
 def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
@@ -163,17 +163,6 @@ def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
     if row["method"] in ("none", "teacher") or not same.any():
         return None
     return source.per_class(board.loc[same, "keys"].iloc[0].split(","))
-
-
-def samples(keys: list[str]) -> None:
-    """Sample predictions of the first run whose pictures are in the workspace."""
-    for key in keys:
-        found = source.pictures(source.workspace(), key)
-        if found:
-            st.subheader("Sample predictions")
-            for picture in found:
-                st.image(str(picture), caption=f"{sinks.markdown(picture.stem)}: image, labels, prediction", width=480)
-            return
 
 
 if source.ready():

@@ -130,6 +130,14 @@ class Running:
             help="Iterations between two looks at the gradient of each term (harness gradients); 0: none.",
         ),
     ] = 0
+    samples: Annotated[
+        int,
+        typer.Option(
+            "--samples",
+            min=0,
+            help="Images whose predictions are kept as pictures, the same in every run; and half as many of the worst.",
+        ),
+    ] = 4
     workspace: Workspace = DEFAULT_WORKSPACE
     db: Database = None
 

@@ -32,6 +32,7 @@ class Options:
         loader_timeout_s: seconds without a batch after which loading is given up where it is; 0 for never.
         checkpoint_every: iterations between checkpoints.
         gradients_every: iterations between two looks at the gradient of each term; 0 for none.
+        samples: images whose predictions are kept; besides them half as many of the worst.
         settings: the launcher's own, as they were given: partition, time, ... (`Launcher.settings` checks them).
     """
 
@@ -47,6 +48,7 @@ class Options:
     loader_timeout_s: float = PATIENCE_S
     checkpoint_every: int = 100
     gradients_every: int = 0
+    samples: int = 4
     quiet: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -255,6 +257,7 @@ def make_job(plan: Plan, node: Node, options: Options, **changes: Any) -> Job:
         "loader_timeout_s": options.loader_timeout_s,
         "checkpoint_every": options.checkpoint_every,
         "gradients_every": options.gradients_every,
+        "samples": options.samples,
     }
     return Job.model_validate({**values, **changes})
 

@@ -117,6 +117,7 @@ class LocalLauncher(Launcher):
 
     def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
         """Run the stages; returns when nothing more can be done, or after Ctrl-C with everything resumable."""
+        from harness.launch.collector import Collector
         from harness.launch.progress import Display
 
         settings = cast(LocalSettings, self.settings(options.settings))
@@ -125,12 +126,16 @@ class LocalLauncher(Launcher):
         done = {key for key in set(plan.nodes) - set(keys) if options.workspace.stage(key).done()}
         units = most_awaited_first(plan, self.cohorts(plan, keys, options))
         run = _Run(plan, options, settings, units, done, memory_kills=memory_kills())
-        with _ctrl_c() as asked, Display(plan, list(keys), quiet=options.quiet) as display:
+        progress = Display(plan, list(keys), quiet=options.quiet)
+        with _ctrl_c() as asked, Collector(options) as collector, progress as display:
             while run.waiting or run.running:
                 if asked:
                     self._stop(run)
                     return LaunchResult(True, run.failed, run.blocked, interrupted=True)
+                finished = len(run.done)
                 self._reap(run, display)
+                if len(run.done) > finished:
+                    collector.finished()
                 self._block(run, display)
                 self._start(run, context, slots)
                 display.update({key: self._progress(run, key) for unit in run.running for key in unit})

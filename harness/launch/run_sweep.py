@@ -225,7 +225,16 @@ def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
 
     cohort = str(given.get("cohort", "auto"))
     largest_cohort(cohort)
-    names = ("device", "workers", "threads", "loader_timeout_s", "checkpoint_every", "gradients_every", "settings")
+    names = (
+        "device",
+        "workers",
+        "threads",
+        "loader_timeout_s",
+        "checkpoint_every",
+        "gradients_every",
+        "samples",
+        "settings",
+    )
     return make_options(
         workspace=_path(given.get("workspace") or os.environ.get("HARNESS_WORKSPACE")) or Path("runs"),
         db=given.get("db") or os.environ.get("HARNESS_DB"),

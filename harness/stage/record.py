@@ -13,7 +13,7 @@ from backbones.base import Network
 from harness.cost import measure_cost
 from harness.data.base import Dataset
 from harness.evaluation.evaluate import Evaluation, Observe, evaluate, save_confusion
-from harness.evaluation.samples import save_samples
+from harness.evaluation.samples import choose_samples, save_samples
 from harness.numerics.choose import Decision
 from harness.plugins.metric_calls import MetricValues
 from harness.plugins.registries import METRICS
@@ -109,9 +109,10 @@ def _metrics(context: Context, network: Network, training: Training, progress: P
     save_confusion(context.job.folder.path / "confusion.npz", found)
     measured = metrics.finish(found.confusion)
     metrics.save(context.job.folder.path / "metrics.npz", found.names)
-    samples, eval_size = context.job.folder.path / "samples", context.spec.recipe.eval_size
-    protocol = context.spec.recipe.evaluation
-    save_samples(samples, network, context.dataset, split, context.device, eval_size=eval_size, protocol=protocol)
+    if chosen := choose_samples(found, context.job.samples):
+        samples, recipe = context.job.folder.path / "samples", context.spec.recipe
+        of = (network, context.dataset, split, found, chosen, context.device)
+        save_samples(samples, *of, eval_size=recipe.eval_size, protocol=recipe.evaluation)
     total = found.confusion.sum(0)
     values, names = iou(total), context.dataset.classes
     absent = predicted_absent(class_counts(total))

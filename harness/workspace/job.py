@@ -48,6 +48,8 @@ class Job(Frozen):
     """Iterations between checkpoints."""
     gradients_every: int = 0
     """Iterations between two looks at each term's gradient; 0 for none. Only in a run of one process."""
+    samples: int = 4
+    """Images whose predictions are kept, the same in every run; besides them half as many of the worst."""
     workers_beside: int = 0
     code: str = ""
     """Digest of the source tree that planned it; the worker refuses another one. Empty: not checked."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
@@ -87,21 +88,50 @@ def save_sweep(workspace: Workspace, plan: Any, command: str) -> None:
     )
 
 
+@dataclass(frozen=True)
+class SavedSweep:
+    """A saved plan.
+
+    Attributes:
+        command: what asks for the same sweep again.
+        saved: when it was last asked for, in seconds since 1970.
+        skips: cells that it left out: (cell, reason).
+    """
+
+    id: str
+    command: str
+    saved: float
+    stages: tuple[PlannedStage, ...]
+    skips: tuple[tuple[str, str], ...]
+
+
+def saved_sweeps(workspace: Workspace, sweep: str | None = None) -> list[SavedSweep]:
+    """All saved plans, or those whose id begins so, by their ids; files that are no plans are passed over."""
+    files = sorted(workspace.sweeps.glob(f"{sweep or ''}*.json")) if workspace.sweeps.is_dir() else []
+    return [found for file in files if (found := _saved_sweep(file))]
+
+
+def _saved_sweep(file: Path) -> SavedSweep | None:
+    try:
+        said, saved = dict(read_json(file) or {}), file.stat().st_mtime
+        stages = [PlannedStage(s["key"], s["name"], s["kind"], tuple(s["parents"])) for s in said["stages"]]
+        skips = [(str(s["cell"]), str(s["reason"])) for s in said.get("skips", [])]
+        return SavedSweep(file.stem, str(said.get("command", "")), saved, tuple(stages), tuple(skips))
+    except (OSError, TypeError, ValueError, KeyError):
+        return None
+
+
 def read_sweeps(workspace: Workspace, sweep: str | None = None) -> list[PlannedStage]:
     """The stages of all saved plans, or of one, each once, parents before children.
 
     Raises:
         HarnessError: no such sweep, or nothing was ever planned here.
     """
-    files = sorted(workspace.sweeps.glob(f"{sweep or ''}*.json")) if workspace.sweeps.is_dir() else []
-    if not files:
+    saved = saved_sweeps(workspace, sweep)
+    if not saved:
         what = f"no sweep '{sweep}' in {workspace.root}" if sweep else f"nothing was planned in {workspace.root} yet"
         raise HarnessError(what, "start one with harness sweep, or name another --workspace")
-    found: dict[str, PlannedStage] = {}
-    for file in files:
-        for stage in (read_json(file) or {}).get("stages", []):
-            found[stage["key"]] = PlannedStage(stage["key"], stage["name"], stage["kind"], tuple(stage["parents"]))
-    return list(found.values())
+    return list({stage.key: stage for found in saved for stage in found.stages}.values())
 
 
 def stage_state(folder: StageFolder) -> tuple[State, str, int]:
@@ -136,6 +166,22 @@ def stage_state(folder: StageFolder) -> tuple[State, str, int]:
     return State.INTERRUPTED, reason, len(attempts)
 
 
+def _stage_state_again(folder: StageFolder, done: dict[str, int] | None) -> tuple[State, str, int]:
+    """As `stage_state`, without reading a record again that is known to be valid."""
+    if done is None:
+        return stage_state(folder)
+    try:
+        written = folder.record_file.stat().st_mtime_ns
+    except OSError:
+        written = -1
+    if done.get(folder.key) == written:
+        return State.DONE, "", 0
+    found = stage_state(folder)
+    if found[0] is State.DONE and not found[1]:
+        done[folder.key] = written
+    return found
+
+
 def _stillness(attempt: AttemptFolder) -> str:
     """Since when a living attempt has not moved; "" when it moves."""
     beat = attempt.heartbeat()
@@ -150,16 +196,19 @@ def stage_states(
     workspace: Workspace,
     stages: Iterable[PlannedStage],
     scheduler: Callable[[PlannedStage, StageStatus], StageStatus] | None = None,
+    done: dict[str, int] | None = None,
 ) -> list[StageStatus]:
     """The state of every stage, parents before children.
 
     Args:
         scheduler: what a launcher knows besides; asked of stages that are neither done nor showing signs of life.
+        done: for who looks again and again: key -> when the record was written that was read and found valid. It is
+            brought up to date, and such records are not read again.
     """
     found: dict[str, StageStatus] = {}
     for stage in stages:
         folder = workspace.stage(stage.key)
-        state, reason, attempts = stage_state(folder)
+        state, reason, attempts = _stage_state_again(folder, done)
         status = StageStatus(stage.key, stage.name, stage.kind, state, reason, attempts)
         if state in _OPEN:
             if scheduler:

@@ -214,17 +214,3 @@ def test_the_entrance_runs(filled: Path) -> None:
     assert not app.exception and app.title[0].value == "Leaderboard"
     # Nothing but the style, the pages' own texts and their names: no stray string of the entrance is shown.
     assert not [element.value for element in app.markdown if "Streamlit" in str(element.value)]
-
-
-def test_pictures_stay_inside_the_workspace(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    outside = tmp_path_factory.mktemp("outside")
-    (outside / "samples").mkdir()
-    (outside / "samples" / "secret.png").write_bytes(b"")
-    key = Fake("ka").write(workspace, samples=3).name
-    assert [path.name for path in source.pictures(workspace, key)] == [f"image00{n}.png" for n in range(3)]
-    assert len(source.pictures(workspace, key, limit=2)) == 2
-    (workspace / "stages" / key / "samples" / "link.png").symlink_to(outside / "samples" / "secret.png")
-    assert len(source.pictures(workspace, key)) == 3
-    (workspace / "stages" / "linked").symlink_to(outside)
-    for wicked in ("linked", f"../../{outside.name}", str(outside), "nobody"):
-        assert source.pictures(workspace, wicked) == []

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from results.pictures import INDEX, Picture, index_text
 from results.record import (
     Attempt,
     Best,
@@ -189,6 +190,22 @@ class Fake:
             Attempt(number=self.attempts, started=start, outcome="done", resumed_at=80 * (self.attempts - 1)),
         ]
 
+    def _samples(self, count: int) -> dict[str, bytes]:
+        """Sample predictions of the first images, the last of them as one of the worst."""
+        own = np.random.default_rng(int(self.key[:8], 16))
+        kept = [
+            Picture(name=f"image{n:03d}", file=f"{n:06d}", why="worst" if 0 < n == count - 1 else "fixed", miou=0.5)
+            for n in range(count)
+        ]
+        files: dict[str, bytes] = {}
+        for n, one in enumerate(kept):
+            label = np.random.default_rng(n).integers(0, len(CLASSES), (12, 12))
+            wrong = own.random((12, 12)) < 0.3
+            prediction = np.where(wrong, own.integers(0, len(CLASSES), (12, 12)), label)
+            files |= {one.image: _image(n), one.label: _map(label), one.prediction: _map(prediction)}
+        files |= {INDEX: index_text(CLASSES, kept).encode()} if kept else {}
+        return {f"samples/{name}": content for name, content in files.items()}
+
     def write(self, workspace: Path, samples: int = 0) -> Path:
         """Write the stage folder as a worker would; the folder."""
         folder = workspace / "stages" / self.key
@@ -197,7 +214,7 @@ class Fake:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, confusion=matrices, names=np.array([f"image{n:03d}" for n in range(self.images)]))
         files = {"confusion.npz": buffer.getvalue()}
-        files |= {f"samples/image{n:03d}.png": _picture(n) for n in range(samples)}
+        files |= self._samples(samples)
         for name, content in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
@@ -207,12 +224,19 @@ class Fake:
         return folder
 
 
-def _picture(seed: int) -> bytes:
-    """Image, labels and prediction side by side, as PNG."""
-    generator = np.random.default_rng(seed)
-    colours = generator.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+def _map(classes: np.ndarray) -> bytes:
+    """A palette PNG of blocks of classes."""
+    picture = Image.fromarray(classes.astype(np.uint8))
+    picture.putpalette(np.random.default_rng(1).integers(40, 230, 768, dtype=np.uint8).tobytes())
     buffer = io.BytesIO()
-    Image.fromarray(colours).resize((288, 96), Image.Resampling.NEAREST).save(buffer, "PNG")
+    picture.resize((96, 96), Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _image(seed: int) -> bytes:
+    colours = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(colours).resize((96, 96)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 

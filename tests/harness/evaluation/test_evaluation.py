@@ -23,7 +23,8 @@ from harness.errors import HarnessError
 from harness.evaluation.confusion import confusion, predict
 from harness.evaluation.evaluate import Evaluation, evaluate, save_confusion
 from harness.evaluation.fitting import UNIT, spans
-from harness.evaluation.samples import GAP, colourise, save_samples
+from harness.evaluation.samples import LONGEST, choose_samples, save_samples
+from results.pictures import INDEX
 from results.statistics import miou
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -278,25 +279,65 @@ def test_matrices_are_read_back(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["confusion.npz"]
 
 
-def test_samples_show_image_label_and_prediction(tmp_path: Path) -> None:
+def _evaluated(network: nn.Module, dataset: Shapes) -> Evaluation:
+    split = dataset.split("test")
+    return evaluate(network, split, len(dataset.classes), network.backbone.mean, network.backbone.std)  # type: ignore[union-attr,arg-type]
+
+
+def test_samples_are_image_labels_and_prediction_with_the_palette(tmp_path: Path) -> None:
     dataset = Shapes(ShapesParams(size=40, test=5))
     network = Coarse(len(dataset.classes)).train()
-    files = save_samples(tmp_path / "samples", network, dataset, "test")  # type: ignore[arg-type]
-    assert [file.name for file in files] == ["test-00000.png", "test-00001.png", "test-00003.png"]
+    chosen = {1: "fixed", 3: "worst"}
+    written = save_samples(tmp_path / "x", network, dataset, "test", _evaluated(network, dataset), chosen)  # type: ignore[arg-type]
     assert network.training
-    picture, sample = np.array(Image.open(files[1])), dataset.split("test")[1]
-    assert picture.shape == (40, 3 * 40 + 2 * GAP, 3)
-    assert np.array_equal(picture[:, :40], sample.image)
-    label = picture[:, 40 + GAP : 80 + GAP]
-    assert np.array_equal(label, colourise(sample.label, dataset.palette))
-    assert (label[sample.label == IGNORE] == 0).all()
-    shown = {tuple(colour) for colour in picture[:, 80 + 2 * GAP :].reshape(-1, 3).tolist()}
-    assert shown <= set(dataset.palette)
+    assert [(one.name, one.file, one.why) for one in written] == [
+        ("test-00001", "000001", "fixed"),
+        ("test-00003", "000003", "worst"),
+    ]
+    assert INDEX in {file.name for file in (tmp_path / "x").iterdir()} and len(list((tmp_path / "x").iterdir())) == 7
+    sample = dataset.split("test")[1]
+    label, prediction = (Image.open(tmp_path / "x" / name) for name in (written[0].label, written[0].prediction))
+    assert np.array_equal(np.array(label), sample.label) and label.mode == "P"
+    shown = np.array(label.convert("RGB"))
+    assert (shown[sample.label == IGNORE] == 0).all() and tuple(shown[0, 0]) in {*dataset.palette, (0, 0, 0)}
+    classes = np.array(prediction)
+    assert classes.max() < len(dataset.classes)
+    counted = sample.label != IGNORE
+    matrix = np.zeros((len(dataset.classes),) * 2, np.int64)
+    np.add.at(matrix, (sample.label[counted], classes[counted]), 1)
+    assert written[0].miou == pytest.approx(miou(matrix), abs=1e-6)
+    with Image.open(tmp_path / "x" / written[0].image) as picture:
+        assert np.abs(np.array(picture).astype(int) - sample.image).mean() < 25
 
 
-def test_no_more_samples_than_there_are(tmp_path: Path) -> None:
-    dataset = Shapes(ShapesParams(size=32, test=2))
-    assert len(save_samples(tmp_path, Coarse(8), dataset, "test")) == 2  # type: ignore[arg-type]
+def test_large_pictures_are_kept_small(tmp_path: Path) -> None:
+    dataset = Shapes(ShapesParams(size=2 * LONGEST, test=1))
+    network = Coarse(len(dataset.classes))
+    (one,) = save_samples(tmp_path, network, dataset, "test", _evaluated(network, dataset), {0: "fixed"})  # type: ignore[arg-type]
+    for name in (one.image, one.label, one.prediction):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == (LONGEST, LONGEST)
+
+
+def _evaluation(scores: list[float]) -> Evaluation:
+    """Of two classes, each image right about such a share of the pixels."""
+    right = (np.array(scores) * 1000).astype(np.uint32)
+    matrices = np.stack([np.stack([right, 1000 - right], 1), np.stack([1000 - right, right], 1)], 1)
+    return Evaluation(matrices, tuple(f"image{n}" for n in range(len(scores))))
+
+
+def test_every_run_keeps_the_same_images_and_its_own_worst() -> None:
+    scores = np.linspace(0.4, 0.99, 40)
+    one, other = _evaluation(list(scores)), _evaluation(list(scores[::-1]))
+    a, b = choose_samples(one, 6), choose_samples(other, 6)
+    fixed = [place for place, why in a.items() if why == "fixed"]
+    assert len(fixed) == 6 and fixed == [place for place, why in b.items() if why == "fixed"]
+    worst = [place for place, why in a.items() if why == "worst"]
+    assert worst == [place for place in range(40) if place not in fixed][:3]
+    fewer = {place for place, why in choose_samples(one, 3).items() if why == "fixed"}
+    assert len(fewer) == 3 and fewer < set(fixed)
+    assert choose_samples(one, 0) == {}
+    assert len(choose_samples(_evaluation([0.5, 0.6]), 6)) == 2
 
 
 class Cramped(Coarse):
@@ -377,10 +418,11 @@ def test_tiles_cover_an_image_once(length: int, parts: int) -> None:
 def test_pictures_of_an_image_that_does_not_fit_are_made_in_tiles(tmp_path: Path) -> None:
     dataset = Shapes(ShapesParams(size=700, test=1))
     network = Short(490_000)
-    assert len(save_samples(tmp_path / "whole", network, dataset, "test")) == 1  # type: ignore[arg-type]
-    network.most_pixels = 460_000
-    assert len(save_samples(tmp_path / "tiles", network, dataset, "test")) == 1  # type: ignore[arg-type]
-    whole, tiles = (next((tmp_path / name).glob("*.png")) for name in ("whole", "tiles"))
+    found = _evaluated(network, dataset)
+    for name, most in (("whole", 490_000), ("tiles", 460_000)):
+        network.most_pixels = most
+        assert len(save_samples(tmp_path / name, network, dataset, "test", found, {0: "fixed"})) == 1  # type: ignore[arg-type]
+    whole, tiles = (next((tmp_path / name).glob("*.prediction.png")) for name in ("whole", "tiles"))
     assert np.array_equal(np.array(Image.open(whole)), np.array(Image.open(tiles)))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from harness.launch.local import LocalLauncher
 from harness.worker import TOO_LARGE
 from harness.workspace.folders import StageFolder, Workspace
 from harness.workspace.status import State, stage_state
+from results.queries import runs
+from results.store import open_store
 from tests.harness.launch.stages import Plan, begin_and_end, finish, folder_of
 
 Act = Callable[[StageFolder], int]
@@ -82,11 +86,18 @@ class Process:
 
 
 def launch(
-    plan: Plan, root: Path, monkeypatch: pytest.MonkeyPatch, machine: Any, workers: int = 2, **settings: Any
+    plan: Plan,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    machine: Any,
+    workers: int = 2,
+    database: str = "",
+    **settings: Any,
 ) -> LaunchResult:
     monkeypatch.setattr(local, "warm_up", lambda: machine)
     monkeypatch.setattr(local, "POLL_S", 0.0)
-    options = Options(Workspace(root), "", device="cpu", workers=workers, quiet=True, settings=settings)
+    target = database or str(root / "results.db")
+    options = Options(Workspace(root), target, device="cpu", workers=workers, quiet=True, settings=settings)
     return LocalLauncher().launch(plan, list(plan.nodes), options)  # type: ignore[arg-type]
 
 
@@ -100,6 +111,28 @@ def test_parents_run_first_and_no_more_at_once_than_there_are_places(
     # What most others wait for goes first.
     assert machine.started[0] == plan.teacher
     assert machine.started.index(plan.translator) < min(machine.started.index(key) for key in plan.students)
+
+
+def test_what_is_finished_is_collected_while_others_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, seen = Plan(), list[int]()
+
+    def looks(folder: StageFolder) -> int:
+        """The translator runs once the teacher is done, and waits until the board knows the teacher."""
+        deadline = time.monotonic() + 60
+        while not seen and time.monotonic() < deadline:
+            with contextlib.suppress(ValueError), open_store(tmp_path / "results.db", readonly=True) as store:
+                seen.extend([len(found)] if len(found := runs(store)) else [])
+        return succeeds(folder)
+
+    launched = launch(plan, tmp_path, monkeypatch, Machine({plan.translator: [looks]}))
+    assert not launched.failed and seen and 1 <= seen[0] < len(plan.nodes)
+
+
+def test_a_database_that_cannot_be_used_stops_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other.db").write_text("no database")
+    launched = launch(Plan(), tmp_path, monkeypatch, Machine({}), database=str(tmp_path / "other.db"))
+    assert launched.finished and not launched.failed
+    assert (tmp_path / "other.db").read_text() == "no database"
 
 
 def test_a_killed_stage_is_tried_again_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
