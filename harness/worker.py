@@ -140,9 +140,12 @@ class _Cohort:
             for job in self._jobs:
                 _refuse_drift(job)
                 _load_plugins(job)
+            from harness.curves.mirror import mirrored
             from harness.stage.run import run_stages
 
-            run_stages(list(zip(self._jobs, self._attempts)), self._stop, self.left)
+            tasks = list(zip(self._jobs, self._attempts))
+            with mirrored(() if self._helper else tasks):
+                run_stages(tasks, self._stop, self.left)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             for place in range(len(self._jobs)):
                 self.left(place, error)

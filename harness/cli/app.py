@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 
 import typer
 
@@ -29,6 +30,7 @@ from harness.cli.leaderboard import leaderboard
 from harness.cli.logs import logs
 from harness.cli.merge import merge
 from harness.cli.methods import methods
+from harness.cli.mirror import mirror
 from harness.cli.new_method import new_method
 from harness.cli.prune import prune
 from harness.cli.recipes import recipes
@@ -71,9 +73,9 @@ def _global(
         os.environ["HARNESS_DEBUG"] = "1"
 
 
-_PANELS = {
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (sweep, ablate, status, retry, cancel, logs),
-    "Look": (leaderboard, dashboard, show, gradients, collect),
+    "Look": (leaderboard, dashboard, show, gradients, collect, mirror),
     "Keep": (verify, rerun, merge, prune),
     "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),

@@ -138,6 +138,10 @@ class Running:
             help="Images whose predictions are kept as pictures, the same in every run; and half as many of the worst.",
         ),
     ] = 4
+    log: Annotated[
+        list[str] | None,
+        typer.Option("--log", help="Mirror the curves elsewhere, too: tensorboard, mlflow, wandb (offline)."),
+    ] = None
     workspace: Workspace = DEFAULT_WORKSPACE
     db: Database = None
 

@@ -33,6 +33,7 @@ class Options:
         checkpoint_every: iterations between checkpoints.
         gradients_every: iterations between two looks at the gradient of each term; 0 for none.
         samples: images whose predictions are kept; besides them half as many of the worst.
+        log: sinks to which curves are mirrored.
         settings: the launcher's own, as they were given: partition, time, ... (`Launcher.settings` checks them).
     """
 
@@ -49,6 +50,7 @@ class Options:
     checkpoint_every: int = 100
     gradients_every: int = 0
     samples: int = 4
+    log: tuple[str, ...] = ()
     quiet: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -258,6 +260,7 @@ def make_job(plan: Plan, node: Node, options: Options, **changes: Any) -> Job:
         "checkpoint_every": options.checkpoint_every,
         "gradients_every": options.gradients_every,
         "samples": options.samples,
+        "log": options.log,
     }
     return Job.model_validate({**values, **changes})
 

@@ -84,6 +84,8 @@ class SweepKeywords(AskedKeywords, total=False):
     """Iterations between two looks at the gradient of each term (`harness gradients`); 0: none."""
     samples: int
     """Images whose predictions are kept as pictures, the same in every run; besides them half as many of the worst."""
+    log: Names | None
+    """Mirror the curves elsewhere, too: "tensorboard", "mlflow", "wandb"."""
     progress: bool
     """Show how far it is: a bar in a terminal or a notebook, lines elsewhere."""
 

@@ -220,6 +220,7 @@ def _loader_workers(asked: str | int) -> int | None:
 
 
 def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
+    from harness.curves.base import chosen_sinks
     from harness.launch.launchers import make_options
     from harness.planning.cohorts import largest_cohort
 
@@ -235,7 +236,7 @@ def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
         "samples",
         "settings",
     )
-    return make_options(
+    options = make_options(
         workspace=_path(given.get("workspace") or os.environ.get("HARNESS_WORKSPACE")) or Path("runs"),
         db=given.get("db") or os.environ.get("HARNESS_DB"),
         plugins=plugins,
@@ -246,6 +247,7 @@ def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
         loader_workers=_loader_workers(given.get("loader_workers", "auto")),
         **{name: given[name] for name in names if name in given},
     )
+    return replace(options, log=chosen_sinks(given.get("log")))  # plugins, which may bring sinks, are loaded by now
 
 
 def _path(value: Any) -> Path | None:

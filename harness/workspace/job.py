@@ -50,6 +50,8 @@ class Job(Frozen):
     """Iterations between two looks at each term's gradient; 0 for none. Only in a run of one process."""
     samples: int = 4
     """Images whose predictions are kept, the same in every run; besides them half as many of the worst."""
+    log: tuple[str, ...] = ()
+    """Sinks to which its curves are mirrored (harness.curves)."""
     workers_beside: int = 0
     code: str = ""
     """Digest of the source tree that planned it; the worker refuses another one. Empty: not checked."""

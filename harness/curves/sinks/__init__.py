@@ -1,0 +1,1 @@
+"""Where curves can be mirrored to, one file each."""

@@ -1,0 +1,55 @@
+"""MLflow: a run a stage, in the store that MLFLOW_TRACKING_URI names, or in a file of the workspace."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from harness.curves.base import CurveSink, MirroredRun
+
+EXPERIMENT = "segmentation distillation"
+STATUS = {"done": "FINISHED", "failed": "FAILED"}
+"""How MLflow calls an attempt's outcome; all others are "KILLED"."""
+
+
+class MlflowSink(CurveSink):
+    """Spoken to through `MlflowClient`; a stage that goes on later goes on in the same run, found by its key."""
+
+    name = "mlflow"
+    summary = "runs in WORKSPACE/mlflow.db, or where MLFLOW_TRACKING_URI says"
+    requires = ("mlflow",)
+    install = "pip install 'segmentation-distillation-harness[mlflow]'"
+
+    _client: Any = None
+    _run = ""
+
+    def begin(self, run: MirroredRun) -> None:
+        """Make the stage's run, or find it."""
+        from mlflow import MlflowClient
+
+        place = run.workspace.resolve()
+        self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place / 'mlflow.db'}")
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        artefacts = None if os.environ.get("MLFLOW_TRACKING_URI") else (place / "mlflow").as_uri()
+        experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artefacts)
+        before = self._client.search_runs([experiment], f"tags.key = '{run.key}'", max_results=1)
+        if before and run.resumed_at:
+            self._run = before[0].info.run_id
+            self._client.update_run(self._run, status="RUNNING")
+            return
+        tags = {name: str(value) for name, value in run.facts.items()} | {"key": run.key}
+        self._run = self._client.create_run(experiment, tags=tags, run_name=run.name).info.run_id
+
+    def scalars(self, iteration: int, values: Mapping[str, float], time_s: float) -> None:
+        """One point of each metric; characters that MLflow does not take in a name become underscores."""
+        from mlflow.entities import Metric
+
+        named = {re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name): value for name, value in values.items()}
+        points = [Metric(name, value, int(1000 * time_s), iteration) for name, value in named.items()]
+        self._client.log_batch(self._run, metrics=points)
+
+    def end(self, outcome: str) -> None:
+        """Say how it ended."""
+        self._client.set_terminated(self._run, STATUS.get(outcome, "KILLED"))
