@@ -1,6 +1,7 @@
 """`python -m harness.worker JOB.json [JOB.json ...]`: all that ever runs, on a laptop, under SLURM or by hand.
 
-Several jobs are those of a cohort: students that are trained in lock-step. Exit codes: `harness.errors.WorkerExit`.
+Several jobs are those of a cohort: students that are trained in lock-step. `--rehearse FILE` tries stages out instead
+(`harness.workspace.trials`). Exit codes: `harness.errors.WorkerExit`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from harness.system.processes import adopt_orphans, end_children
 from harness.system.waiting import StoppedWaiting, set_patience
 from harness.workspace.events import Movement
 from harness.workspace.files import file_digest
-from harness.workspace.folders import HEARTBEAT_S, AttemptFolder, close_silent_attempts
+from harness.workspace.folders import HEARTBEAT_S, AttemptFolder, Workspace, close_silent_attempts
 from harness.workspace.job import Job, read_job
+from harness.workspace.trials import Trial, read_rehearsal, write_trial
 
 DONE, FAILED, INTERRUPTED, REFUSED, TOO_LARGE = WorkerExit  # in the order in which they are declared
 ORPHAN_GRACE_S = 60.0
@@ -98,6 +100,54 @@ def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bo
         for process in end_children():
             print(f"note: ended process {process}, which the run had left behind", file=sys.stderr, flush=True)
     return code
+
+
+def rehearse(file: Path, log: Path | None = None, parent_pid: int = 0) -> int:
+    """Try out the stages that a file of `harness.workspace.trials.Rehearsal` names; the exit code.
+
+    What came of each is written where `harness.workspace.trials.trial_file` says, as soon as it is known.
+
+    Args:
+        log: where to send what the process prints.
+        parent_pid: end when this process is no longer there; 0 for no such watch.
+    """
+    take_charge()
+    adopt_orphans()
+    if log:
+        _redirect([log])
+    if parent_pid:
+        threading.Thread(target=_end_with, args=(parent_pid,), daemon=True).start()
+    try:
+        asked = read_rehearsal(file)
+        for job in [trial.job for trial in asked.trials[:1]]:
+            _refuse_drift(job)
+            _load_plugins(job)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+    from harness.stage.rehearsal import Rehearsing
+
+    rehearsing = Rehearsing(asked.parents)
+    for trial in asked.trials:
+        try:
+            found = rehearsing.try_out(trial)
+        except HarnessError as error:
+            found = Trial(name=trial.job.name, problem=error.message, hint=error.hint)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            traceback.print_exception(error)
+            found = Trial(name=trial.job.name, problem=_sentence(error))
+        write_trial(Workspace(Path(trial.job.workspace)), trial.key, found)
+    end_children()
+    return DONE
+
+
+def _end_with(parent_pid: int) -> None:
+    """End this process when another one is gone."""
+    parent = _process(parent_pid)
+    while _runs(parent):
+        time.sleep(1.0)
+    end_children()
+    os._exit(INTERRUPTED)
 
 
 def _helpers_folder(job: Job, rank: int) -> AttemptFolder:
@@ -286,4 +336,6 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         print("usage: python -m harness.worker JOB.json [JOB.json ...]", file=sys.stderr)
         raise SystemExit(2)
+    if sys.argv[1] == "--rehearse":
+        raise SystemExit(rehearse(Path(sys.argv[2])))
     raise SystemExit(main([Path(word) for word in sys.argv[1:]]))

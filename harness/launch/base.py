@@ -94,6 +94,22 @@ class Launcher(ABC):
     def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
         """Run, or submit, the stages `keys` of the plan: those not done yet, parents before children."""
 
+    def rehearse(
+        self, plan: Plan, keys: Sequence[str], options: Options, images: Sequence[tuple[int, int]]
+    ) -> list[str]:
+        """Try the stages out where they will run, before `launch`; nothing by default.
+
+        Args:
+            images: sizes (height, width) of the images that are evaluated, smallest first.
+
+        Returns:
+            What is good to know of those that can be run.
+
+        Raises:
+            HarnessError: one of them cannot be run there.
+        """
+        return []
+
     def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
         """The groups in which `launch` would run the stages; each alone by default."""
         return [(key,) for key in keys]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
@@ -65,6 +66,13 @@ def _work(job_files: list[str], parent_pid: int) -> None:
     raise SystemExit(main([Path(file) for file in job_files], capture=True, parent_pid=parent_pid))
 
 
+def _try_out(file: str, log: str, parent_pid: int) -> None:
+    from harness.worker import rehearse
+
+    os.setpgrp()
+    raise SystemExit(rehearse(Path(file), Path(log), parent_pid))
+
+
 Unit = tuple[str, ...]
 """Keys of the stages that one process runs: one, or the students of a cohort."""
 
@@ -76,6 +84,8 @@ class LocalSettings(LauncherSettings):
     """Tries at a stage whose process is killed, before the stage is given up."""
     grace_s: float = Field(default=30.0, ge=0)
     """Seconds that stages are given to save a checkpoint after Ctrl-C."""
+    rehearse: bool = True
+    """Try each network and each method out for a step before anything is launched."""
 
 
 @dataclass
@@ -141,6 +151,44 @@ class LocalLauncher(Launcher):
                 display.update({key: self._progress(run, key) for unit in run.running for key in unit})
                 time.sleep(POLL_S)
         return LaunchResult(True, run.failed, run.blocked)
+
+    def rehearse(
+        self, plan: Plan, keys: Sequence[str], options: Options, images: Sequence[tuple[int, int]]
+    ) -> list[str]:
+        """Try each distinct kind of stage out in a process of its own, on the first device."""
+        from harness.launch.progress import counting
+        from harness.launch.trials import plan_trials
+
+        if not cast(LocalSettings, self.settings(options.settings)).rehearse:
+            return []
+        slots = _slots(options)
+        device = slots[0].partition("#")[0]
+        options = replace(options, device=device, threads=options.threads or _threads(slots))
+        trials = plan_trials(plan, keys, options, images, f"{socket.gethostname()} {device}")
+        count = len(trials.rehearsal.trials)
+        if not count:
+            return []
+        checks, kills = options.workspace.root / "checks", memory_kills()
+        file = trials.rehearsal.write(checks / "rehearsal.json")
+        (checks / "trials.log").unlink(missing_ok=True)
+        trials.expect()
+        words = (str(file), str(checks / "trials.log"), os.getpid())
+        process = warm_up().Process(target=_try_out, args=words, name="rehearsal")
+        with _main_module_hidden():
+            process.start()
+        try:
+            with counting(f"trying out on {device}", options.quiet) as progress:
+                while process.is_alive():
+                    progress(trials.done(), count)
+                    time.sleep(POLL_S)
+        finally:
+            process.kill()
+            process.join()
+            end_group(process.pid or 0)
+        code = process.exitcode or 0
+        killed = f"was killed by {_killer(code)}{_for_memory(code, kills)}" if code < 0 else f"left with code {code}"
+        trials.refuse(f"it was tried out, and the process {killed}")
+        return trials.notes()
 
     def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
         """Students grouped for the places that there are on this machine."""

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from harness.specs.spec import DatasetSpec
 
 
-def prepare(plan: Plan, keys: Sequence[str], options: Options) -> None:
+def prepare(plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[int, int]]:
     """Try the workspace and the database, check the data set, fetch first weights from a hub, rehearse the shapes.
+
+    Returns:
+        Sizes (height, width) of the images that stages are evaluated on, smallest first.
 
     Raises:
         HarnessError: the workspace or the database cannot be written; `harness data check` would call something in
@@ -29,7 +32,7 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> None:
     _try_writing(options.workspace)
     _open_database(options.database)
     if not keys:
-        return
+        return []
     from harness.builders.datasets import open_dataset
     from harness.builders.models import build_model
 
@@ -37,7 +40,7 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> None:
     dataset = open_dataset(spec.dataset, options.data_root)
     problems: Sequence[object] = dataset.check(full=False)
     _refuse(spec.dataset, problems)
-    _survey(dataset, spec.dataset, options)
+    images = _survey(dataset, spec.dataset, options) or [dataset.eval_size]
     fetched = set()
     for key in keys:
         model = plan.nodes[key].spec.model
@@ -46,16 +49,20 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> None:
             fetched.add(place)
             file = plan.weights.get(model.weights.sha256)
             build_model(model, len(dataset.classes), Path(file) if file else None)
-    rehearse([plan.nodes[key].spec for key in keys], dataset, options.workspace.root / "checks")
+    rehearse([plan.nodes[key].spec for key in keys], dataset, options.workspace.root / "checks", images)
+    return images
 
 
-def _survey(dataset: Dataset, spec: DatasetSpec, options: Options) -> None:
+def _survey(dataset: Dataset, spec: DatasetSpec, options: Options) -> list[tuple[int, int]]:
     """Refuse what `harness data check` calls an error; say what it warns of. Remembered by content.
+
+    Returns:
+        Sizes (height, width) of the images that are evaluated, smallest first.
 
     Generated data sets of the harness itself hold no files that could be wrong, and are not looked at.
     """
     if not dataset.needs_root and not spec.source:
-        return
+        return []
     from harness.data.survey import Memory, survey
     from harness.launch.progress import counting
     from results import sinks
@@ -67,6 +74,9 @@ def _survey(dataset: Dataset, spec: DatasetSpec, options: Options) -> None:
     if warnings and not options.quiet:
         more = f" (and {len(warnings) - 1} more: harness data check)" if len(warnings) > 1 else ""
         print(sinks.terminal(f"data set {spec.label}: {warnings[0]}{more}"), file=sys.stderr)
+    evaluated = [report.splits[name] for name in {"val", dataset.splits[-1]} & report.splits.keys()]
+    sizes = {tuple(map(int, size.split("x")))[::-1] for split in evaluated for size in split.sizes}
+    return sorted(((height, width) for height, width in sizes), key=lambda size: size[0] * size[1])
 
 
 def _refuse(spec: DatasetSpec, problems: Sequence[object]) -> None:

@@ -7,7 +7,7 @@ batch of one under a batch norm whose map is 1x1. What went well is remembered b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 
 
-def rehearse(specs: Iterable[StageSpec], dataset: Dataset, memory: Path) -> None:
+def rehearse(specs: Iterable[StageSpec], dataset: Dataset, memory: Path, images: Sequence[Size] = ()) -> None:
     """Show each distinct network its training batch and the data set's images.
 
     Args:
         memory: folder in which is remembered what went well.
+        images: sizes (height, width) of the images that are evaluated, where they are known, smallest first.
 
     Raises:
         HarnessError: a network cannot take them; the sentence names the size and what can be done.
@@ -36,15 +37,25 @@ def rehearse(specs: Iterable[StageSpec], dataset: Dataset, memory: Path) -> None
     fresh: dict[str, StageSpec] = {}
     for spec in specs:
         if spec.kind != "translator":
-            fresh.setdefault(_key(spec, dataset), spec)
+            fresh.setdefault(_key(spec, dataset, images), spec)
     todo = {key: spec for key, spec in fresh.items() if key not in known}
     for spec in todo.values():
-        _rehearse(spec, dataset.eval_size)
+        for size in [spec.recipe.eval_size] if spec.recipe.eval_size else _few(images) or [dataset.eval_size]:
+            _rehearse(spec, size)
     if todo:
         write_json(file, sorted(known | todo.keys()))
 
 
-def _key(spec: StageSpec, dataset: Dataset) -> str:
+_FEW = 6
+
+
+def _few(sizes: Sequence[Size]) -> list[Size]:
+    """The smallest, the largest, and some between."""
+    last = len(sizes) - 1
+    return [sizes[i] for i in sorted({round(k * last / (_FEW - 1)) for k in range(_FEW)})] if sizes else []
+
+
+def _key(spec: StageSpec, dataset: Dataset, images: Sequence[Size]) -> str:
     recipe, model = spec.recipe, spec.model
     return digest(
         {
@@ -52,6 +63,7 @@ def _key(spec: StageSpec, dataset: Dataset) -> str:
             "trained": [*recipe.crop, recipe.batch_size] if _is_trained(spec) else [],
             "evaluated": list(recipe.eval_size or dataset.eval_size),
             "protocol": recipe.evaluation.model_dump(mode="json"),
+            **({"images": [list(size) for size in _few(images)]} if images and not recipe.eval_size else {}),
             "versions": dict(versions()),
         }
     )

@@ -172,13 +172,17 @@ def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
     """
     from harness.launch.preflight import prepare
     from harness.workspace.status import save_sweep
+    from results import sinks
 
     plan, options, missing = planned.plan, planned.options, list(planned.missing)
     if missing and planned.launcher.name == "local" and options.device not in ("auto", "cpu"):
         from harness.system.devices import pick_device
 
         pick_device(options.device)
-    prepare(plan, missing, options)
+    images = prepare(plan, missing, options)
+    if missing:
+        for note in planned.launcher.rehearse(plan, missing, options, images):
+            print(sinks.terminal(f"note: {note}"), file=sys.stderr)
     for key in missing:
         if note := options.workspace.stage(key).set_aside_record():
             print(f"note: {note}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ class Context:
 
     Attributes:
         dataset, device, processes: the same for all stages that are trained together.
+        stand_ins: of a rehearsal, in which parents need not exist: their key -> what they are; untrained ones stand in.
     """
 
     job: Job
@@ -28,6 +30,7 @@ class Context:
     device: torch.device
     processes: Processes
     events: Events
+    stand_ins: Mapping[str, StageSpec] | None = None
 
     @property
     def spec(self) -> StageSpec:

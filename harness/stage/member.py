@@ -50,7 +50,7 @@ def build_member(context: Context, shared: Shared) -> Member:
         StageFailed: trying again would not help.
         HarnessError: something the user can mend (weights, a parent, a plugin).
     """
-    refuse_changed_sources(context.job)
+    refuse_changed_sources(context)
     build = _build_translator if context.spec.kind == "translator" else _build_network
     return build(context, shared)
 
@@ -65,7 +65,7 @@ def _build_network(context: Context, shared: Shared) -> Member:
     distiller = build_distiller(
         spec.method,
         model_sizes(spec.model, context.classes),
-        model_sizes(teacher_spec(context.job).model, context.classes) if has_teacher else None,
+        model_sizes(teacher_spec(context).model, context.classes) if has_teacher else None,
         shared.translators(context, decision.channels_last) if has_teacher else None,
         seed=derive_seed(spec.seed, "adapters"),
     )
@@ -99,7 +99,7 @@ def _learner(
     job, processes, recipe = context.job, context.processes, context.spec.recipe
     control = Control(
         events=context.events,
-        checkpoint=job.folder.checkpoint_file,
+        checkpoint=None if context.stand_ins is not None else job.folder.checkpoint_file,
         checkpoint_every=job.checkpoint_every,
         validate=validate if processes.main else None,
         main_process=processes.main,

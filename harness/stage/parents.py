@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from backbones.base import Network
 from harness.builders.distiller import build_translator
 from harness.builders.models import build_model, model_sizes, model_source
 from harness.errors import ChangedSincePlanned, HarnessError
 from harness.plugins.registries import DATASETS, METHODS
-from harness.specs.spec import ModelSpec, StageSpec
+from harness.specs.spec import ModelSpec, StageSpec, WeightsSpec
 from harness.stage.context import Context
 from harness.training.checkpoint import load_weights
 from harness.training.randomness import derive_seed
@@ -21,16 +23,16 @@ from harness.workspace.job import Job
 from methods.base import Translator
 
 
-def refuse_changed_sources(job: Job) -> None:
+def refuse_changed_sources(context: Context) -> None:
     """Data set, models and translator must come from the plugins and packages that the stage was planned with.
 
     Methods see to it themselves, when they are instantiated.
     """
-    spec = job.stage
+    spec = context.spec
     found = {f"data set '{spec.dataset.name}'": (spec.dataset.source, DATASETS.entry(spec.dataset.name).source)}
     models = [spec.model]
     if "teacher" in spec.parents:
-        models.append(teacher_spec(job).model)
+        models.append(teacher_spec(context).model)
     found |= {f"model {model.word}": (model.source, model_source(model)) for model in models}
     if spec.translator is not None:
         method = spec.translator.method
@@ -40,20 +42,31 @@ def refuse_changed_sources(job: Job) -> None:
             raise ChangedSincePlanned(f"the plugin or package of {what}", planned, current)
 
 
-def teacher_spec(job: Job) -> StageSpec:
-    parent = Workspace(Path(job.workspace)).stage(job.stage.parents["teacher"])
-    return StageSpec.model_validate(parent.record().spec)
+def teacher_spec(context: Context) -> StageSpec:
+    return _parent_spec(context, context.spec.parents["teacher"])
+
+
+def _parent_spec(context: Context, key: str) -> StageSpec:
+    if context.stand_ins is not None:
+        return context.stand_ins[key]
+    return StageSpec.model_validate(Workspace(Path(context.job.workspace)).stage(key).record().spec)
 
 
 def load_teacher(context: Context) -> Network:
     """The trained teacher, its weights checked against its record."""
-    parent = Workspace(Path(context.job.workspace)).stage(context.spec.parents["teacher"])
-    _check_artefact(parent)
-    spec = StageSpec.model_validate(parent.record().spec)
-    model = spec.model.model_copy(update={"weights": type(spec.model.weights)()})
-    teacher = build_model(model, context.classes, None)
-    load_weights(parent.weights_file, teacher)
+    key = context.spec.parents["teacher"]
+    model = _parent_spec(context, key).model
+    teacher = build_model(model.model_copy(update={"weights": WeightsSpec()}), context.classes, None)
+    _load_parent(context, key, teacher)
     return teacher
+
+
+def _load_parent(context: Context, key: str, module: nn.Module) -> None:
+    """Load a parent's weights; in a rehearsal it stays untrained."""
+    if context.stand_ins is None:
+        parent = Workspace(Path(context.job.workspace)).stage(key)
+        _check_artefact(parent)
+        load_weights(parent.weights_file, module)
 
 
 def _check_artefact(parent: Any) -> None:
@@ -91,10 +104,8 @@ def load_translators(context: Context, loaded: dict[str, Translator]) -> dict[st
 
 
 def _load_translator(context: Context, key: str) -> Translator:
-    parent = Workspace(Path(context.job.workspace)).stage(key)
-    _check_artefact(parent)
-    translator = untrained_translator(StageSpec.model_validate(parent.record().spec), context.classes)
-    load_weights(parent.weights_file, translator)
+    translator = untrained_translator(_parent_spec(context, key), context.classes)
+    _load_parent(context, key, translator)
     freeze(translator)
     return translator.to(context.device)
 

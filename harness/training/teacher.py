@@ -113,6 +113,11 @@ class Teacher:
         found.begin()
         return found
 
+    @property
+    def network(self) -> nn.Module:
+        """The frozen network itself, folded."""
+        return self._network
+
     def forget(self) -> None:
         """The next batch begins."""
         self._maps.clear()

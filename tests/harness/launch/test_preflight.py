@@ -44,6 +44,16 @@ def test_images_that_an_encoder_cannot_take(size: int, tmp_path: Path) -> None:
         )
 
 
+def test_one_of_many_sizes_that_an_encoder_cannot_take(tmp_path: Path) -> None:
+    swin = "timm:swin_tiny_patch4_window7_224/linear@32"
+    planned = _planned(tmp_path, students=swin, strides=32, set={"crop": [64, 64]})
+    specs = [node.spec for node in planned.plan.nodes.values()]
+    dataset = harness.builders.datasets.open_dataset(specs[0].dataset)  # type: ignore[attr-defined]
+    rehearse(specs, dataset, tmp_path, [(64, 64), (96, 64)])
+    with pytest.raises(HarnessError, match=r"cannot be evaluated on images of 70x70"):
+        rehearse(specs, dataset, tmp_path, [(64, 64), (70, 70)])
+
+
 def test_a_crop_that_an_encoder_cannot_take(tmp_path: Path) -> None:
     swin = "timm:swin_tiny_patch4_window7_224/linear@32"
     with pytest.raises(HarnessError, match="cannot train on 50x50"):
