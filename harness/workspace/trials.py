@@ -104,7 +104,17 @@ def write_trial(workspace: Workspace, key: str, trial: Trial) -> None:
     write_atomic(trial_file(workspace, key), trial.model_dump_json(indent=1), durable=False)
 
 
-_DECIDING = ("crop", "batch_size", "precision", "channels_last", "deterministic", "teacher_norm", "eval_size")
+_DECIDING = (
+    "crop",
+    "batch_size",
+    "precision",
+    "channels_last",
+    "deterministic",
+    "teacher_norm",
+    "eval_size",
+    "eval_batch",
+    "evaluation",
+)
 
 
 def trial_key(spec: StageSpec, parents: Mapping[str, StageSpec], image: Size, place: str) -> str:
@@ -124,12 +134,7 @@ def trial_key(spec: StageSpec, parents: Mapping[str, StageSpec], image: Size, pl
             "teachers": [[role, parents[key].model.word] for role, key in sorted(spec.parents.items())],
             "method": [[part.name, part.version, part.source, sorted(part.weights)] for part in spec.method.parts],
             "translator": [spec.translator.method, spec.translator.source] if spec.translator else [],
-            "recipe": [
-                optimizer,
-                *(recipe.get(name) for name in _DECIDING),
-                recipe.get("eval_batch"),
-                recipe.get("evaluation"),
-            ],
+            "recipe": [optimizer, *(recipe.get(name) for name in _DECIDING)],
             "dataset": spec.dataset.model_dump(mode="json"),
             "image": list(image),
             "place": place,
