@@ -16,6 +16,7 @@ from harness.cli.backbones import backbones
 from harness.cli.cancel import cancel
 from harness.cli.check_method import check_method
 from harness.cli.collect import collect
+from harness.cli.compare import compare
 from harness.cli.cost import cost
 from harness.cli.dashboard import dashboard
 from harness.cli.data import data_check
@@ -75,7 +76,7 @@ def _global(
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (sweep, ablate, status, retry, cancel, logs),
-    "Look": (leaderboard, dashboard, show, gradients, collect, mirror),
+    "Look": (leaderboard, dashboard, show, compare, gradients, collect, mirror),
     "Keep": (verify, rerun, merge, prune),
     "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),

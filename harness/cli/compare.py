@@ -1,0 +1,233 @@
+"""`harness compare`: runs or rows side by side, only what differs."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, database
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from results.columns import Column
+    from results.differences import Differing, Gap, Side
+    from results.statistics import SeedScores
+
+IMAGES = 3
+"""Images that are named each way; `--json` names all."""
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """All that is said of the sides."""
+
+    sides: Sequence[Side]
+    column: Column
+    scores: Sequence[SeedScores]
+    gaps: Sequence[Gap]
+    differing: Sequence[Differing]
+    classes: pd.DataFrame
+    images: pd.DataFrame | None
+
+
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(metavar="A B...", help="Two to six runs or rows: keys, or words such as 'ka @16'.")
+    ],
+    metric: Annotated[str, typer.Option("--metric", help="What to compare: miou, boundary_iou, ...")] = "miou",
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    db: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs, or rows of the leaderboard: what differs in how they were made, and how well they do.
+
+    Differences are paired seed by seed, with interval and Holm's correction over the pairs shown; with one seed they
+    are over images, which says nothing of training noise. Quote the words of a row; with seed=0 they mean one run.
+
+    Examples:
+
+        harness compare 'none @16' 'ka @16'
+
+        harness compare 3f2a91 77b0c4 --json
+
+        harness compare 'none @8' 'kd @16' 'ka @16' --metric boundary_iou
+    """
+    found = _compared(database(workspace, db), names, metric)
+    if as_json:
+        from results import sinks
+
+        typer.echo(sinks.json(json.dumps(_facts(found), indent=1, ensure_ascii=False)))
+    else:
+        _print(found)
+
+
+def _compared(target: str, names: Sequence[str], metric: str) -> _Comparison:
+    from results import differences
+    from results.columns import metric_column
+    from results.naming import named_sides
+    from results.queries import metrics
+    from results.store import open_store
+
+    try:
+        with open_store(target, readonly=True) as store:
+            known = metrics(store)
+            if metric not in known:
+                raise ValueError(f"no run has the metric '{metric}': there are {', '.join(known)}")
+            sides = differences.load_sides(store, named_sides(store, names, metric))
+            images = differences.image_gaps(store, sides[1], sides[0], metric) if len(sides) == 2 else None
+            return _Comparison(
+                sides,
+                metric_column(known[metric]),
+                [side.scores(metric, {}) for side in sides],
+                differences.gaps(store, sides, metric),
+                differences.differing(sides),
+                differences.class_gaps(store, sides),
+                images,
+            )
+    except ValueError as error:
+        raise HarnessError(str(error)) from error
+
+
+# ----------------------------------------------------------------------------------------------- for programs
+
+
+def _facts(found: _Comparison) -> dict[str, Any]:
+    """Fractions and base units, as in records; null for what is not known."""
+    images = found.images.to_dict("records") if found.images is not None else []
+    return {
+        "metric": found.column.name,
+        "sides": [
+            {"label": side.label, "keys": side.keys, "scores": {str(s): _known(v) for s, v in scores.scores.items()}}
+            for side, scores in zip(found.sides, found.scores)
+        ],
+        "gaps": [
+            {
+                "ours": gap.ours,
+                "theirs": gap.theirs,
+                **{name: _known(getattr(gap.difference, name)) for name in ("value", "low", "high", "p")},
+                "p_holm": _known(gap.p_holm),
+                "basis": gap.difference.text,
+                "verdict": gap.verdict,
+                "reason": gap.reason,
+            }
+            for gap in found.gaps
+        ],
+        "differing": [{"section": d.section, "name": d.name, "values": list(d.values)} for d in found.differing],
+        "classes": [
+            {"class": row["class"], **{n: [_known(v) for v in row[n]] for n in ("iou", "delta", "low", "high")}}
+            for row in found.classes.to_dict("records")
+        ],
+        "images": [{n: v if isinstance(v, str) else _known(v) for n, v in row.items()} for row in images],
+    }
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+# ------------------------------------------------------------------------------------------------- for people
+
+
+def _print(found: _Comparison) -> None:
+    """One block a subject."""
+    from rich.console import Console
+
+    console = Console(highlight=False, width=shutil.get_terminal_size((160, 24)).columns)
+    letters = [chr(ord("A") + place) for place in range(len(found.sides))]
+    scores = [_score(found, place) for place in range(len(found.sides))]
+    _table(console, found.column.title, ["", "run or row", "seeds", found.column.title], [
+        (letter, side.label, ", ".join(map(str, side.records)), score)
+        for letter, side, score in zip(letters, found.sides, scores)
+    ])  # fmt: skip
+    named = {side.label: letter for side, letter in zip(found.sides, letters)}
+    _table(console, "differences", ["", f"Δ [{_unit(found.column)}]", "verdict", "p", "p, Holm", "rests on"], [
+        (f"{named[gap.ours]} - {named[gap.theirs]}", *_gap(gap, found.column)) for gap in found.gaps
+    ])  # fmt: skip
+    if len(found.gaps) > 1:
+        console.print("  a verdict is of its pair alone; p after Holm's correction counts all pairs shown", style="dim")
+    _table(console, "what differs", ["", "", *letters], [(d.section, d.name, *d.values) for d in found.differing])
+    if not found.differing:
+        console.print("  nothing in specification, recipe, environment, plan or training")
+    deltas = [f"{letter} - A" for letter in letters[1:]]
+    _table(console, "IoU by class [%]", ["class", *letters, *deltas], [
+        _class(row) for row in found.classes.to_dict("records")
+    ])  # fmt: skip
+    if found.images is not None and len(found.images):
+        both_ways = [*found.images.to_dict("records")[:IMAGES], *found.images.to_dict("records")[-IMAGES:]]
+        _table(console, "images that differ most", ["image", "A", "B", "B - A"], [
+            (
+                row["image"],
+                *(_percent(row[name], found.column) for name in ("theirs", "ours")),
+                _percent(row["gap"], found.column, "+"),
+            )
+            for row in {row["image"]: row for row in both_ways}.values()
+        ])  # fmt: skip
+
+
+def _table(console: Any, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A block; nothing where there are no rows."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from results import sinks
+
+    if not rows:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    for place, heading in enumerate(headings):
+        table.add_column(Text(sinks.terminal(heading)), overflow="fold", no_wrap=place == 0)
+    for row in rows:
+        table.add_row(*(Text(sinks.terminal(text)) for text in row))
+    console.print(table)
+
+
+def _score(found: _Comparison, place: int) -> str:
+    """Mean over the seeds."""
+    from results import formats
+
+    values = list(found.scores[place].scores.values())
+    return formats.cell(found.column, sum(values) / len(values)) if values else ""
+
+
+def _unit(column: Column) -> str:
+    return "points" if column.unit == "%" else column.unit or column.heading
+
+
+def _gap(gap: Gap, column: Column) -> tuple[str, str, str, str, str]:
+    if gap.reason:
+        return gap.reason, "", "", "", ""
+    difference, factor = gap.difference, column.factor
+    digits = 1 if column.digits is None else column.digits
+    text = f"{factor * difference.value:+.{digits}f}"
+    if math.isfinite(difference.low) and math.isfinite(difference.high):
+        text += f" ({factor * difference.low:+.{digits}f} to {factor * difference.high:+.{digits}f})"
+    return text, gap.verdict, _p(difference.p), _p(gap.p_holm), difference.text
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _class(row: dict[Any, Any]) -> list[str]:
+    percent = [f"{100 * value:.1f}" if math.isfinite(value) else "" for value in row["iou"]]
+    gaps = [
+        f"{100 * delta:+.1f}" + (f" ({100 * low:+.1f} to {100 * high:+.1f})" if math.isfinite(low) else "")
+        if math.isfinite(delta)
+        else ""
+        for delta, low, high in zip(row["delta"], row["low"], row["high"])
+    ]
+    return [str(row["class"]), *percent, *gaps]
+
+
+def _percent(value: float, column: Column, sign: Literal["", "+"] = "") -> str:
+    return f"{column.factor * value:{sign}.{1 if column.digits is None else column.digits}f}"
