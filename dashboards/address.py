@@ -6,15 +6,19 @@ its default is not in the address. Words of an address that fit nothing are pass
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
+from streamlit.errors import StreamlitPageNotFoundError
 
 T = TypeVar("T")
+PAGES = Path(__file__).parent / "pages"
 
 
 def get(name: str, default: str = "") -> str:
@@ -103,6 +107,21 @@ def number(
         said = default
     now = said if low <= said <= high else default
     return _drawn(name, now, default, lambda key, **more: draw(label, low, high, key=key, **more, **look))
+
+
+def link(page: str, label: str, icon: str | None = None, **values: Any) -> None:
+    """A link to another page of the board with what its address is to say.
+
+    Args:
+        page: the name of its file; where no such page is part of the board, there is no link.
+        values: as for `put`.
+    """
+    texts = {
+        name: [str(one) for one in many] if isinstance(many, list | tuple) else str(many)
+        for name, many in values.items()
+    }
+    with contextlib.suppress(StreamlitPageNotFoundError):
+        st.page_link(PAGES / f"{page}.py", label=label, icon=icon, query_params=texts)
 
 
 def table(

@@ -71,6 +71,16 @@ def legend(board: pd.DataFrame, look: Looks) -> str:
     return f'<div style="font-size:13px;line-height:1.9">{"".join(drawn)}</div>'
 
 
+def swatches(colours: Mapping[str, str]) -> str:
+    """A legend of things and their colours, as HTML that takes as many lines as it needs."""
+    drawn = (
+        f'<span style="display:inline-block;margin-right:18px"><span style="color:{colour}">{GLYPHS["circle"]}</span>'
+        f" {html.escape(sinks.visible(name))}</span>"
+        for name, colour in colours.items()
+    )
+    return f'<div style="font-size:13px;line-height:1.9">{"".join(drawn)}</div>'
+
+
 def accuracy_against_cost(board: pd.DataFrame, look: Looks | None = None, height: int = 420) -> alt.LayerChart:
     """The metric against GMACs (logarithmic), with intervals and the Pareto frontier of the rows shown."""
     data = _points(board)

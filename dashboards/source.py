@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
 
-from results import queries
+from results import differences, queries
 from results.leaderboard import leaderboard
 from results.metrics import HEADLINE, MetricInfo
 from results.store import open_store
@@ -64,6 +64,11 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "runs": queries.runs,
     "per_class": queries.per_class,
     "run": queries.run,
+    "children": queries.children,
+    "sides": differences.load_sides,
+    "gaps": differences.gaps,
+    "class_gaps": differences.class_gaps,
+    "image_gaps": differences.image_gaps,
 }
 
 
@@ -108,9 +113,24 @@ def per_class(keys: list[str]) -> pd.DataFrame:
     return found
 
 
-def run(key: str) -> queries.Run:
-    """All that is known of a run."""
-    found: queries.Run = _asked("run", key)
+def run(*words: str) -> queries.Run:
+    """All that is known of a run: by its key, the beginning of it, or words of its cell."""
+    found: queries.Run = _asked("run", *words)
+    return found
+
+
+def children(key: str) -> list[tuple[str, str]]:
+    """Key and name of the runs that learned from a run; none where there is no database."""
+    try:
+        found: list[tuple[str, str]] = _asked("children", key)
+    except ValueError:
+        return []
+    return found
+
+
+def sides(named: Mapping[str, Sequence[str]]) -> list[differences.Side]:
+    """The sides of a comparison: label -> keys."""
+    found: list[differences.Side] = _asked("sides", {label: tuple(keys) for label, keys in named.items()})
     return found
 
 

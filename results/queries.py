@@ -297,6 +297,15 @@ def _not_one(frame: pd.DataFrame, found: pd.DataFrame, words: Sequence[str]) -> 
     return f"there is no run '{said}'" + (f": did you mean {' or '.join(near)}?" if near else "")
 
 
+def children(store: Store, key: str) -> list[tuple[str, str]]:
+    """(key, name) of the runs that learned from a run, newest first."""
+    table = schema.runs
+    query = select(table.c.key, table.c.name, table.c.parents).where(table.c.parents.contains(key, autoescape=True))
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(table.c.finished.desc(), table.c.key)).all()
+    return [(row.key, row.name) for row in rows if key in row.parents.split(",")]
+
+
 def _load(store: Store, key: str) -> Run:
     table = schema.runs
     with store.read() as connection:

@@ -54,7 +54,7 @@ def dashboard(
 
 def command(host: str, port: int, no_browser: bool) -> list[str]:
     """What is run: Streamlit, by this very Python."""
-    app = Path(__file__).resolve().parents[2] / "dashboards" / "app.py"
+    app = Path(__file__).resolve().parents[2] / "dashboards" / "entrance" / "app.py"
     flags = {
         "server.address": host,
         "server.port": port,

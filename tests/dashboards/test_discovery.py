@@ -27,7 +27,7 @@ st.write(f"{len(source.all_runs())} runs")
 
 def test_the_pages_there_are() -> None:
     found = discovery.pages(HERE / "pages")
-    assert [page.title for page in found] == ["Leaderboard", "Reported", "Runs"]
+    assert [page.title for page in found] == ["Leaderboard", "Reported", "Runs", "Run", "Sweeps"]
     assert all(page.icon for page in found)
 
 
@@ -37,7 +37,7 @@ def test_a_file_put_there_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (board / "pages" / "how_many.py").write_text(PAGE.replace("source.all_runs()", "'abc'"))
     (board / "pages" / "_helper.py").write_text("raise RuntimeError('no page')")
     assert discovery.pages(board / "pages")[0].title == "How many"
-    app = AppTest.from_file(str(board / "app.py"), default_timeout=120).run()
+    app = AppTest.from_file(str(board / "entrance" / "app.py"), default_timeout=120).run()
     assert not app.exception and app.title[0].value == "How many there are"
     assert "3 runs" in app.markdown[-1].value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,7 +149,3 @@ def test_runs_table(store: Store) -> None:
     assert shown["mIoU [%]"].tolist() == pytest.approx((100 * runs["miou"]).tolist(), abs=0.006)
     key = runs["key"].iloc[0]
     assert len(tables.seeds_table(runs, [key])) == 1
-
-
-def test_paths_in_the_repository() -> None:
-    assert (Path(figures.__file__).parent / "app.py").is_file()

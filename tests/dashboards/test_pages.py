@@ -210,7 +210,7 @@ def test_reported_is_labelled(workspace: Path) -> None:
 
 
 def test_the_entrance_runs(filled: Path) -> None:
-    app = AppTest.from_file(str(PAGES.parent / "app.py"), default_timeout=120).run()
+    app = AppTest.from_file(str(PAGES.parent / "entrance" / "app.py"), default_timeout=120).run()
     assert not app.exception and app.title[0].value == "Leaderboard"
     # Nothing but the style, the pages' own texts and their names: no stray string of the entrance is shown.
     assert not [element.value for element in app.markdown if "Streamlit" in str(element.value)]

@@ -1,4 +1,7 @@
-"""The board's entrance: `harness dashboard` runs this file with Streamlit. HARNESS_DB names the database."""
+"""The board's entrance: `harness dashboard` runs this file with Streamlit. HARNESS_DB names the database.
+
+It has a folder of its own: beside a folder `pages/`, Streamlit would run a page that a link leads to without it.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,6 @@ st.markdown(
 st.navigation(
     [
         st.Page(page.file, title=page.title, icon=page.icon, default=place == 0)
-        for place, page in enumerate(pages(Path(__file__).parent / "pages"))
+        for place, page in enumerate(pages(Path(__file__).parents[1] / "pages"))
     ]
 ).run()
