@@ -33,6 +33,21 @@ def terminal(text: object) -> str:
     return visible(text)
 
 
+def terminal_lines(text: str) -> str:
+    """A log for a terminal: its lines stay lines, its tabs tabs; nothing else in it steers."""
+    lines = re.split(r"(\r\n|\n|\r|\t)", text)
+    return "".join(
+        part if part in ("\n", "\t") else "\n" if part in ("\r", "\r\n") else visible(part) for part in lines
+    )
+
+
+def markup(text: object) -> str:
+    """For rich's markup on a terminal: brackets (`ka[beta=10]`) are brackets."""
+    from rich.markup import escape
+
+    return escape(terminal(text))
+
+
 _MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")
 _PLAIN = frozenset(".,-/@%+='")
 """Punctuation that means nothing inside a line of Markdown: left alone, for names are read more often than attacked."""

@@ -58,9 +58,11 @@ def ablate(
 
 
 def _print_rows(rows: list[tuple[str, str]]) -> None:
+    from results import sinks
+
     width = max(len(expression) for _, expression in rows)
     for label, expression in rows:
-        typer.echo(f"{expression:{width}}  {label}")
+        typer.echo(sinks.terminal(f"{expression:{width}}  {label}"))
 
 
 def _print_contributions(rows: list[tuple[str, str]], result: FinishedSweep, as_json: bool) -> None:
@@ -78,9 +80,9 @@ def _print_contributions(rows: list[tuple[str, str]], result: FinishedSweep, as_
 def _print_table(table: pd.DataFrame) -> None:
     from rich import box
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
+    from results import sinks
     from results.ablation import percent
 
     if table.empty:
@@ -90,16 +92,14 @@ def _print_table(table: pd.DataFrame) -> None:
     words = ["dataset", "evaluation", "student", "stride", "recipe", "teacher"]
     for (dataset, evaluation, student, stride, recipe, teacher), part in table.groupby(words, sort=False):
         title = f"{student}@{stride} on {dataset} ({evaluation}), recipe {recipe}, taught by {teacher}"
-        shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        shown = Table(title=sinks.markup(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("row", "method", "seeds", "mIoU %", "gain over none", "lost from full"):
             shown.add_column(column, overflow="fold")
         for row in part.to_dict("records"):
             gain, cost = (_difference(row, name) for name in ("gain", "cost"))
             accuracy = percent(row["miou"], row["miou_low"], row["miou_high"])
-            labels = str(row["row"]).replace(", ", "\n")
-            shown.add_row(
-                labels, *(escape(str(cell)) for cell in (row["expression"], row["seeds"], accuracy, gain, cost))
-            )
+            labels = sinks.markup(row["row"]).replace(", ", "\n")
+            shown.add_row(labels, *map(sinks.markup, (row["expression"], row["seeds"], accuracy)), gain, cost)
         console.print(shown)
     bases = sorted({text for text in [*table["gain_basis"], *table["cost_basis"]] if text})
     typer.echo(f"mIoU in per cent, differences in points with 95 % intervals ({'; '.join(bases) or 'none'}).")

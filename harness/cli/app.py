@@ -157,6 +157,8 @@ def _fault(error: BaseException) -> int:
 def _tell(message: str, hint: str) -> None:
     if os.environ.get("HARNESS_DEBUG") == "1":
         traceback.print_exc()
-    typer.secho(f"error: {message}", fg="red", err=True)
+    from results import sinks
+
+    typer.secho(f"error: {sinks.terminal_lines(message)}", fg="red", err=True)
     if hint:
-        typer.secho(f"hint:  {hint}", err=True)
+        typer.secho(f"hint:  {sinks.terminal_lines(hint)}", err=True)

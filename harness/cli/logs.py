@@ -40,6 +40,7 @@ def logs(
     from harness.launch.launchers import job_logs
     from harness.workspace.folders import Workspace as Folder
     from harness.workspace.select import find_stage
+    from results import sinks
 
     load_given(plugin)
     folder = Folder(workspace)
@@ -48,13 +49,10 @@ def logs(
     files = files or job_logs(folder, stage.key)
     if not files and not follow:
         raise HarnessError(f"{stage.name} has printed nothing yet", "harness status tells where it stands")
-    for file in files[:-1]:
-        sys.stdout.write(file.read_text(errors="replace"))
-    if not follow:
-        sys.stdout.write(files[-1].read_text(errors="replace"))
-        return
-    for text in follow_stage(folder, stage.key):
-        sys.stdout.write(text)
+    for file in files if not follow else files[:-1]:
+        sys.stdout.write(sinks.terminal_lines(file.read_text(errors="replace")))
+    for text in follow_stage(folder, stage.key) if follow else ():
+        sys.stdout.write(sinks.terminal_lines(text))
         sys.stdout.flush()
 
 

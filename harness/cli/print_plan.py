@@ -24,7 +24,8 @@ def print_plan(plan: Plan, missing: list[str], options: Options, launcher: Launc
         typer.echo(json.dumps(_as_data(plan, absent, launcher.cohorts(plan, missing, options), options), indent=1))
         return
     from rich.console import Console
-    from rich.markup import escape
+
+    from results import sinks
 
     console = Console()
     counts = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(plan.count().items()))
@@ -35,20 +36,21 @@ def print_plan(plan: Plan, missing: list[str], options: Options, launcher: Launc
         highlight=False,
     )
     for skip in plan.skips:
-        console.print(f"[yellow]skip[/] {escape(f'{skip.cell}: {skip.reason}')}", highlight=False)
+        console.print(f"[yellow]skip[/] {sinks.markup(f'{skip.cell}: {skip.reason}')}", highlight=False)
     if absent:
         console.print(_table(plan, absent, options.workspace))
     cohorts = launcher.cohorts(plan, missing, options)
     if told := _told_cohorts(plan, cohorts):
-        console.print(escape(told), highlight=False)
+        console.print(sinks.markup(told), highlight=False)
     console.print(_estimate(plan, cohorts, options), highlight=False)
     if description := launcher.describe(plan, missing, options):
         console.print(description, highlight=False, markup=False)
 
 
 def _table(plan: Plan, absent: set[str], workspace: Workspace, most: int = 40) -> Table:
-    from rich.markup import escape
     from rich.table import Table
+
+    from results import sinks
 
     table = Table(box=None, pad_edge=False)
     table.add_column("stage", overflow="fold", min_width=24)
@@ -56,7 +58,7 @@ def _table(plan: Plan, absent: set[str], workspace: Workspace, most: int = 40) -
         table.add_column(column, no_wrap=True, justify="right" if column in ("iterations", "for cells") else "left")
     for node in list(plan.nodes.values())[:most]:
         state = "to do" if node.key in absent else "done"
-        table.add_row(escape(node.name), str(node.spec.recipe.iterations), str(node.cells), node.key[:8], state)
+        table.add_row(sinks.markup(node.name), str(node.spec.recipe.iterations), str(node.cells), node.key[:8], state)
     if len(plan.nodes) > most:
         table.add_row(f"... and {len(plan.nodes) - most} more: --dry-run --json lists all", "", "", "", "")
     return table

@@ -27,28 +27,31 @@ def show_plan(planned: PlannedSweep, output: Output) -> None:
 def launch_and_report(planned: PlannedSweep, as_json: bool, show: Callable[[FinishedSweep, bool], None]) -> None:
     """Launch what is missing, show the results and say what failed; raises typer.Exit with the code.
 
+    A record in the workspace that is not valid, of whatever sweep, makes the code 1, as it does for `harness collect`.
+
     Args:
         show: prints the table of results.
     """
     from harness.launch.run_sweep import run_sweep
     from harness.system.secrets import stored_command
+    from results import sinks
 
     result = run_sweep(planned, stored_command(["harness", *sys.argv[1:]]))
     if not result.finished:
         typer.echo(json.dumps({"sweep": result.plan.id, "message": result.message}) if as_json else result.message)
         return
     for path, why in result.not_collected:
-        typer.secho(f"not collected: {path}: {why}", fg="yellow", err=True)
+        typer.secho(sinks.terminal(f"not collected: {path}: {why}"), fg="yellow", err=True)
     show(result, as_json)
     if not as_json:
         if not planned.missing:
             typer.echo("nothing to do: everything asked for was done already")
         for name, reason in result.failed.items():
-            typer.secho(f"failed   {name}: {reason}", fg="red", err=True)
+            typer.secho(sinks.terminal(f"failed   {name}: {reason}"), fg="red", err=True)
         for name, reason in result.blocked.items():
-            typer.secho(f"blocked  {name}: {reason}", fg="yellow", err=True)
+            typer.secho(sinks.terminal(f"blocked  {name}: {reason}"), fg="yellow", err=True)
     if result.interrupted:
         typer.secho("interrupted: run the same command again to go on", err=True)
         raise typer.Exit(Exit.INTERRUPTED)
-    if result.failed or result.blocked:
+    if result.failed or result.blocked or result.not_collected:
         raise typer.Exit(Exit.FAILED)

@@ -52,6 +52,7 @@ def retry(
     from harness.specs.values import parse_pairs
     from harness.workspace.folders import Workspace as Folder
     from harness.workspace.select import select_stages
+    from results import sinks
 
     load_given(plugin)
     folder = Folder(workspace)
@@ -60,7 +61,7 @@ def retry(
     chosen = select_stages(listed, statuses, failed=failed, blocked=blocked, cells=cell or [])
     if not chosen and not cell and (again := _not_collected(folder)):
         for owner, status in again:
-            typer.echo(f"{status.state:12} {status.name}: {status.reason}")
+            typer.echo(sinks.terminal(f"{status.state:12} {status.name}: {status.reason}"))
             if not dry_run:
                 _tell(owner.collect_again(folder, changes))
         return
@@ -69,7 +70,8 @@ def retry(
         return
     for stage in chosen:
         status = statuses[stage.key]
-        typer.echo(f"{status.state:12} {stage.name}{f': {status.reason}' if status.reason else ''}")
+        reason = f": {status.reason}" if status.reason else ""
+        typer.echo(sinks.terminal(f"{status.state:12} {stage.name}{reason}"))
     if not dry_run:
         close_attempts(folder, [statuses[stage.key] for stage in chosen])
         _tell(resubmit(folder, [stage.key for stage in chosen], changes, launcher))

@@ -51,9 +51,11 @@ def _print(run: Run) -> None:
     """One block a subject, in the order in which people ask."""
     from rich.console import Console
 
+    from results import sinks
+
     console = Console(highlight=False, soft_wrap=True)
     record = run.record
-    console.print(f"[bold]{_safe(record.name)}[/bold]  {record.kind} {record.key}")
+    console.print(f"[bold]{sinks.markup(record.name)}[/bold]  {record.kind} {record.key}")
     for title, pairs in (
         ("cell", record.cell.model_dump().items() if record.cell else ()),
         ("accuracy", _accuracy(run)),
@@ -68,30 +70,23 @@ def _print(run: Run) -> None:
     ):
         _block(console, title, pairs)
     console.print("\n[bold]make it again[/bold]")
-    console.print("  " + _safe(record.reproduce))
+    console.print("  " + sinks.markup(record.reproduce))
     if record.environment.dirty:
         console.print("  [yellow]the code had changes that no commit holds[/yellow]")
     if run.row["problem"]:
-        console.print(f"\n[yellow]confusion.npz: {_safe(run.row['problem'])}[/yellow]")
+        console.print(f"\n[yellow]confusion.npz: {sinks.markup(run.row['problem'])}[/yellow]")
 
 
 def _block(console: Any, title: str, pairs: Pairs) -> None:
+    from results import sinks
+
     rows = [(name, str(value)) for name, value in pairs if value not in ("", None)]
     if not rows:
         return
     width = max(len(name) for name, _ in rows)
     console.print(f"\n[bold]{title}[/bold]")
     for name, value in rows:
-        console.print(f"  [dim]{_safe(name.ljust(width))}[/dim]  {_safe(value)}")
-
-
-def _safe(text: str) -> str:
-    """Text whose brackets (`ka[beta=10]`) are not taken for markup, nor anything in it for a terminal's commands."""
-    from rich.markup import escape
-
-    from results import sinks
-
-    return escape(sinks.terminal(text))
+        console.print(f"  [dim]{sinks.markup(name.ljust(width))}[/dim]  {sinks.markup(value)}")
 
 
 def _accuracy(run: Run) -> Pairs:

@@ -70,10 +70,10 @@ def _look(workspace: Workspace, sweep: str) -> list[StageStatus]:
 
 
 def _table(statuses: list[StageStatus], all_stages: bool) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     from harness.workspace.status import State, count_states
+    from results import sinks
 
     counts = ", ".join(f"{count} {state}" for state, count in sorted(count_states(statuses).items()))
     table = Table(title=f"{len(statuses)} stages: {counts}", title_justify="left", box=None, pad_edge=False)
@@ -88,5 +88,5 @@ def _table(statuses: list[StageStatus], all_stages: bool) -> Table:
         if progress:
             left = item.reason or f"{progress['eta_s']:.0f} s left"
             text = f"{progress['iteration']}/{progress['iterations']}, {left}"
-        table.add_row(str(item.state), escape(item.name), escape(text), str(item.attempts or ""), item.key)
+        table.add_row(str(item.state), *map(sinks.markup, (item.name, text, item.attempts or "", item.key)))
     return table

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from results import sinks
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
@@ -99,19 +100,19 @@ class Display:
 
     def failed(self, key: str, why: str) -> None:
         """A stage failed."""
-        self._end(key, f"[red]failed[/] {self._name(key)}: {escape(why)}")
+        self._end(key, f"[red]failed[/] {self._name(key)}: {sinks.markup(why)}")
 
     def blocked(self, key: str, why: str) -> None:
         """A stage waits for one that failed."""
-        self._end(key, f"[yellow]blocked[/] {self._name(key)}: {escape(why)}")
+        self._end(key, f"[yellow]blocked[/] {self._name(key)}: {sinks.markup(why)}")
 
     def note(self, text: str) -> None:
         """Something worth knowing."""
-        self._console.print(f"[yellow]note[/] {escape(text)}", highlight=False)
+        self._console.print(f"[yellow]note[/] {sinks.markup(text)}", highlight=False)
 
     def _name(self, key: str) -> str:
         """A stage's name, its brackets (`ka[beta=10]`) not taken for markup."""
-        return escape(self._plan.nodes[key].name)
+        return sinks.markup(self._plan.nodes[key].name)
 
     def _end(self, key: str, line: str) -> None:
         self._share[key] = 1.0

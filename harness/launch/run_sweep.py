@@ -156,9 +156,10 @@ def plan_sweep(
 
 
 def teachers_only(planned: PlannedSweep) -> PlannedSweep:
-    """The same sweep, of which only the teachers are to be run."""
-    nodes = planned.plan.nodes
-    return replace(planned, missing=tuple(key for key in planned.missing if nodes[key].spec.kind == "teacher"))
+    """The teachers of a sweep, and nothing else of it; each counts as a cell."""
+    nodes = {key: node for key, node in planned.plan.nodes.items() if node.spec.kind == "teacher"}
+    plan = replace(planned.plan, nodes=nodes, cells=len(nodes))
+    return replace(planned, plan=plan, missing=tuple(key for key in planned.missing if key in nodes))
 
 
 def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,19 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def write_atomic(path: Path, content: bytes | str, durable: bool = True) -> None:
+def write_atomic(path: Path, content: bytes | str, durable: bool = True, private: bool = False) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new and nothing between.
 
     Args:
         durable: wait until it is on the disk; what can be written again need not survive a power cut.
+        private: only the user may read it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     data = content.encode() if isinstance(content, str) else content
     try:
-        with temporary.open("wb") as file:
+        opener = partial(os.open, mode=0o600 if private else 0o666)
+        with open(temporary, "wb", opener=opener) as file:
             file.write(data)
             if durable:
                 file.flush()
@@ -36,9 +39,9 @@ def write_atomic(path: Path, content: bytes | str, durable: bool = True) -> None
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, private: bool = False) -> None:
+    """Write a value as indented JSON, atomically; `private` as for `write_atomic`."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", private=private)
 
 
 def read_json(path: Path) -> Any | None:

@@ -72,7 +72,10 @@ class PlannedStage:
 
 
 def save_sweep(workspace: Workspace, plan: Any, command: str) -> None:
-    """Remember what was asked for and the plan that came of it, for `status` and `retry`."""
+    """Remember what was asked for and the plan that came of it, for `status` and `retry`.
+
+    Only the user may read it: whatever was typed is in the command.
+    """
     write_json(
         workspace.sweeps / f"{plan.id}.json",
         {
@@ -85,6 +88,7 @@ def save_sweep(workspace: Workspace, plan: Any, command: str) -> None:
             ],
             "skips": [{"cell": s.cell, "reason": s.reason} for s in plan.skips],
         },
+        private=True,
     )
 
 

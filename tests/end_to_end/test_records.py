@@ -74,6 +74,18 @@ def test_a_bad_record_is_set_aside_and_its_stage_run_again(
     assert json.loads((swept.path / "record-invalid-1.json").read_bytes()) == record
 
 
+def test_a_sweep_says_with_its_exit_code_that_a_record_was_left_out(
+    swept: StageFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As collect does, although all that this sweep asked for is done."""
+    other = swept.path.with_name("f" * 20)
+    other.mkdir()
+    (other / "record.json").write_text('{"schema_version": 1, "name": "\\u001b[2J"}')
+    assert sweep(swept.path.parents[1]) == 1
+    said = capsys.readouterr().err
+    assert f"not collected: {other}" in said and "\x1b" not in said
+
+
 def test_a_newer_record_is_refused_before_anything_and_stays(
     swept: StageFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:

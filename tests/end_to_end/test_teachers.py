@@ -101,6 +101,9 @@ def test_teachers_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     smp.FPN("resnet18", encoder_weights=None, classes=CLASSES).save_pretrained(str(tmp_path / "saved"))
     place = ["--workspace", str(tmp_path / "runs")]
     words = ["--teachers", f"smp-hub:{tmp_path / 'saved'}", "-d", DATA, "-r", "quick", "--device", "cpu", *place]
+    assert run(["teacher", "run", *words, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 cell needs 1 teacher; 0 of 1 stages exist already" in shown and "done" not in shown
     assert run(["teacher", "run", *words]) == 0
     assert len(list((tmp_path / "runs" / "stages").glob("*/record.json"))) == 1
     assert run(["teacher", "run", *words]) == 0

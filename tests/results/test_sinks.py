@@ -47,6 +47,22 @@ def test_a_terminal_only_shows(text: str) -> None:
     assert shown.encode()
 
 
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_log_on_a_terminal_has_lines_and_only_shows(text: str) -> None:
+    shown = sinks.terminal_lines(f"first\r\n{text}\nlast\rof all\ta tab")
+    assert shown.startswith("first\n") and shown.endswith("\nlast\nof all\ta tab")
+    kinds = {unicodedata.category(c) for c in shown if c not in "\n\t"}
+    assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "ka[beta=10]", "[red]x[/]"])
+def test_rich_only_shows(text: str) -> None:
+    from rich.text import Text
+
+    assert Text.from_markup(sinks.markup(text)).plain == sinks.terminal(text)
+    assert not Text.from_markup(sinks.markup(text)).spans
+
+
 @given(st.text())
 def test_whatever_it_is_a_terminal_only_shows(text: str) -> None:
     shown = sinks.terminal(text)

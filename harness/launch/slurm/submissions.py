@@ -94,8 +94,7 @@ class Submission:
     def save_request(self) -> None:
         """Write down what is about to be sent. Only the user may read it: a database's address may hold a password."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "request.json", self.request)
-        (self.folder / "request.json").chmod(0o600)
+        write_json(self.folder / "request.json", self.request, private=True)
 
 
 def read_submissions(workspace: Workspace) -> list[Submission]:

@@ -58,4 +58,5 @@ def test_no_file_of_a_workspace_holds_the_password(
     files = [file for file in root.rglob("*") if file.is_file()]
     assert (root / "sweeps").is_dir() and any(file.name == "record.json" for file in files)
     assert not [file for file in files if b"SECRET" in file.read_bytes()]
+    assert {file.stat().st_mode & 0o777 for file in (root / "sweeps").iterdir()} == {0o600}
     capsys.readouterr()
