@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from backbones.base import Backbone, BackboneFamily, Weights
-from backbones.probe import map_sizes, on_meta
+from backbones.padding import cut, padded
+from backbones.probe import PROBE, map_sizes, on_meta
 from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, check_filled, hub, no_hub, quiet, read_state, unknown
+
+MULTIPLES = (1, 2, 4, 8, 14, 16, 32)
+"""Of what the sides of an image may have to be a multiple: of a patch."""
 
 
 class TimmBackbone(Backbone):
-    """A timm encoder; maps are (B, C, h, w), also where timm gives (B, h, w, C)."""
+    """A timm encoder; maps are (B, C, h, w), also where timm gives (B, h, w, C).
 
-    def __init__(self, model: nn.Module, encoder: str) -> None:
+    Args:
+        multiple: the sides of its input must be multiples of this; others are padded, and the maps cut again.
+    """
+
+    def __init__(self, model: nn.Module, encoder: str, multiple: int = 1) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.multiple = model, multiple
         config = timm.get_pretrained_cfg(encoder, allow_unregistered=True)
         self.mean = _triple(getattr(config, "mean", None), IMAGENET_MEAN)
         self.std = _triple(getattr(config, "std", None), IMAGENET_STD)
         self._last_axis = str(getattr(model, "output_fmt", "")).endswith("NHWC")
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = self.model(images)
-        return [x.permute(0, 3, 1, 2).contiguous() for x in maps] if self._last_axis else list(maps)
+        shown = padded(images, self.multiple)
+        maps: list[Tensor] = self.model(shown)
+        maps = [x.permute(0, 3, 1, 2).contiguous() for x in maps] if self._last_axis else list(maps)
+        return [cut(x, images, shown) for x in maps]
 
 
 def _triple(value: Any, default: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -53,9 +65,20 @@ def _create(encoder: str, **options: Any) -> nn.Module:
     return model
 
 
+@dataclass(frozen=True)
+class Way:
+    """How to build an encoder at a stride: options of timm, their name for the record, what comes of it."""
+
+    options: dict[str, Any]
+    path: str
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    multiple: int
+
+
 @lru_cache(maxsize=4096)
-def probe(encoder: str, stride: int) -> tuple[dict[str, Any], str, tuple[int, ...], tuple[int, ...]] | str:
-    """How to build an encoder at a stride: (options, path, channels, strides), or the reason why it cannot be.
+def probe(encoder: str, stride: int) -> Way | str:
+    """How to build an encoder at a stride, or the reason why it cannot be.
 
     Found out by building it on the meta device, not from a list.
     """
@@ -69,11 +92,31 @@ def probe(encoder: str, stride: int) -> tuple[dict[str, Any], str, tuple[int, ..
             first = first or error
             continue
         if strides[-1] == stride:
-            return options, path, channels, strides
+            return Way(options, path, channels, strides, _multiple(backbone))
         native = strides[-1]
         if not options:
             break
     return _reason(encoder, stride, native, first)
+
+
+def _multiple(backbone: Backbone) -> int:
+    """Of what the sides of an image must be a multiple, found on the meta device with a size that is no patch's.
+
+    Encoders without patches take any size.
+    """
+    if not any("patch_embed" in name for name, _ in backbone.named_modules()):
+        return 1
+    for multiple in MULTIPLES:
+        try:
+            with torch.no_grad():
+                backbone(padded(torch.empty(1, 3, _ODD, _ODD, device="meta"), multiple))
+        except Exception:  # whatever timm raises means: not this size
+            continue
+        return multiple
+    return 1
+
+
+_ODD = PROBE - 27
 
 
 def _reason(encoder: str, stride: int, native: int, error: Exception | None) -> str:
@@ -110,9 +153,8 @@ class TimmFamily(BackboneFamily):
         found = probe(encoder, stride) if reason is None else reason
         if isinstance(found, str):
             raise ValueError(found)
-        options, path, channels, strides = found
-        backbone = TimmBackbone(_weighted(encoder, options, weights), encoder)
-        backbone.channels, backbone.strides, backbone.dilation = channels, strides, path
+        backbone = TimmBackbone(_weighted(encoder, found.options, weights), encoder, found.multiple)
+        backbone.channels, backbone.strides, backbone.dilation = found.channels, found.strides, found.path
         return backbone
 
 

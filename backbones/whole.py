@@ -6,7 +6,6 @@ logits and features (`Taps`). Nothing is rebuilt: the weights keep their library
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from backbones.base import Backbone, BackboneFamily, Head, Network, NetworkMaps, Weights
+from backbones.padding import cut, padded
 from backbones.probe import PROBE, meta_copy, on_meta, stride_of
 from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, unknown
 
@@ -75,11 +74,9 @@ class WholeBackbone(Backbone):
             hooks.append(self.module.get_submodule(self.taps.last).register_forward_hook(_keep(seen, "last")))
         else:
             hooks.append(parts[self.taps.logits].register_forward_pre_hook(_keep_input(seen)))
-        rows, columns = images.shape[-2:]
-        below, right = -rows % self.taps.multiple, -columns % self.taps.multiple
-        padded = F.pad(images, (0, right, 0, below)) if below or right else images
+        shown = padded(images, self.taps.multiple)
         try:
-            self.module(padded)
+            self.module(shown)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -88,15 +85,8 @@ class WholeBackbone(Backbone):
             output = seen[name]
             items = list(output.values()) if isinstance(output, Mapping) else output
             features += items if isinstance(items, list | tuple) else [items]
-        kept = [x for x in features if x is not padded and x.shape[1] > 0 and x.shape[-1] < padded.shape[-1]]
-        maps = [*kept, seen["last"], seen[self.taps.logits]]
-        return [_cut(x, images, padded) for x in maps] if padded is not images else maps
-
-
-def _cut(x: Tensor, images: Tensor, padded: Tensor) -> Tensor:
-    """The part of a map (B, C, h, w) of padded images that belongs to the images."""
-    rows, columns = (math.ceil(n * a / b) for n, a, b in zip(x.shape[-2:], images.shape[-2:], padded.shape[-2:]))
-    return x[..., :rows, :columns]
+        kept = [x for x in features if x is not shown and x.shape[1] > 0 and x.shape[-1] < shown.shape[-1]]
+        return [cut(x, images, shown) for x in (*kept, seen["last"], seen[self.taps.logits])]
 
 
 def _keep(seen: dict[str, Any], name: str) -> Any:

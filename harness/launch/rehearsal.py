@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.specs.spec import Protocol, StageSpec, digest
+from harness.specs.spec import Protocol, Recipe, StageSpec, digest
 from harness.system.code import versions
 from harness.workspace.files import read_json, write_json
 
@@ -60,7 +60,7 @@ def _key(spec: StageSpec, dataset: Dataset, images: Sequence[Size]) -> str:
     return digest(
         {
             "model": [model.word, model.source],
-            "trained": [*recipe.crop, recipe.batch_size] if _is_trained(spec) else [],
+            "trained": [*recipe.crop, _smallest_part(recipe)] if _is_trained(spec) else [],
             "evaluated": list(recipe.eval_size or dataset.eval_size),
             "protocol": recipe.evaluation.model_dump(mode="json"),
             **({"images": [list(size) for size in _few(images)]} if images and not recipe.eval_size else {}),
@@ -78,11 +78,13 @@ def _rehearse(spec: StageSpec, images: Size) -> None:
     from harness.cost.forward import refused_size  # torch: not before something is rehearsed
 
     recipe, word = spec.recipe, spec.model.word
-    if _is_trained(spec) and (why := refused_size(spec.model, recipe.crop, recipe.batch_size, training=True)):
+    if _is_trained(spec) and (why := refused_size(spec.model, recipe.crop, _smallest_part(recipe), training=True)):
         hint = "change it: --set crop=[64,64]"
         if "more than 1 value per channel" in why:
             hint = "a batch norm needs more than one value a channel: --set batch_size=2, or a larger crop"
-        raise HarnessError(f"{word} cannot train on {_text(recipe.crop)} x {recipe.batch_size}: {why}", hint)
+            if recipe.accumulate > 1:
+                hint = "a batch norm needs more than one value a channel: --set accumulate to fewer parts"
+        raise HarnessError(f"{word} cannot train on {_text(recipe.crop)} x {_smallest_part(recipe)}: {why}", hint)
     size = recipe.eval_size or images
     for shown in _shown_at_evaluation(size, recipe.evaluation):
         if why := refused_size(spec.model, shown):
@@ -100,6 +102,11 @@ def _shown_at_evaluation(size: Size, protocol: Protocol) -> list[Size]:
     if window := protocol.window:
         sizes = [(min(window[0], height), min(window[1], width)) for height, width in sizes]
     return list(dict.fromkeys(sizes))
+
+
+def _smallest_part(recipe: Recipe) -> int:
+    """Images of the smallest part in which a batch is computed."""
+    return recipe.batch_size // recipe.accumulate
 
 
 def _text(size: Size) -> str:

@@ -14,12 +14,13 @@ from typing import Any
 from harness.builders.datasets import open_dataset, parse_dataset
 from harness.builders.distiller import build_translator, needs_teacher, skip_reason, translator_specs
 from harness.builders.expression import resolve
+from harness.builders.losses import with_losses
 from harness.builders.models import model_sizes, model_source, model_unsupported_reason
 from harness.data.base import Dataset
 from harness.errors import HarnessError
 from harness.planning.teachers import Teacher, evaluation_only, find_teachers
 from harness.plugins.method_calls import display_name
-from harness.plugins.registries import DATASETS, FAMILIES, HEADS, METHODS
+from harness.plugins.registries import DATASETS, FAMILIES, HEADS, LOSSES, METHODS
 from harness.plugins.registry import Entry
 from harness.specs.recipes import RecipeFile, load_recipe
 from harness.specs.spec import (
@@ -189,7 +190,7 @@ def make_plan(sweep: SweepSpec, data_root: Path | None = None, weights_dir: Path
     spec = parse_dataset(sweep.dataset, data_root)
     dataset = open_dataset(spec, data_root)
     recipe_name = dataset.recipe if sweep.recipe == "auto" else sweep.recipe
-    recipe = load_recipe(recipe_name).changed(sweep.set)
+    recipe = with_losses(load_recipe(recipe_name).changed(sweep.set), len(dataset.classes))
     teachers = {teacher.model: teacher for teacher in find_teachers(sweep, dataset.classes)}
     _refuse_absent_val(recipe, dataset)
     builder = _Builder(sweep, spec, dataset.weights, recipe, weights_dir, teachers)
@@ -398,5 +399,6 @@ def _plugins(builder: _Builder, method: MethodSpec | None, models: Sequence[Mode
         *(METHODS.entry(part.name) for part in (method.parts if method else ())),
         *(FAMILIES.entry(model.family) for model in models),
         *(HEADS.entry(model.head) for model in models),
+        *(LOSSES.entry(recipe.loss.name) for recipe in (builder.student_recipe, builder.recipe.for_kind("teacher"))),
     ]
     return list(dict.fromkeys(entry.file for entry in entries if entry.file))

@@ -17,6 +17,7 @@ from harness.specs.yaml_files import read_yaml
 _HUB = ("smp-hub:", "smp_hub:")
 _TRAINING = (
     "crop", "batch_size", "iterations", "optimizer", "schedule", "augment", "clip_grad", "compile", "validate_every",
+    "loss", "accumulate", "freeze",
 )  # fmt: skip
 """Fields of a recipe that say nothing to a network that is only evaluated."""
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from harness.data.base import Dataset
 from harness.errors import HarnessError
 from harness.evaluation.metrics.base import Metric
+from harness.losses.base import Loss
 from harness.specs.recipes import load_recipe
 from methods.base import Method, Term
 from results.columns import refuse_name
@@ -173,6 +174,21 @@ def check_metric(cls: type[Metric]) -> None:
     if cls.image_state is Metric.image_state and not computes_alone:
         what = f"metric {cls.name} does not say what it keeps of an image"
         raise HarnessError(what, "define image_state, or both update and value")
+
+
+def check_loss(cls: type[Loss]) -> None:
+    """See that a loss says what it is and that its parameters have defaults.
+
+    Raises:
+        HarnessError: it does not, or they have not.
+    """
+    check_summary(cls)
+    try:
+        cls.Params.model_validate(cls.Params().model_dump())
+    except ValidationError as error:
+        invalid = first_invalid(error)
+        what = f"loss {cls.name}: parameter {invalid.where} has no valid default: {invalid.what}"
+        raise HarnessError(what, "give each one") from error
 
 
 def check_dataset(cls: type[Dataset]) -> None:

@@ -37,7 +37,7 @@ class RecipeFile:
         if kind == "teacher":
             merged.pop("teacher_norm", None)  # Nobody teaches a teacher: it is the same for either.
         if kind == "translator":
-            for name in ("eval_batch", "evaluation"):  # No images are evaluated.
+            for name in ("eval_batch", "evaluation", "loss", "freeze"):  # It predicts nothing, and has no backbone.
                 merged.pop(name, None)
         try:
             recipe = Recipe.model_validate(merged)

@@ -158,6 +158,8 @@ class Optimizer(Frozen):
     betas: tuple[float, float] = (0.9, 0.999)
     head_lr: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of heads and adapters, as a multiple of the backbone's."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each layer of the backbone learns at so much of the rate of the one after it; the last, at so much of `lr`."""
 
 
 class Schedule(Frozen):
@@ -209,6 +211,17 @@ class Protocol(Frozen):
         return self
 
 
+class LossSpec(Frozen):
+    """What the labels teach: a registered loss with its parameters, and an auxiliary head beside the network's own."""
+
+    name: str = "cross_entropy"
+    params: dict[str, Any] = {}
+    auxiliary: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Weight of the same loss of an auxiliary head on the backbone's map before the last; 0 for no such head."""
+    source: str = ""
+    """sha256 of the file it comes from when it is a plugin."""
+
+
 class Recipe(Frozen):
     """How to train one stage. The name is for people; the content is what is keyed."""
 
@@ -233,6 +246,17 @@ class Recipe(Frozen):
     teacher_norm: Literal["running", "batch"] = "running"
     """Batch norms of a teacher that teaches: by its running averages, or by each batch's own statistics."""
     evaluation: Protocol = Protocol()
+    loss: LossSpec = LossSpec()
+    accumulate: Positive = 1
+    """Parts in which a batch is computed, one after the other: memory is that of one part. Batch norms see a part."""
+    freeze: Literal["none", "backbone"] = "none"
+    """What keeps its first weights, and its batch norms' running averages."""
+
+    @model_validator(mode="after")
+    def _a_part_holds_an_image(self) -> Recipe:
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate: a batch of {self.batch_size} has no {self.accumulate} parts")
+        return self
 
     @property
     def content(self) -> dict[str, Any]:
@@ -241,10 +265,12 @@ class Recipe(Frozen):
         for name in _ADDED:
             if getattr(self, name) == type(self).model_fields[name].default:
                 del data[name]
+        if self.optimizer.layer_decay == 1:
+            del data["optimizer"]["layer_decay"]
         return data
 
 
-_ADDED = ("eval_batch", "teacher_norm", "evaluation")
+_ADDED = ("eval_batch", "teacher_norm", "evaluation", "loss", "accumulate", "freeze")
 """Fields of a recipe that the first release did not have."""
 
 

@@ -11,13 +11,16 @@ import torch
 from torch import nn
 
 from backbones.base import Backbone, Network
-from harness.builders.distiller import build_distiller
+from harness.builders.distiller import Distiller, build_distiller
+from harness.builders.losses import build_loss
 from harness.builders.models import build_model, model_sizes
+from harness.data.frequencies import class_pixels
 from harness.numerics.choose import Decision, choose_numerics
 from harness.stage.context import Context
 from harness.stage.parents import first_weights, refuse_changed_sources, teacher_spec, untrained_translator
 from harness.stage.record import evaluate_split
 from harness.stage.shared import Shared
+from harness.training.auxiliary import build_auxiliary
 from harness.training.learner import Control, Learner
 from harness.training.objective import SegmentationObjective, TranslatorObjective
 from harness.training.optimizers import discriminators
@@ -69,11 +72,28 @@ def _build_network(context: Context, shared: Shared) -> Member:
         shared.translators(context, decision.channels_last) if has_teacher else None,
         seed=derive_seed(spec.seed, "adapters"),
     )
-    objective = SegmentationObjective(network, distiller, spec.seed).to(context.device)
+    objective = _objective(context, network, distiller).to(context.device)
     if objective.needs_teacher:
         shared.ask_teacher(context)
+    frozen = spec.recipe.freeze == "backbone"
+    if frozen:
+        network.backbone.requires_grad_(False)
     learner = _learner(context, objective, network.backbone, decision, lambda: _validate(context, network, decision))
-    return Member(context, learner, network, decision, {"ce": 1.0, **distiller.weights})
+    if frozen:
+        network.backbone.eval()
+    return Member(context, learner, network, decision, objective.weights)
+
+
+def _objective(context: Context, network: Network, distiller: Distiller) -> SegmentationObjective:
+    """What the stage minimises, by its recipe's loss and its method."""
+    spec = context.spec
+    asked, workspace = spec.recipe.loss, Path(context.job.workspace)
+    loss = build_loss(asked, lambda: class_pixels(context.dataset, spec.dataset, workspace / "checks"))
+    auxiliary = None
+    if asked.auxiliary:
+        sizes, seed = model_sizes(spec.model, context.classes), derive_seed(spec.seed, "auxiliary")
+        auxiliary = build_auxiliary(sizes, spec.model.word, seed)
+    return SegmentationObjective(network, distiller, spec.seed, loss, auxiliary, asked.auxiliary)
 
 
 def _build_translator(context: Context, shared: Shared) -> Member:

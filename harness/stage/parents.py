@@ -11,7 +11,7 @@ from backbones.base import Network
 from harness.builders.distiller import build_translator
 from harness.builders.models import build_model, model_sizes, model_source
 from harness.errors import ChangedSincePlanned, HarnessError
-from harness.plugins.registries import DATASETS, METHODS
+from harness.plugins.registries import DATASETS, LOSSES, METHODS
 from harness.specs.spec import ModelSpec, StageSpec, WeightsSpec
 from harness.stage.context import Context
 from harness.training.checkpoint import load_weights
@@ -34,6 +34,9 @@ def refuse_changed_sources(context: Context) -> None:
     if "teacher" in spec.parents:
         models.append(teacher_spec(context).model)
     found |= {f"model {model.word}": (model.source, model_source(model)) for model in models}
+    if spec.kind != "translator":
+        loss = spec.recipe.loss
+        found[f"loss '{loss.name}'"] = (loss.source, LOSSES.entry(loss.name).source)
     if spec.translator is not None:
         method = spec.translator.method
         found[f"method '{method}'"] = (spec.translator.source, METHODS.entry(method).source)

@@ -114,6 +114,7 @@ class Rehearsing:
             crop = "x".join(str(side) for side in recipe.crop)
             raise HarnessError(
                 f"memory runs out in training, with a batch of {recipe.batch_size} crops of {crop}",
+                f"the same batch in more parts (--set accumulate={2 * recipe.accumulate}), "
                 f"--set batch_size={max(1, recipe.batch_size // 2)}, a smaller crop, or --set precision=bf16",
             ) from None
         return {

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
+
+from harness.training.batch_norm import share_batch_norms
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,10 @@ class Processes:
         if self.size == 1:
             return None
         if device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            # timm's: torch's own would drop the activations that are part of timm's batch norms.
+            convert_sync_batchnorm(module)
+        else:
+            share_batch_norms(module)
         ids = [device.index] if device.type == "cuda" else None
         wrapped = nn.parallel.DistributedDataParallel
         wrapped._set_params_and_buffers_to_ignore_for_model(module, _names(module, set(ignored)))
@@ -58,6 +64,13 @@ class Processes:
             torch.distributed.destroy_process_group()
 
 
+def process_count() -> int:
+    """Processes that train this run together."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 1
+    return torch.distributed.get_world_size()
+
+
 def _names(module: nn.Module, parts: set[nn.Module]) -> list[str]:
     """Of the parameters and buffers that lie in submodules."""
     names = []
@@ -70,12 +83,11 @@ def _names(module: nn.Module, parts: set[nn.Module]) -> list[str]:
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over all processes; nothing to do where there is one."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return
-    for parameter in parameters:
+    processes = process_count()
+    for parameter in parameters if processes > 1 else ():
         if parameter.grad is not None:
             torch.distributed.all_reduce(parameter.grad)
-            parameter.grad /= torch.distributed.get_world_size()
+            parameter.grad /= processes
 
 
 def join(device: torch.device) -> Processes:

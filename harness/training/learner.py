@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from harness.errors import StageFailed
 from harness.numerics.modes import autocast
 from harness.specs.spec import Precision, Recipe
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
+from harness.training.distributed import process_count
 from harness.training.gradients import pulls
-from harness.training.objective import Losses, SegmentationObjective
+from harness.training.objective import WHOLE, Losses, Part, SegmentationObjective
 from harness.training.optimizers import (
     discriminators,
     make_discriminator_optimizer,
@@ -117,11 +120,27 @@ class Control:
     gradients_every: int = 0
 
 
+def _slices(count: int, parts: int) -> list[slice]:
+    """`count` images in at most so many neighbouring parts of nearly equal sizes."""
+    bounds = [count * i // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(bounds) if b > a]
+
+
+def _added(parts: Sequence[Losses], discriminators: dict[str, Tensor]) -> Losses:
+    """The losses of a batch from those of its parts."""
+    first, *rest = parts
+    total, terms = first.total, dict(first.terms)
+    for losses in rest:
+        total = total + losses.total
+        terms = {name: value + losses.terms[name] for name, value in terms.items()}
+    return Losses(total, terms, discriminators)
+
+
 class Learner:
     """Trains an objective by a recipe, a batch at a time; goes on from its checkpoint if there is one.
 
     Args:
-        objective: gives `Losses` for (images, labels, iteration, iterations, teacher's maps).
+        objective: gives `Losses` for (images, labels, iteration, iterations, teacher's maps, part of the batch).
         wrapped: the objective as it is called, when something is wrapped around it (several processes).
         recipe: how to train.
         device: where.
@@ -192,28 +211,74 @@ class Learner:
         with Piece(self.device) as copying:
             images = batch.images.to(self.device, memory_format=self.layout, copy=copy)
             labels = batch.labels.to(self.device, copy=copy)
-        maps: TeacherMaps | None = None
-        if self.needs_teacher:
-            assert teacher is not None and self.reads is not None
-            maps = teacher.maps(images, self.reads, self.precision)
+        rate = lr_factor(self.recipe.schedule, self.progress.iteration, self.recipe.iterations)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.optimizer.lr * group["scale"] * rate
+        slices = _slices(len(images), self.recipe.accumulate)
+        found: list[Losses] = []
+        for rows, part in zip(slices, self._parts(labels, slices), strict=True):
+            maps = self._ask(teacher, images[rows], rows)
+            with Piece(self.device) as work, self._gradients_stay_here(last=rows is slices[-1]):
+                found.append(self._backward(images[rows], labels[rows], maps, part))
+            self._steps.append(work)
+            if teacher is not None and len(slices) > 1 and not copy:
+                teacher.forget()
         with Piece(self.device) as work:
-            self.pending.append(self._iterate(images, labels, maps))
+            discriminators = self._update()
         self._steps += [copying, work]
+        self.pending.append(_added(found, discriminators))
+        self.progress.iteration += 1
+        self.progress.samples_seen += len(images)
+
+    def _parts(self, labels: Tensor, slices: Sequence[slice]) -> list[Part]:
+        """How each part of this process's batch counts for the loss of the global batch."""
+        processes = process_count()
+        if len(slices) == 1 and processes == 1:
+            return [WHOLE]
+        amounts = [self.objective.amount(labels[rows]) for rows in slices]  # type: ignore[operator]
+        totals = torch.stack([torch.stack(amounts).sum().float(), torch.tensor(float(len(labels))).to(labels.device)])
+        if processes > 1:
+            torch.distributed.all_reduce(totals)
+            totals /= processes  # what is averaged over processes must come to the whole
+        loss, images = totals.where(totals > 0, 1.0)
+        return [
+            Part(number, amount / loss, (rows.stop - rows.start) / images)
+            for number, (amount, rows) in enumerate(zip(amounts, slices, strict=True))
+        ]
+
+    def _ask(self, teacher: Teacher | None, images: Tensor, rows: slice) -> TeacherMaps | None:
+        """The teacher's maps of a part of the batch, with their time."""
+        if not self.needs_teacher:
+            return None
+        assert teacher is not None and self.reads is not None
+        return teacher.maps(images, self.reads, self.precision, (rows.start, rows.stop))
+
+    def _gradients_stay_here(self, last: bool) -> AbstractContextManager[None]:
+        """Processes exchange gradients once an iteration, with the last part of the batch."""
+        wrapped = isinstance(self.call, nn.parallel.DistributedDataParallel)
+        return self.call.no_sync() if wrapped and not last else nullcontext()  # type: ignore[operator, no-any-return]
+
+    def _backward(self, images: Tensor, labels: Tensor, maps: TeacherMaps | None, part: Part) -> Losses:
+        """Add a part's gradients; its terms, as they count for the whole."""
+        with autocast(self.device, self.precision):
+            place = () if part is WHOLE else (part,)
+            losses: Losses = self.call(images, labels, self.progress.iteration, self.recipe.iterations, maps, *place)
+        if part.number == 0:
+            self._look_at_gradients(losses)
+        self.scaler.scale(losses.total).backward()
         if maps is not None:
             for piece in maps.asked:
                 piece.askers += 1
             self._asked += maps.asked
             self._computed += maps.computed
-        self.progress.iteration += 1
-        self.progress.samples_seen += len(images)
+        terms = {name: value.detach() for name, value in losses.terms.items()}
+        if part is not WHOLE:
+            share_of = self.objective.share_of
+            terms = {name: value * share_of(name, part) for name, value in terms.items()}  # type: ignore[operator]
+        return Losses(losses.total.detach(), terms)
 
-    def _iterate(self, images: Tensor, labels: Tensor, maps: TeacherMaps | None) -> Losses:
-        iteration, iterations = self.progress.iteration, self.recipe.iterations
-        self._set_learning_rate(lr_factor(self.recipe.schedule, iteration, iterations))
-        with autocast(self.device, self.precision):
-            losses: Losses = self.call(images, labels, iteration, iterations, maps)
-        self._look_at_gradients(losses)
-        self.scaler.scale(losses.total).backward()
+    def _update(self) -> dict[str, Tensor]:
+        """Step all optimisers; the discriminators' losses."""
         if self.recipe.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(parameters_of(self.optimizer), self.recipe.clip_grad)
@@ -221,15 +286,13 @@ class Learner:
         self.scaler.update()
         # Gradients and maps are dropped at once: others may take their steps before this run takes its next.
         self.optimizer.zero_grad(set_to_none=True)
-        discriminator_losses = self._step_discriminators()
-        terms = {name: value.detach() for name, value in losses.terms.items()}
-        return Losses(losses.total.detach(), terms, discriminator_losses)
+        return self._step_discriminators()
 
     def _look_at_gradients(self, losses: Losses) -> None:
         every, iteration = self.control.gradients_every, self.progress.iteration
         if not every or iteration % every or not isinstance(self.objective, SegmentationObjective):
             return
-        found = pulls(losses.terms, self.objective.distiller.weights, self.objective.network.parameters())
+        found = pulls(losses.terms, self.objective.weights, self.objective.network.parameters())
         self.control.events.write(
             "gradients",
             iteration=iteration,
@@ -248,10 +311,6 @@ class Learner:
             found[method] = loss.detach()
         self.objective.forget()
         return found
-
-    def _set_learning_rate(self, factor: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.optimizer.lr * group["scale"] * factor
 
     def read(self) -> list[tuple[float, dict[str, float], dict[str, float]]]:
         """Losses of the steps since the last reading, all in one transfer: (total, terms, discriminators' own)."""

@@ -1,4 +1,4 @@
-"""What a stage minimises: cross-entropy plus a method's weighted terms, or a translator's own terms."""
+"""What a stage minimises: a loss of its labels plus a method's weighted terms, or a translator's own terms."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from torch.nn import functional as F
 
 from backbones.base import Network
 from harness.builders.distiller import Distiller
+from harness.losses.base import Loss, LossParams
+from harness.losses.cross_entropy import CrossEntropy
+from harness.training.auxiliary import shallower
 from harness.training.randomness import seed_all
-from methods.base import IGNORE, Maps, Step, Translator
+from methods.base import Maps, Step, Translator
+
+LABELS, AUXILIARY = "ce", "aux"
+"""What records call the term of the labels, whichever loss it is, and the auxiliary head's."""
 
 
 @dataclass
@@ -22,54 +28,124 @@ class Losses:
     discriminators: dict[str, Tensor] = field(default_factory=dict)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over pixels that count; zero, with zero gradients, where none does.
+@dataclass(frozen=True)
+class Part:
+    """A part of a global batch: one of several that are computed one after the other, or by several processes.
 
-    Args:
-        logits: (B, K, h, w), brought to the labels' size bilinearly.
-        labels: (B, H, W), `IGNORE` for pixels that do not count.
+    Attributes:
+        number: of the part, from 0.
+        loss: by what its loss counts, so that the sum over parts is the loss of the whole batch.
+        images: its share of the images, by which terms of methods count: they are means over images.
     """
-    logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-    return total / (labels != IGNORE).sum().clamp(min=1)
+
+    number: int = 0
+    loss: Tensor | float = 1.0
+    images: Tensor | float = 1.0
+
+
+WHOLE = Part()
+"""The whole batch in one process. Nothing is multiplied."""
+
+
+def purpose_of(purpose: str, part: Part) -> str:
+    """What random numbers are drawn for: each part of a batch has its own."""
+    return f"{purpose} {part.number}" if part.number else purpose
 
 
 class SegmentationObjective(nn.Module):
-    """Cross-entropy of a network, plus a method's weighted terms. Teachers are trained by it with no terms."""
+    """A loss of a network, plus a method's weighted terms. Teachers are trained by it with no terms.
 
-    def __init__(self, network: Network, distiller: Distiller, seed: int) -> None:
+    Args:
+        loss: cross-entropy by default.
+        auxiliary: a head that is trained beside the network's own, by the same loss, with `auxiliary_weight`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        distiller: Distiller,
+        seed: int,
+        loss: Loss | None = None,
+        auxiliary: nn.Module | None = None,
+        auxiliary_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.network, self.distiller, self.seed = network, distiller, seed
-        self._last_step: Step | None = None
+        self.loss = loss or CrossEntropy(LossParams())
+        self.auxiliary, self.auxiliary_weight = auxiliary, auxiliary_weight
+        self._steps: list[tuple[Step, Part]] = []
 
     @property
     def needs_teacher(self) -> bool:
         """Whether `forward` must be given a teacher's maps."""
         return self.distiller.needs_teacher
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of every term, by name."""
+        auxiliary = {AUXILIARY: self.auxiliary_weight} if self.auxiliary is not None else {}
+        return {LABELS: 1.0, **auxiliary, **self.distiller.weights}
+
     def forward(
-        self, images: Tensor, labels: Tensor, iteration: int, iterations: int, teacher: Maps | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        iteration: int,
+        iterations: int,
+        teacher: Maps | None = None,
+        part: Part = WHOLE,
     ) -> Losses:
-        seed_all(self.seed, "network", iteration)
+        seed_all(self.seed, purpose_of("network", part), iteration)
         student = self.network(images)
-        total = cross_entropy(student.logits, labels)
-        terms = {"ce": total}
+        terms = {LABELS: self.loss(resized(student.logits, labels), labels)}
+        if self.auxiliary is not None:
+            shallow = self.auxiliary(shallower(student.features))
+            terms[AUXILIARY] = self.loss(resized(shallow, labels), labels)
         step = Step(student, teacher, images, labels, iteration, iterations)
-        seed_all(self.seed, "method", iteration)
+        seed_all(self.seed, purpose_of("method", part), iteration)
+        total = weighted(terms[LABELS], 1.0, part.loss)
+        if AUXILIARY in terms:
+            total = total + weighted(terms[AUXILIARY], self.auxiliary_weight, part.loss)
         for name, (value, weight) in self.distiller(step).items():
-            total = total + weight * value
+            total = total + weighted(value, weight, part.images)
             terms[name] = value
-        self._last_step = step
+        if self.distiller.discriminators():
+            self._steps.append((step, part))
         return Losses(total, terms)
+
+    def amount(self, labels: Tensor) -> Tensor:
+        """How much the labels of a part of a batch count, a scalar."""
+        return self.loss.amount(labels)
+
+    def share_of(self, name: str, part: Part) -> Tensor | float:
+        """By what a term of a part counts."""
+        return part.loss if name in (LABELS, AUXILIARY) else part.images
 
     def discriminator_loss(self, discriminator: nn.Module) -> Tensor:
         """The discriminator's loss on the maps of the iteration just done."""
-        assert self._last_step is not None
-        return self.distiller.discriminator_loss(discriminator, self._last_step)
+        losses = (
+            weighted(self.distiller.discriminator_loss(discriminator, step), 1.0, part.images)
+            for step, part in self._steps
+        )
+        total = next(losses)
+        for loss in losses:
+            total = total + loss
+        return total
 
     def forget(self) -> None:
         """The iteration is over: its maps need not be kept while other students take their steps."""
-        self._last_step = None
+        self._steps.clear()
+
+
+def resized(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B, K, H, W), float32: logits (B, K, h, w) brought to the size of labels (B, H, W) bilinearly."""
+    return F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def weighted(value: Tensor, weight: float, share: Tensor | float) -> Tensor:
+    """A term times its weight, and times its part of the batch where there are several."""
+    value = value if weight == 1.0 else weight * value
+    return value if isinstance(share, float) and share == 1.0 else value * share
 
 
 class TranslatorObjective(nn.Module):
@@ -82,10 +158,24 @@ class TranslatorObjective(nn.Module):
         self.network, self.seed = translator, seed
 
     def forward(
-        self, images: Tensor, labels: Tensor, iteration: int, iterations: int, teacher: Maps | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        iteration: int,
+        iterations: int,
+        teacher: Maps | None = None,
+        part: Part = WHOLE,
     ) -> Losses:
         assert teacher is not None
-        seed_all(self.seed, "translator", iteration)
+        seed_all(self.seed, purpose_of("translator", part), iteration)
         terms = self.network(teacher)
         total = sum((self.network.terms[name].weight * value for name, value in terms.items()), images.new_zeros(()))
-        return Losses(total, terms)
+        return Losses(weighted(total, 1.0, part.images), terms)
+
+    def amount(self, labels: Tensor) -> Tensor:
+        """Labels count for nothing here."""
+        return labels.new_zeros(())
+
+    def share_of(self, name: str, part: Part) -> Tensor | float:
+        """By what a term of a part counts."""
+        return part.images

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
@@ -22,14 +23,19 @@ def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimize
     form is used.
     """
     excluded = {id(p) for _, module in discriminators(objective) for p in module.parameters()}
-    backbone: list[nn.Parameter] = []
+    o = recipe.optimizer
+    scales = _layer_scales(objective, o.layer_decay) if o.layer_decay < 1 else {}
+    backbone: dict[float, list[nn.Parameter]] = {}
     rest: list[nn.Parameter] = []
     for name, parameter in objective.named_parameters():
-        if parameter.requires_grad and id(parameter) not in excluded:
-            (backbone if name.startswith("network.backbone.") else rest).append(parameter)
-    o = recipe.optimizer
-    groups = [{"params": backbone, "scale": 1.0}, {"params": rest, "scale": o.head_lr}]
-    groups = [group for group in groups if group["params"]]
+        if not parameter.requires_grad or id(parameter) in excluded:
+            continue
+        if name.startswith(_BACKBONE):
+            backbone.setdefault(scales.get(name, 1.0), []).append(parameter)
+        else:
+            rest.append(parameter)
+    groups: list[dict[str, Any]] = [{"params": params, "scale": scale} for scale, params in backbone.items()]
+    groups += [{"params": rest, "scale": o.head_lr}] if rest else []
     if not groups:
         raise HarnessError("there is nothing to train: the network has no parameters")
     fused = True if recipe.precision != "fp16" and _can_fuse(groups) else None
@@ -38,6 +44,40 @@ def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimize
             groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, weight_decay=o.weight_decay, fused=fused
         )
     return torch.optim.AdamW(groups, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay, fused=fused)
+
+
+_BACKBONE = "network.backbone."
+
+
+def _layer_scales(objective: nn.Module, decay: float) -> dict[str, float]:
+    """Name -> learning rate of a parameter of the backbone, as a multiple of the recipe's: decay^(layers - layer)."""
+    layers = layers_of(objective.get_submodule(_BACKBONE[:-1]))
+    count = max(layers.values(), default=0) + 1
+    return {f"{_BACKBONE}{name}": decay ** (count - layer) for name, layer in layers.items()}
+
+
+def layers_of(backbone: nn.Module) -> dict[str, int]:
+    """Name of each parameter -> the layer that it belongs to, from 0: timm's own table for transformers (stem, blocks,
+    last norm with the last block), else one layer a block, in the order of the modules."""
+    for place, module in backbone.named_modules():
+        if callable(table := getattr(module, "group_matcher", None)):
+            return _by_table(backbone, place, module, table(coarse=False))
+    found: dict[str, int] = {}
+    blocks: dict[str, int] = {}
+    for name, _ in backbone.named_parameters():
+        parts = name.split(".")[:-1]
+        numbers = [i for i, part in enumerate(parts) if part.isdigit()]
+        block = ".".join(parts[: numbers[min(1, len(numbers) - 1)] + 1] if numbers else parts)
+        found[name] = blocks.setdefault(block, len(blocks))
+    return found
+
+
+def _by_table(backbone: nn.Module, place: str, module: nn.Module, table: dict[str, Any]) -> dict[str, int]:
+    own = group_with_matcher(module.named_parameters(), table, reverse=True)
+    before = f"{place}." if place else ""
+    last = max(own.values(), default=0)
+    inner = {f"{before}{name}": int(layer) for name, layer in own.items()}
+    return {name: inner.get(name, last) for name, _ in backbone.named_parameters()}
 
 
 def _can_fuse(groups: Sequence[Mapping[str, Any]]) -> bool:

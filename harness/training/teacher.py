@@ -95,20 +95,24 @@ class Teacher:
         self._network = fold_batch_norms(network, size) if norm == "running" else network
         self._layout = layout
         self._now: torch.memory_format = torch.contiguous_format
-        self._maps: dict[Precision, TeacherMaps] = {}
+        self._maps: dict[tuple[Precision, tuple[int, int]], TeacherMaps] = {}
         self.passes: list[Piece] = []
         """The work of forward passes; whoever reads it clears it."""
 
-    def maps(self, images: Tensor, source: Backbone, precision: Precision) -> TeacherMaps:
-        """The maps of the batch at hand.
+    def maps(
+        self, images: Tensor, source: Backbone, precision: Precision, rows: tuple[int, int] | None = None
+    ) -> TeacherMaps:
+        """The maps of the batch at hand, or of a part of it.
 
         Args:
             images: (B, 3, H, W), normalised for `source`, the same for all that ask until `forget`.
             precision: that of the student.
+            rows: first and last + 1 of the images in the batch; all by default.
         """
-        found = self._maps.get(precision)
+        place = (precision, rows or (0, len(images)))
+        found = self._maps.get(place)
         if found is None or not found.intact():  # a method of others may have written to what it was given
-            found = self._maps[precision] = self._ask(renormalise(images, source, self.backbone), precision)
+            found = self._maps[place] = self._ask(renormalise(images, source, self.backbone), precision)
             self.passes.append(found.work)
         found.begin()
         return found

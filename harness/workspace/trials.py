@@ -114,6 +114,9 @@ _DECIDING = (
     "eval_size",
     "eval_batch",
     "evaluation",
+    "loss",
+    "accumulate",
+    "freeze",
 )
 
 

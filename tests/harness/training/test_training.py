@@ -22,32 +22,13 @@ from harness.specs.spec import Recipe, parse_model
 from harness.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from harness.training.learner import Control, Learner
 from harness.training.loop import CohortLoop
-from harness.training.objective import Losses, cross_entropy
+from harness.training.objective import Losses
 from harness.training.optimizers import make_optimizer
 from harness.training.randomness import seed_all
 from harness.training.teacher import Teacher, TeacherNorm, renormalise
 from harness.workspace.events import Events, last_events
 from harness.workspace.folders import Workspace
-from methods.base import IGNORE
 from tests.end_to_end.tiny import job_of, make_plan, only_student, tiny_sweep
-
-
-def test_cross_entropy_is_the_mean_over_pixels_that_count() -> None:
-    logits = torch.randn(2, 5, 8, 8, dtype=torch.float64)
-    labels = torch.randint(0, 5, (2, 8, 8))
-    labels[0, :3] = IGNORE
-    expected = torch.stack([
-        -logits[b, :, y, x].float().log_softmax(0)[labels[b, y, x]]
-        for b in range(2) for y in range(8) for x in range(8) if labels[b, y, x] != IGNORE
-    ]).mean()  # fmt: skip
-    assert cross_entropy(logits, labels) == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_a_batch_without_a_pixel_that_counts_moves_nothing() -> None:
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    loss = cross_entropy(logits, torch.full((1, 8, 8), IGNORE))
-    loss.backward()
-    assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
 
 
 def test_a_teacher_sees_images_in_its_own_normalisation() -> None:
