@@ -36,7 +36,7 @@ class NetworkMaps:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's first weights come from.
+    """Where a backbone's initial weights come from.
 
     Attributes:
         source: "random", "imagenet" (timm's or SMP's hub, or a local folder), or "file".

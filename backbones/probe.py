@@ -76,7 +76,7 @@ def map_sizes(forward: Callable[[Tensor], Sequence[Tensor]]) -> tuple[tuple[int,
     """Channels and strides of the maps that a backbone on the meta device gives.
 
     Raises:
-        ValueError: what it gives are no maps of a square image.
+        ValueError: what it gives are not maps of a square image.
     """
     with torch.no_grad():
         maps = forward(torch.empty(1, 3, PROBE, PROBE, device="meta"))

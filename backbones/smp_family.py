@@ -160,7 +160,7 @@ def _normalisation(encoder: str, weights: Weights) -> tuple[tuple[float, float, 
 
 
 def _weighted(encoder: str, stride: int, weights: Weights) -> nn.Module:
-    """The encoder with its first weights."""
+    """The encoder with its initial weights."""
     if weights.source == "random":
         return _create(encoder, stride)
     if weights.file is None and weights.source == "file":

@@ -56,7 +56,7 @@ def saved_model(folder: Path) -> tuple[str, dict[str, Any], int, Path]:
     """What `save_pretrained` left in a folder: (ARCHITECTURE.ENCODER, options, classes, file of the weights).
 
     Raises:
-        ValueError: it is no such folder, or of an architecture that SMP does not have.
+        ValueError: it is not such a folder, or of an architecture that SMP does not have.
     """
     config, weights = folder / "config.json", folder / "model.safetensors"
     if not config.is_file() or not weights.is_file():

@@ -159,7 +159,7 @@ class TimmFamily(BackboneFamily):
 
 
 def _weighted(encoder: str, options: dict[str, Any], weights: Weights) -> nn.Module:
-    """The encoder with its first weights."""
+    """The encoder with its initial weights."""
     if weights.source == "random":
         return _create(encoder, pretrained=False, **options)
     if weights.file is None and weights.source == "file":

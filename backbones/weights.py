@@ -1,4 +1,4 @@
-"""First weights of a backbone: found in a folder, read from a file, and checked; never silently random."""
+"""Initial weights of a backbone: found in a folder, read from a file, and checked; never silently random."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class NetworkFamily(BackboneFamily):
         """
 
     def pretrained(self, name: str, module: nn.Module, weights: Weights) -> None:
-        """Give the module its encoder's first weights, "imagenet" or from a "file".
+        """Give the module its encoder's initial weights, "imagenet" or from a "file".
 
         Raises:
             ValueError: they cannot be had; never silently random.

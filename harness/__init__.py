@@ -72,7 +72,7 @@ def open(workspace: Path | str = "runs", db: str | None = None) -> OpenedWorkspa
         db: the database, a file or a URL; by default the workspace's own.
 
     Raises:
-        harness.errors.HarnessError: it is no workspace.
+        harness.errors.HarnessError: it is not a workspace.
     """
     from harness.launch.opened import open_workspace
 

@@ -137,7 +137,7 @@ def _launchers() -> Iterator[Check]:
     for entry in LAUNCHERS:
         yield from entry.cls().checks()
     for name, reason in LAUNCHERS.broken.items():
-        yield Check("launchers", name, "warn", reason, "mend or remove that package")
+        yield Check("launchers", name, "warn", reason, "fix or remove that package")
 
 
 def _workspace(workspace: Path) -> Iterator[Check]:

@@ -15,7 +15,7 @@ class Exit(IntEnum):
     FAILED = 1
     """Some stage failed, some check found something, or an error that nobody expected."""
     USAGE = 2
-    """Words, files or surroundings that the user can mend; nothing was done."""
+    """Words, files or surroundings that the user can fix; nothing was done."""
     INTERRUPTED = 130
 
 
@@ -37,7 +37,7 @@ class WorkerExit(IntEnum):
 
 
 class HarnessError(Exception):
-    """Something the user can mend. The command line prints it without a traceback.
+    """Something the user can fix. The command line prints it without a traceback.
 
     Args:
         message: one sentence that names what is wrong.

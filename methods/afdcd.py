@@ -30,7 +30,7 @@ def channel_groups(width: int, wanted: int) -> int:
 
 
 def max_pool(x: Tensor, side: int) -> Tensor:
-    """Largest value of every side×side window; rows and columns that fill none are left out. Deterministic."""
+    """Max pooling in side×side windows; an incomplete window at the border is dropped. Deterministic."""
     if side == 1:
         return x
     batch, width, height, breadth = x.shape
@@ -42,7 +42,7 @@ def max_pool(x: Tensor, side: int) -> Tensor:
 def patches(x: Tensor, side: int, groups: int) -> Tensor:
     """Cut a map into side×side patches and its channels into groups: (B, C, h, w) -> (patches, side²·groups, C/groups).
 
-    The vectors of a patch are ordered by position, then by group. Rows and columns that fill no patch are left out.
+    The vectors of a patch are ordered by position, then by group. Incomplete patches at the border are dropped.
     """
     batch, width, height, breadth = x.shape
     rows, columns = height // side, breadth // side
@@ -65,9 +65,9 @@ def omni_contrast(
     Args:
         student, teacher: (B, C, h, w) on one grid.
         tau: temperature τ.
-        groups: channel groups, at most; the largest number that divides C is taken.
-        patch: side of the patches; smaller on maps that hold none.
-        pool: side of the max pooling before; smaller on maps that would not hold a patch after it.
+        groups: maximum number of channel groups; the largest number that divides C is used.
+        patch: side of the patches; smaller on maps too small for one.
+        pool: side of the max pooling before; smaller on maps that would be too small for a patch after it.
 
     Raises:
         ValueError: the shapes differ.
@@ -138,7 +138,7 @@ class AfDCD(Method):
     permutable = False
 
     class Params(KDFields):
-        """The published recipe and its choices; anything given explicitly wins over the variant."""
+        """The published recipe and its options; explicit values override those of the variant."""
 
         variant: Variant = Field("cityscapes", description="data set whose recipe is used: sets weights and pool")
         source: Source = Field("deep", description="which map is read: the backbone's deepest, or the classifier's")
@@ -146,8 +146,8 @@ class AfDCD(Method):
         mask_ratio: float = Field(0.75, ge=0, le=1, description="probability that a position is masked")
         projector: Literal["plain", "enhanced"] = Field("plain", description="the generator: two convolutions, or four")
         tau: float = Field(0.07, gt=0, description="temperature of the contrast")
-        groups: int = Field(16, ge=2, description="channel groups, at most")
-        patch: int = Field(4, ge=1, description="side of the patches inside which is contrasted")
+        groups: int = Field(16, ge=2, description="maximum number of channel groups")
+        patch: int = Field(4, ge=1, description="side of the patches within which vectors are contrasted")
         pool: int = Field(4, ge=1, description="side of the max pooling before the contrast")
         align: Grid = Field("teacher", description="grid on which features are compared; the other's are resized to it")
 
@@ -162,7 +162,7 @@ class AfDCD(Method):
 
     @classmethod
     def weights(cls, params: MethodParams) -> dict[str, float]:
-        """Those of the data set's published recipe."""
+        """The weights of the data set's published recipe."""
         assert isinstance(params, cls.Params)
         rec, omni = _WEIGHTS[params.variant]
         return {"rec": rec, "omni": omni, "kd": 1.0}
@@ -190,7 +190,7 @@ class AfDCD(Method):
         return terms
 
     def _generate(self, step: Step) -> tuple[Tensor, Tensor]:
-        """What is generated from the masked student, and the teacher's map."""
+        """The map generated from the masked student, and the teacher's map."""
         source = self.params.source
         ours = pick(step.student, source)
         adapted = self.adapter(ours) if self.adapter is not None else ours

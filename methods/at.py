@@ -1,4 +1,4 @@
-"""Attention transfer: where a feature map is strong, whatever its channels mean."""
+"""Attention transfer: where a feature map has large energy, independent of its channels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def energy(x: Tensor) -> Tensor:
 class AttentionTransfer(Method):
     """L = mean over images and positions of (a_S − a_T)²,  a = v/‖v‖₂,  v = mean of squares over channels, flattened.
 
-    Channels may differ, so nothing is learned. Attention maps, not features, are resized where grids differ.
+    Channels may differ, so no adapter is needed. Attention maps, not features, are resized where grids differ.
     """
 
     name = "at"
@@ -38,7 +38,7 @@ class AttentionTransfer(Method):
     reads = frozenset({"last", "features", "logits", "labels"})
 
     class Params(KDFields):
-        """Choices that other code leaves implicit."""
+        """Options that other implementations fix."""
 
         source: Source = Field("last", description="map: what the classifier reads, or the backbone's deepest")
         align: Grid = Field("teacher", description="grid on which attention maps are compared")

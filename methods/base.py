@@ -1,8 +1,8 @@
 """The contract of a distillation method.
 
-A method is a class in one file. It *declares* its terms, its parameters, what it reads and what must be learned
-before any student; it *computes* named, unweighted, scalar terms. The harness multiplies by the weights, adds the
-cross-entropy, logs everything, and owns every optimiser. Words: `docs/architecture.md`.
+A method is a class in one file. It *declares* its terms, its parameters, the maps it reads and the translator it needs;
+it *computes* named, unweighted, scalar terms. The harness multiplies by the weights, adds the cross-entropy, logs
+everything, and owns every optimiser. `docs/architecture.md` defines the terminology.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 IGNORE = 255
-"""The label of pixels that count for nothing, in every data set of the harness."""
+"""The label of pixels without ground truth, in every data set of the harness."""
 
 
 class Maps(Protocol):
-    """What a network gives for a batch of images; nothing here is upsampled."""
+    """Outputs of a network for a batch of images, not upsampled."""
 
     @property
     def logits(self) -> Tensor:
@@ -31,7 +31,7 @@ class Maps(Protocol):
 
     @property
     def last(self) -> Tensor:
-        """(B, C, h, w): what the classifier reads."""
+        """(B, C, h, w): the input of the classifier."""
         ...
 
     @property
@@ -42,7 +42,7 @@ class Maps(Protocol):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Channels and strides of a network's maps, found by a dry forward and never typed by hand."""
+    """Channels and strides of a network's maps, measured by a forward pass on the meta device."""
 
     classes: int
     last: int
@@ -53,21 +53,21 @@ class Sizes:
 
     @property
     def stride(self) -> int:
-        """The output stride: that of the backbone's last map."""
+        """The output stride: the stride of the backbone's last map."""
         return self.strides[-1]
 
 
 @dataclass(frozen=True)
 class Step:
-    """All that a method may look at in one iteration.
+    """The inputs of a method in one iteration.
 
     Attributes:
         student: the student's maps; gradients flow into them.
         teacher: the teacher's maps, without gradients; None for methods that need no teacher.
         images: (B, 3, H, W), normalised for the student.
-        labels: (B, H, W), int64, `IGNORE` where a pixel does not count.
+        labels: (B, H, W), int64, `IGNORE` for pixels without ground truth.
         iteration: counts from 0.
-        iterations: how many there will be.
+        iterations: total number of iterations.
     """
 
     student: Maps
@@ -82,7 +82,7 @@ class Step:
         """The teacher's maps.
 
         Raises:
-            ValueError: there is no teacher, so the method should have declared `needs_teacher = False`.
+            ValueError: there is no teacher; the method should declare `needs_teacher = False`.
         """
         if self.teacher is None:
             raise ValueError("this step has no teacher")
@@ -94,9 +94,9 @@ class Term:
     """One named, unweighted scalar loss.
 
     Attributes:
-        weight: default weight, the reference's.
-        symbol: the paper's name of the weight, accepted in expressions: `ka[beta=10]`.
-        summary: what it compares, in a few words.
+        weight: default weight, taken from the reference.
+        symbol: the paper's symbol for the weight, accepted in expressions: `ka[beta=10]`.
+        summary: what the term compares, in a few words.
     """
 
     weight: float
@@ -114,20 +114,20 @@ class Params(BaseModel):
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and annotation in (int, float):
-            raise ValueError(f"{str(value).lower()} is no number")
+            raise ValueError(f"{str(value).lower()} is not a number")
         return value
 
 
 MethodParams = Params
-"""The same class, under a name that `Method.Params` does not hide inside a method's body."""
+"""An alias of `Params`, for use inside the body of a method, where `Method.Params` shadows it."""
 
 
 class Translator(nn.Module, ABC):
-    """What a method learns from a teacher before any student: KA's auto-encoder, MasKD's receptive tokens.
+    """A module that a method learns from the teacher before any student: KA's auto-encoder, MasKD's receptive tokens.
 
-    It is trained as a stage of its own, once for all students that share the teacher and `key`; then it is frozen,
-    put in eval mode and handed to the method as `self.translator`. Recipes give its budget; `recipe` what the paper
-    prescribes on top (any field of a recipe: optimizer, weight_decay, ...).
+    It is trained as a separate stage, once for all students that share the teacher and `key`; then it is frozen, put in
+    eval mode and passed to the method as `self.translator`. The sweep's recipe sets its budget; `recipe` overrides
+    fields that the paper prescribes (optimizer, weight_decay, ...).
     """
 
     terms: ClassVar[Mapping[str, Term]] = {}
@@ -138,42 +138,42 @@ class Translator(nn.Module, ABC):
         """The unweighted terms of the translator's own training, given the frozen teacher's maps."""
 
     def health(self, teacher: Maps) -> dict[str, float]:
-        """Numbers worth logging about what was learned (latent variance, reconstruction error).
+        """Diagnostics of the trained translator to log (latent variance, reconstruction error).
 
         Raises:
-            ValueError: what was learned is useless (a dead latent); the stage fails with this sentence.
+            ValueError: the translator is useless (a dead latent); the stage fails with this message.
         """
         return {}
 
 
 class Method(nn.Module, ABC):
-    """A distillation method. Learned adapters are ordinary submodules, trained with the student and then dropped.
+    """A distillation method. Adapters are ordinary submodules, trained with the student and then dropped.
 
     A subclass declares the class variables, builds its adapters in `setup`, and computes its terms in `forward`.
 
     Attributes:
         params: an instance of the class's `Params`.
-        active: the terms with a weight other than zero; build and compute nothing for the others.
+        active: the terms with a nonzero weight; build and compute nothing for the others.
         student: sizes of the student's maps.
         teacher: sizes of the teacher's maps, or None.
-        translator: the frozen result of the method's translator stage, or None.
+        translator: the frozen translator, or None.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1
-    """Part of every key: raise it when the method's meaning changes, so that old rows are not taken for new ones."""
+    """Part of every key: increase it when the method's results change, so that old rows are not reused."""
     terms: ClassVar[Mapping[str, Term]] = {}
     reads: ClassVar[frozenset[str]] = frozenset()
-    """Which of "logits", "last", "features", "images", "labels" it looks at."""
+    """The subset of "logits", "last", "features", "images", "labels" that it reads."""
     needs_teacher: ClassVar[bool] = True
     permutable: ClassVar[bool] = True
-    """The terms do not change when the images of a batch are permuted."""
+    """The terms are invariant under permutation of the images of a batch."""
     exact_gradients: ClassVar[bool] = True
-    """The gradients are the terms' derivatives: nothing that depends on the student is detached."""
+    """The gradients are the exact derivatives of the terms: nothing that depends on the student is detached."""
     cost: ClassVar[str] = "linear"
-    """How time and memory grow with the number of positions: "linear", or what else ("quadratic in pooled nodes").
+    """Growth of time and memory with the number of positions: "linear", "quadratic in pooled nodes", ...
 
     It begins with "linear", "linearithmic", "quadratic" or "cubic".
     """
@@ -192,7 +192,7 @@ class Method(nn.Module, ABC):
         self.active = active
         self.student = student
         self.teacher = teacher
-        # Held in a tuple so that it is no submodule: it is neither trained nor saved with the method.
+        # In a tuple, so that it is not a submodule: it is neither trained nor saved with the method.
         self._translator = (translator,)
         self.setup()
 
@@ -202,7 +202,7 @@ class Method(nn.Module, ABC):
         return self._translator[0]
 
     def setup(self) -> None:
-        """Build adapters, memories and discriminators for the active terms. Nothing by default."""
+        """Build adapters, memories and discriminators for the active terms. By default there are none."""
 
     @abstractmethod
     def forward(self, step: Step) -> dict[str, Tensor]:
@@ -210,19 +210,19 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def weights(cls, params: MethodParams) -> dict[str, float]:
-        """Default weight of every term. Override where a variant of the method brings weights of its own."""
+        """Default weight of every term. Override it if a variant of the method has different weights."""
         return {name: term.weight for name, term in cls.terms.items()}
 
     @classmethod
     def skip(cls, params: MethodParams, student: Sizes, teacher: Sizes | None) -> str | None:
-        """Why the method does not fit this cell, or None when it does. Shown in the plan."""
+        """The reason why the method cannot be used in this cell, shown in the plan; None if it can."""
         return None
 
     @classmethod
     def translator_key(
         cls, params: MethodParams, active: frozenset[str], student: Sizes, teacher: Sizes
     ) -> dict[str, Any] | None:
-        """What the translator stage depends on besides the teacher, or None when there is nothing to learn first.
+        """What the translator stage depends on in addition to the teacher, or None if the method needs no translator.
 
         Cells with equal keys share one stage: leave out whatever does not change the translator.
         """
@@ -230,18 +230,18 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def build_translator(cls, key: Mapping[str, Any], teacher: Sizes) -> Translator:
-        """The untrained translator for a key given by `translator_key`."""
+        """The untrained translator for a key returned by `translator_key`."""
         raise NotImplementedError(f"{cls.name} declares no translator")
 
     def get_discriminator(self) -> nn.Module | None:
-        """The discriminator, a submodule of the method, or None. It gets an optimiser of its own."""
+        """The discriminator, a submodule of the method with its own optimiser, or None."""
         return None
 
     discriminator_recipe: Mapping[str, Any] = {}
-    """Optimiser of the discriminator: {"name": "adam", "lr": 4e-4, "betas": (0.9, 0.99)}. `setup` may set another."""
+    """Optimiser of the discriminator: {"name": "adam", "lr": 4e-4, "betas": (0.9, 0.99)}. `setup` may override it."""
 
     def discriminator_loss(self, step: Step) -> Tensor:
-        """The discriminator's own scalar loss. The student's maps come detached."""
+        """The discriminator's loss, a scalar. The student's maps are already detached."""
         raise NotImplementedError(f"{self.name} has no discriminator")
 
 
@@ -249,17 +249,17 @@ T = TypeVar("T")
 
 
 def memo(teacher: Maps, key: Hashable, compute: Callable[[], T]) -> T:
-    """What follows from the teacher's maps (and the batch) alone, computed once a batch for all students that ask.
+    """A value derived from the teacher's maps (and the batch) alone, computed once per batch for all students.
 
-    Students that are trained together ask the same teacher about the same batch. Whatever a method derives from the
-    teacher's side without its own student, drawn numbers or learned adapters (a frozen translator's latent, logits
-    resized, softmaxes) may be asked for through this: the value is the one that `compute` would give, and must not be
-    changed in place. Maps that remember nothing are no obstacle: then it is computed.
+    Students that are trained together share one teacher and one batch. Use this for whatever a method derives from the
+    teacher without its student, random numbers or learned adapters: a frozen translator's latent, resized logits,
+    softmaxes. The result equals `compute()` and must not be modified in place. Without a cache in `teacher`, it is
+    computed on every call.
 
     Args:
         teacher: the teacher's maps of a step.
-        key: names the value; with every parameter that it depends on, modules included.
-        compute: gives it. Called without gradients.
+        key: identifies the value; include every parameter that it depends on, modules too.
+        compute: computes the value. Called without gradients.
     """
     ask = getattr(teacher, "memo", None)
     if ask is not None:
@@ -269,7 +269,7 @@ def memo(teacher: Maps, key: Hashable, compute: Callable[[], T]) -> T:
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear resize of (B, C, h, w) to the grid of `like`, corners not aligned; the same tensor when equal."""
+    """Bilinear resize of (B, C, h, w) to the grid of `like`, corners not aligned; `x` itself if the grids are equal."""
     if x.shape[-2:] == like.shape[-2:]:
         return x
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

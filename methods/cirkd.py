@@ -20,7 +20,7 @@ from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise, unit
 
 BLOCK = 1 << 22
-"""Similarities held at once. Beyond this they are computed block by block, and again in the backward pass."""
+"""Similarities held at once. Larger matrices are computed in blocks, and again in the backward pass."""
 
 
 # --- relations -------------------------------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ def relation_kl(
     """Σ over rows and groups of KL( softmax(t·K_t/τ) ‖ softmax(s·K_s/τ) ), softmax over the keys of a group.
 
     Args:
-        student: rows (n, C). Student and teacher may differ in channels, but each fits its own keys.
+        student: rows (n, C). Student and teacher may differ in channels; each must match its own keys.
         teacher: rows (n, C').
         student_keys: (G, m, C).
         teacher_keys: (G, m, C').
@@ -100,7 +100,7 @@ def pixel_relations(
 
 @dataclass(frozen=True)
 class Seeds:
-    """Seeds of an iteration's random choices, so that none depends on which terms are active."""
+    """Seeds of an iteration's random choices, so that no choice depends on which terms are active."""
 
     anchors: int
     pixels: int
@@ -109,7 +109,7 @@ class Seeds:
 
     @classmethod
     def draw(cls) -> Seeds:
-        """New ones, from torch's own CPU generator, which trainers seed and resume."""
+        """New seeds, from torch's CPU generator, which trainers seed and resume."""
         return cls(*torch.randint(1 << 62, (4,)).tolist())
 
 
@@ -121,22 +121,22 @@ def _random(seed: int, device: torch.device) -> torch.Generator:
 
 
 class Memory(nn.Module):
-    """A ring of unit vectors for every class, the oldest overwritten first. All of its state is in buffers.
+    """A ring buffer of unit vectors for every class; the oldest is overwritten first. All state is in buffers.
 
     Args:
         classes: K.
         size: N, vectors kept for each class. At first they are random directions, as in the reference.
         width: C, their length.
-        seed: of those directions.
+        seed: seed of those directions.
     """
 
     gathers = True
-    """What is pushed comes from all processes: buffers are equal everywhere, and need no broadcast."""
+    """All processes push the same gathered vectors, so buffers are equal everywhere and need no broadcast."""
 
     vectors: Tensor
     """(K, N, C)."""
     next: Tensor
-    """(K,): where each class's next vector goes."""
+    """(K,): index at which each class's next vector is stored."""
 
     def __init__(self, classes: int, size: int, width: int, seed: int = 0) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Memory(nn.Module):
         self.next.copy_((self.next + totals) % size)
 
     def sample(self, total: int, seed: int) -> Tensor:
-        """The same ⌊total/K⌋ + 1 random places of every class, but at most N: (1, keys, C)."""
+        """The same ⌊total/K⌋ + 1 random entries of every class, at most N: (1, keys, C)."""
         classes, size, _ = self.vectors.shape
         device = self.vectors.device
         places = torch.randperm(size, device=device, generator=_random(seed, device))[: total // classes + 1]
@@ -171,11 +171,11 @@ def class_pixels(teacher: Tensor, member: Tensor, count: int, seed: int) -> tupl
     Args:
         teacher: unit vectors (B, m, C).
         member: (B, m, K), true where a position has the class.
-        count: how many.
-        seed: of the choice.
+        count: maximum number of pixels per class and image.
+        seed: seed of the choice.
 
     Returns:
-        Vectors (B, K, c, C) with c = min(count, m), and which of them are real (B, K, c).
+        Vectors (B, K, c, C) with c = min(count, m), and a mask of the valid ones (B, K, c).
     """
     draw = torch.rand(member.shape[:2], device=member.device, generator=_random(seed, member.device))
     draw = draw.unsqueeze(-1).masked_fill(~member, -1.0).mT
@@ -186,20 +186,20 @@ def class_pixels(teacher: Tensor, member: Tensor, count: int, seed: int) -> tupl
 
 @torch.no_grad()
 def class_means(teacher: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit mean vector of every class in every image (B, K, 1, C), and which classes are there (B, K, 1)."""
+    """Unit mean vector of every class in every image (B, K, 1, C), and a mask of the classes present (B, K, 1)."""
     count = member.sum(dim=1)
     means = member.to(teacher.dtype).mT @ teacher / count.unsqueeze(-1).clamp_min(1)
     return unit(means, dim=-1).unsqueeze(2), (count > 0).unsqueeze(2)
 
 
 def push_real(memory: Memory, found: tuple[Tensor, Tensor]) -> None:
-    """Push what `class_pixels` or `class_means` found, of all processes, image by image."""
+    """Push the result of `class_pixels` or `class_means`, gathered from all processes, image by image."""
     vectors, real = _from_all_processes(found[0]), _from_all_processes(found[1].to(torch.uint8)).bool()
     memory.push(vectors[real], real.nonzero()[:, 1])
 
 
 def _from_all_processes(x: Tensor) -> Tensor:
-    """The tensors of all processes in a row, so that every process's memory stays the same."""
+    """The tensors of all processes, concatenated, so that every process stores the same vectors."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
@@ -221,8 +221,8 @@ class CIRKD(Method):
     between them. Both memories are rings of teacher vectors by class; while training, each image adds up to 16 random
     pixels and the mean of every class it shows, before the terms are computed. Ignored pixels enter neither.
 
-    The reference takes its random pixels from the first places of the image, whatever their class; here they are of
-    the class.
+    The reference takes its random pixels from the first positions of the image, whatever their class; here they belong
+    to the class.
     """
 
     name = "cirkd"
@@ -242,7 +242,7 @@ class CIRKD(Method):
     cost = "quadratic in the positions of all images (batch), linear with a large factor (pixel, region); memory linear"
 
     class Params(KDFields):
-        """The published recipe and its choices."""
+        """The published recipe and its options."""
 
         variant: Literal["cityscapes", "voc"] = Field("cityscapes", description="data set whose weights are used")
         tau: float = Field(0.1, gt=0, description="temperature of similarities")
@@ -262,7 +262,7 @@ class CIRKD(Method):
 
     @classmethod
     def weights(cls, params: MethodParams) -> dict[str, float]:
-        """Those of the data set's published recipe."""
+        """The weights of the data set's published recipe."""
         assert isinstance(params, cls.Params)
         memory = 0.01 if params.variant == "voc" else 0.1
         return {"batch": 1.0, "pixel": memory, "region": memory, "kd": 1.0}
@@ -286,7 +286,7 @@ class CIRKD(Method):
             self.regions = Memory(classes, self.params.region_memory, width, seeds.region_keys)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """{"batch", "pixel", "region", "kd"}, those active. In training mode the memories take in the teacher."""
+        """{"batch", "pixel", "region", "kd"}, those active. In training mode teacher vectors enter the memories."""
         terms: dict[str, Tensor] = {}
         source = self.params.source
         if self.active & {"batch", "pixel", "region"}:
@@ -300,14 +300,14 @@ class CIRKD(Method):
         return terms
 
     def _anchors(self, x: Tensor, seed: int) -> Tensor | None:
-        """Random positions of (B, m, C), if fewer than all are asked for."""
+        """Random positions of (B, m, C); None for all."""
         wanted, positions = self.params.anchors, x.shape[1]
         if wanted is None or wanted >= positions:
             return None
         return torch.randperm(positions, device=x.device, generator=_random(seed, x.device))[:wanted]
 
     def _positions(self, maps: Maps, teacher: Tensor, pool: int = 1) -> Tensor:
-        """The teacher's unit vectors on a grid, computed once a batch for all that ask."""
+        """The teacher's unit vectors on a grid, computed once per batch for all students."""
         what, grid = f"unit positions of {self.params.source}", self.params.align
         return from_teacher(maps, what, teacher, grid, lambda x: unit_positions(x, pool), pool)
 
@@ -318,7 +318,7 @@ class CIRKD(Method):
             return pixel_relations(s, t, self.params.tau, self._anchors(s, seeds.anchors))
 
     def _memories(self, projected: Tensor, maps: Maps, labels: Tensor, seeds: Seeds) -> dict[str, Tensor]:
-        """The memory terms; a batch without any label gives zeros."""
+        """The memory terms; zero for a batch without labels."""
         projected, teacher = align(projected, pick(maps, self.params.source), self.params.align)
         label = resize_labels(labels, teacher).flatten(1)
         classes, params = self.student.classes, self.params
@@ -346,6 +346,6 @@ class CIRKD(Method):
             push_real(self.regions, class_means(teacher, member))
 
     def _relation(self, student: Tensor, teacher: Tensor, keys: Tensor) -> Tensor:
-        """Mean over rows. Its gradient exists, and is zero, when there are no rows."""
+        """Mean over rows; without rows it is zero, with a gradient of zero."""
         keys = keys.to(student.dtype)
         return relation_kl(student, teacher, keys, keys, self.params.tau) / max(student.shape[0], 1)

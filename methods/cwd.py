@@ -27,7 +27,7 @@ def channel_divergence(student: Tensor, teacher: Tensor, tau: float, target: Ten
     """τ²/(B·C) · Σ_channels KL( φ(T) ‖ φ(S) ),  φ = softmax over positions of x/τ: (B, C, h, w) twice -> scalar.
 
     Args:
-        target: `log_positions` of the teacher, where they are known.
+        target: `log_positions` of the teacher, if already computed.
 
     Raises:
         ValueError: the shapes differ.
@@ -41,7 +41,7 @@ def channel_divergence(student: Tensor, teacher: Tensor, tau: float, target: Ten
 
 
 def logits_divergence(step: Step, grid: Grid, tau: float) -> Tensor:
-    """`channel_divergence` of a step's logits; the teacher's side is computed once a batch for all that ask."""
+    """`channel_divergence` of a step's logits; the teacher's part is computed once per batch for all students."""
     student, teacher = align(step.student.logits, step.teacher_maps.logits, grid)
     target = from_teacher(step.teacher_maps, "positions of logits", teacher, grid, lambda x: log_positions(x, tau), tau)
     return channel_divergence(student, teacher, tau, target)
@@ -70,7 +70,7 @@ class CWD(AdversarialMethod):
     reads = frozenset({"last", "features", "logits", "images", "labels"})
 
     class Params(KDFields, DiscriminatorFields):
-        """The variant, and choices that other code leaves implicit."""
+        """The variant, and options that other implementations fix."""
 
         variant: Literal["cirkd", "original"] = Field("cirkd", description="whose recipe: sets the weights")
         tau: float = Field(4.0, gt=0, description="temperature of the scores")

@@ -24,7 +24,7 @@ def pearson(a: Tensor, b: Tensor, dim: int, eps: float = 1e-8) -> Tensor:
 
 
 def probabilities(logits: Tensor, tau: float) -> Tensor:
-    """softmax over classes of logits/τ, one row a pixel: (B, K, h, w) -> (B·h·w, K)."""
+    """softmax over classes of logits/τ, one row per pixel: (B, K, h, w) -> (B·h·w, K)."""
     return F.softmax(precise(logits) / tau, dim=1).movedim(1, -1).flatten(0, 2)
 
 
@@ -47,7 +47,7 @@ class DIST(Method):
     reads = frozenset({"logits", "labels"})
 
     class Params(base.Params):
-        """Choices that other code leaves implicit."""
+        """Options that other implementations fix."""
 
         tau: float = Field(1.0, gt=0, description="temperature of both softmaxes; the terms are multiplied by τ²")
         align: Grid = Field("teacher", description="grid on which logits are compared; the other's are resized to it")

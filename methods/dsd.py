@@ -1,4 +1,4 @@
-"""Double similarity distillation: where layers attend differently, and which classes occur in the same places."""
+"""Double similarity distillation: differences of layers' attention maps, and co-occurrence of classes."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def pixel_similarity(student: Sequence[Tensor], teacher: Sequence[Tensor], like:
 
     Args:
         student, teacher: equally many maps (B, C_i, h_i, w_i), shallow to deep; channels and grids may differ.
-        like: (B, C, h, w), whose grid all attention maps are brought to.
+        like: (B, C, h, w); all attention maps are resized to its grid.
 
     Raises:
-        ValueError: the numbers of maps differ, or are less than two.
+        ValueError: the numbers of maps differ or are below two.
     """
     if len(student) != len(teacher) or len(student) < 2:
         raise ValueError(f"{len(student)} and {len(teacher)} layers cannot be compared: give two or more of each")
@@ -52,7 +52,7 @@ def class_similarity(student: Tensor, teacher: Tensor, tau: float = 4.0, pool: i
     Args:
         student, teacher: logits (B, K, h, w) on one grid.
         tau: temperature.
-        pool: side of the average pooling before; windows at the border may be smaller.
+        pool: side of the average pooling of the logits; windows at the border may be smaller.
 
     Raises:
         ValueError: the shapes differ.
@@ -95,12 +95,14 @@ class DSD(Method):
     reads = frozenset({"features", "logits"})
 
     class Params(base.Params):
-        """Choices that other code leaves implicit."""
+        """Options that other implementations fix."""
 
-        taps: int = Field(2, ge=1, description="how many of the backbone's deepest maps psd reads, besides the logits")
+        taps: int = Field(
+            2, ge=1, description="number of the backbone's deepest maps that psd reads, in addition to the logits"
+        )
         tau: float = Field(4.0, gt=0, description="temperature of csd's softmax over positions")
         pool: int = Field(2, ge=1, description="side of the average pooling of the logits before csd")
-        align: Grid = Field("teacher", description="whose logits' grid all maps are compared on")
+        align: Grid = Field("teacher", description="all maps are compared on the grid of these logits")
 
     params: Params
 

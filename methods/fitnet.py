@@ -30,7 +30,7 @@ class FitNet(Method):
     reads = frozenset({"last", "features", "logits", "labels"})
 
     class Params(KDFields):
-        """Choices that other code leaves implicit."""
+        """Options that other implementations fix."""
 
         source: Source = Field("last", description="map: what the classifier reads, or the backbone's deepest")
         align: Grid = Field("teacher", description="grid on which features are compared; the other's are resized to it")

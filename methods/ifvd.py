@@ -22,7 +22,7 @@ def variation(features: Tensor, labels: Tensor, classes: int) -> Tensor:
 
     Args:
         features: (B, C, h, w).
-        labels: (B, h, w); `IGNORE`, and whatever is no class, belongs to none.
+        labels: (B, h, w); pixels labelled `IGNORE` or with an unknown class belong to no class.
         classes: K.
 
     Returns:
@@ -51,10 +51,10 @@ def variation_distance(
 
     Args:
         student, teacher: (B, C, h, w) and (B, C', h, w); channels may differ.
-        labels: (B, H, W), resized to nearest. Pixels of no class add nothing.
+        labels: (B, H, W), resized by nearest neighbour. Pixels of no class add nothing.
         classes: K.
-        divide_by: count all positions, as the reference does, or those of some class.
-        target: `variation` of the teacher, where it is known.
+        divide_by: average over all positions, as the reference does, or over labelled ones.
+        target: `variation` of the teacher, if already computed.
 
     Raises:
         ValueError: batch or grid differ.
@@ -73,7 +73,7 @@ def variation_distance(
 class IFVD(AdversarialMethod):
     """L = λ · mean_i (V_S(i) − V_T(i))² + adversarial term + kd,  V(i) = cos(f_i, mean of f over i's class).
 
-    Classes are the labels', means are taken image by image. Only cosines are compared, so that channels may differ.
+    Classes come from the labels; means are per image. Only cosines are compared, so channels may differ.
     `variant=cirkd` is the recipe of CIRKD's tables: weight 20, a hinge discriminator, and `kd`.
     `variant=original` is the authors' own: weight 200, WGAN-GP, and a kd term that is divided by the number of
     elements (weight 10).
@@ -93,7 +93,7 @@ class IFVD(AdversarialMethod):
     reads = frozenset({"last", "features", "logits", "images", "labels"})
 
     class Params(KDFields, DiscriminatorFields):
-        """The variant, and what it sets; anything given explicitly wins over the variant."""
+        """The variant and its settings; explicit values override those of the variant."""
 
         variant: Literal["cirkd", "original"] = Field(
             "cirkd", description="whose recipe: sets weights, adv_loss, kd_reduction"
@@ -101,7 +101,7 @@ class IFVD(AdversarialMethod):
         source: Source = Field("last", description="map: what the classifier reads, or the backbone's deepest")
         align: Grid = Field("teacher", description="grid on which maps are compared; the other's are resized to it")
         divide_by: Literal["all", "labelled"] = Field(
-            "all", description="positions that the mean counts: all, as the reference, or those with a label"
+            "all", description="positions that the mean is over: all, as in the reference, or those with a label"
         )
 
         @model_validator(mode="before")

@@ -58,8 +58,8 @@ class Decoder(Adapter):
 class Standard(nn.BatchNorm2d):
     """Every channel to mean 0 and variance 1, by statistics over all batches seen in training. (B, C, h, w) -> same.
 
-    The teacher is frozen: its statistics are an average over all batches, not over the last few. A channel that hardly
-    varies beside its mean is not blown up: half precision would round it by as much as it varies.
+    The teacher is frozen, so its statistics are an average over all batches, not a moving average. A channel that
+    hardly varies relative to its mean is not amplified: half precision rounds it by as much as it varies.
     """
 
     def __init__(self, channels: int) -> None:
@@ -84,17 +84,17 @@ class KATranslator(Translator):
         channels: channels of the latent map.
         strides: of the encoder's convolutions.
         norm: batch norm inside encoder and decoder, or none. With it the paper's learning rate of 0.1 is stable.
-        activation: at the end of the encoder. ReLU, since the student's adapter C_f ends in one: what has no negative
-            values can only match what has none.
-        standardise: bring every channel of Φ to mean 0 and variance 1 first, and reconstruct that. Teachers' maps
-            differ in scale by orders of magnitude; without it no one learning rate suits them.
+        activation: at the end of the encoder. ReLU, since the student's adapter C_f ends in one and cannot match
+            negative values.
+        standardise: first bring every channel of Φ to mean 0 and variance 1, and reconstruct that. Teachers' maps
+            differ in scale by orders of magnitude, so no single learning rate would suit them otherwise.
     """
 
     terms: ClassVar[Mapping[str, Term]] = {
         "reconstruction": Term(1.0, summary="squared error of the teacher's map and its reconstruction"),
         "sparsity": Term(1e-7, "alpha", "1-norm of the latent map"),
     }
-    # The paper's, and clipping beside it: the first steps of a narrow batch can be steep at this learning rate.
+    # The paper's optimiser; gradients are clipped because early steps of a small batch can be steep at this rate.
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
         "clip_grad": 5.0,
@@ -116,7 +116,7 @@ class KATranslator(Translator):
         self.decoder: Adapter = Decoder(channels, inputs, strides, norm)
 
     def source(self, teacher: Maps) -> Tensor:
-        """What is encoded, before it is standardised: the teacher's last map (B, C_t, h, w)."""
+        """The encoder's input before standardisation: the teacher's last map (B, C_t, h, w)."""
         return teacher.last
 
     def latent(self, teacher: Maps) -> Tensor:
@@ -124,7 +124,7 @@ class KATranslator(Translator):
         return self._coded(teacher)[1]
 
     def _coded(self, teacher: Maps) -> tuple[Tensor, Tensor]:
-        """(Φ, E(Φ)), in full precision, in which the translator was trained."""
+        """(Φ, E(Φ)), in full precision, as the translator was trained."""
         source = self.source(teacher)
         with full_precision(source):
             target = self.standard(precise(source))
@@ -140,14 +140,14 @@ class KATranslator(Translator):
         }
 
     def _restored(self, latent: Tensor, target: Tensor) -> Tensor:
-        """D(latent), cut to the target's grid: a grid that the strides do not divide comes back a little larger."""
+        """D(latent), cropped to the target's grid, which the strides may not divide."""
         height, width = target.shape[-2:]
         restored: Tensor = self.decoder(latent)
         return restored[..., :height, :width]
 
     @torch.no_grad()
     def health(self, teacher: Maps) -> dict[str, float]:
-        """What was learned, on a batch.
+        """Statistics of the learned latent, on a batch.
 
         Returns:
             latent_variance: mean over channels of the variance over images and positions.
@@ -182,22 +182,22 @@ class KATranslator(Translator):
 
 
 def frozen_latent(translator: KATranslator, teacher: Maps) -> Tensor:
-    """E(Φ) of a translator that is no longer trained: computed once a batch for all students that share it."""
+    """E(Φ) of a frozen translator, computed once per batch for all students that share it."""
     return memo(teacher, ("latent", translator), lambda: translator.latent(teacher))
 
 
 def encoder_strides(teacher_stride: int, latent_stride: int) -> tuple[int, int, int]:
     """Strides of the three convolutions that bring a teacher's map to a latent stride, the first ones largest.
 
-    1 and 1 → (1, 1, 1); 8 and 16 → (2, 1, 1); 4 and 32 → (2, 2, 2). A latent finer than the teacher's map cannot be
-    had by striding: the teacher's own grid is kept.
+    1 and 1 → (1, 1, 1); 8 and 16 → (2, 1, 1); 4 and 32 → (2, 2, 2). For a latent finer than the teacher's map the
+    strides are 1, which keeps the teacher's grid.
 
     Raises:
-        ValueError: the ratio is no power of two.
+        ValueError: the ratio is not a power of two.
     """
     ratio = max(latent_stride // teacher_stride, 1)
     if ratio & (ratio - 1) or (latent_stride > teacher_stride and latent_stride % teacher_stride):
-        raise ValueError(f"a latent stride of {latent_stride} is no power of two times the teacher's {teacher_stride}")
+        raise ValueError(f"latent stride {latent_stride} is not a power of two times the teacher's {teacher_stride}")
     doublings = ratio.bit_length() - 1
     first, second, third = ((doublings + 2 - index) // 3 for index in range(3))
     return 2**first, 2**second, 2**third
@@ -209,9 +209,9 @@ class KnowledgeAdaptation(Method):
         L_adapt = 1/|I| Σ_j ‖ C_f(Φs)_j/‖C_f(Φs)_j‖_q − E(Φt)_j/‖E(Φt)_j‖_q ‖_p      mean over images and positions j
         L_aff   = Σ_i ‖ (A_s)_i − (A_t)_i ‖₂,   A = cosines of all pairs of positions / m      mean over images
 
-    What the paper leaves open is a parameter; docs/knowledge-adaptation.md has the evidence for p = 2, q = 1: with it
-    the weight of 50 makes the term a few times the cross-entropy, with q = 2 tens of times. The affinity never makes an
-    m×m matrix (`methods.parts.pairwise`).
+    What the paper leaves open is a parameter; docs/knowledge-adaptation.md has the evidence for p = 2, q = 1: with
+    these, the weight of 50 makes the term a few times the cross-entropy; with q = 2, tens of times. The affinity never
+    forms an m×m matrix (`methods.parts.pairwise`).
     """
 
     name = "ka"
@@ -228,7 +228,7 @@ class KnowledgeAdaptation(Method):
     reads = frozenset({"last"})
 
     class Params(MethodParams):
-        """The reading of the paper. `[open]` marks what it does not say."""
+        """Choices of this implementation. `[open]` marks what the paper does not specify."""
 
         p: float = Field(2.0, ge=1, description="[open] norm of the difference of feature vectors")
         q: float = Field(1.0, ge=1, description="[open] norm by which feature vectors are normalised")
@@ -260,7 +260,7 @@ class KnowledgeAdaptation(Method):
         """Build C_f and C_a, if their terms are active.
 
         Raises:
-            ValueError: there is no translator to match.
+            ValueError: the translator is missing.
         """
         if not self.active:
             return
@@ -298,7 +298,7 @@ class KnowledgeAdaptation(Method):
 
     @classmethod
     def skip(cls, params: MethodParams, student: Sizes, teacher: Sizes | None) -> str | None:
-        """A latent stride that no power of two reaches from the teacher's."""
+        """Refuse a latent stride that is not a power of two times the teacher's."""
         assert isinstance(params, cls.Params)
         if teacher is None:
             return None
@@ -316,7 +316,7 @@ class KnowledgeAdaptation(Method):
     def translator_key(
         cls, params: MethodParams, active: frozenset[str], student: Sizes, teacher: Sizes
     ) -> dict[str, Any] | None:
-        """Strides, channels, norm and activation of the auto-encoder: all that it depends on besides the teacher."""
+        """Strides, channels, norm and activation of the auto-encoder: all it depends on except the teacher."""
         assert isinstance(params, cls.Params)
         if not active:
             return None

@@ -1,4 +1,4 @@
-"""Knowledge Adaptation as torchdistill reads it (KTAAD): a different loss under the same name."""
+"""Knowledge Adaptation as implemented by torchdistill (KTAAD): a different loss under the same name."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from methods.parts.precision import full_precision, p_norm, precise, safe_sqrt, 
 class LogitsTranslator(KATranslator):
     """The auto-encoder on the teacher's logits, at their own grid.
 
-    Three 3×3 convolutions of stride 1 code K classes into C channels, three transposed ones restore them; batch norm
-    and LeakyReLU(0.1) after every one. Logits enter as they are. Norms are means over elements, not sums over channels.
+    Three 3×3 convolutions of stride 1 encode K classes into C channels, three transposed ones decode them; batch norm
+    and LeakyReLU(0.1) follow each. Logits are not standardised. Norms are means over elements, not sums over channels.
     """
 
     def __init__(self, classes: int, channels: int) -> None:
@@ -30,7 +30,7 @@ class LogitsTranslator(KATranslator):
         self.decoder = Adapter(*_blocks(nn.ConvTranspose2d, (channels, channels, classes, classes)))
 
     def source(self, teacher: Maps) -> Tensor:
-        """What is encoded: the logits (B, K, h, w)."""
+        """The encoder's input: the logits (B, K, h, w)."""
         return teacher.logits
 
     def forward(self, teacher: Maps) -> dict[str, Tensor]:
@@ -44,7 +44,7 @@ class LogitsTranslator(KATranslator):
 
 
 def _blocks(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: tuple[int, ...]) -> list[nn.Module]:
-    """3×3 convolutions through these numbers of channels, each with batch norm and LeakyReLU."""
+    """3×3 convolutions with these numbers of channels, each followed by batch norm and LeakyReLU."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(channels):
         layers += [kind(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1)]
@@ -84,10 +84,10 @@ def channel_affinity(student: Tensor, latent: Tensor) -> Tensor:
 
 
 class KATorchdistill(Method):
-    """L = β·L_kta + γ·L_aff on logits. Kept beside `ka` to show how far the two lie apart.
+    """L = β·L_kta + γ·L_aff on logits. Kept in addition to `ka` to show how far the two readings differ.
 
-    The auto-encoder works on the teacher's class scores at their own grid; both losses compare its latent with the
-    student's adapted class scores, by `map_adaptation` and `channel_affinity`.
+    The auto-encoder encodes the teacher's logits on their own grid; `map_adaptation` and `channel_affinity` compare its
+    latent with the student's adapted logits.
     """
 
     name = "ka_torchdistill"
@@ -117,7 +117,7 @@ class KATorchdistill(Method):
         """Build an adapter for each active term.
 
         Raises:
-            ValueError: there is no translator to match.
+            ValueError: the translator is missing.
         """
         if not self.active:
             return

@@ -16,7 +16,7 @@ from methods.parts.logits_kd import Reduction, logits_kl
 class KD(Method):
     """L_kd = τ² / (B·h·w) · Σ_pixels KL( softmax(T/τ) ‖ softmax(S/τ) ), summed over classes.
 
-    Knowledge Adaptation runs it for comparison at τ = 2, 4, 6, on logits brought to the teacher's grid.
+    The Knowledge Adaptation paper compares with it at τ = 2, 4, 6, on logits resized to the teacher's grid.
     """
 
     name = "kd"
@@ -26,11 +26,11 @@ class KD(Method):
     reads = frozenset({"logits", "labels"})
 
     class Params(MethodParams):
-        """Choices that other code leaves implicit."""
+        """Options that other implementations fix."""
 
         tau: float = Field(1.0, gt=0, description="temperature of both softmaxes; the term is multiplied by its square")
         align: Grid = Field("teacher", description="grid on which logits are compared; the other's are resized to it")
-        reduction: Reduction = Field("pixels", description="what the sum is divided by the number of")
+        reduction: Reduction = Field("pixels", description="the sum is divided by the number of these")
         mask_ignored: bool = Field(False, description="leave pixels without a label out")
 
     params: Params

@@ -1,4 +1,4 @@
-"""MasKD: compare logits region by region, the regions being masks that tokens learned from the teacher alone."""
+"""MasKD: compare logits region by region; the regions are masks from tokens learned on the teacher alone."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class ReceptiveTokens(Translator):
         L_task = mean over pixels of KL( softmax(T) ‖ softmax(Σ_n m_n ⊙ T) )
         L_dice = mean Dice of all pairs of different masks
 
-    The paper takes cross-entropy with the labels as L_task; this reading takes the teacher's own class distribution in
-    their place, so that the tokens depend on the teacher alone: what the masks let through, taken together, must
-    say what the teacher says. It is least where the masks of a position add up to one, and L_dice keeps them apart.
+    The paper uses cross-entropy with the labels as L_task; this reading uses the teacher's class distribution instead,
+    so that the tokens depend on the teacher alone: the masked logits, summed over masks, must give the teacher's
+    prediction. L_task is smallest where the masks of a position add up to one; L_dice penalises their overlap.
 
     Args:
         classes: K, channels of the logits.
@@ -73,7 +73,7 @@ class ReceptiveTokens(Translator):
     """
 
     terms: ClassVar[Mapping[str, Term]] = {
-        "task": Term(1.0, summary="the teacher's class distribution survives the masks"),
+        "task": Term(1.0, summary="KL of the masked logits' class distribution to the teacher's"),
         "dice": Term(1.0, summary="overlap of different masks"),
     }
     recipe: ClassVar[Mapping[str, Any]] = {
@@ -98,15 +98,16 @@ class ReceptiveTokens(Translator):
 
     @torch.no_grad()
     def health(self, teacher: Maps) -> dict[str, float]:
-        """What was learned, on a batch.
+        """Statistics of the learned masks, on a batch.
 
         Returns:
             mask_overlap: mean Dice of pairs of different masks.
             mask_area: mean value of all masks.
-            mask_sum: mean over positions of the sum of all masks; 1 is a partition.
+            mask_sum: mean over positions of the sum of all masks; 1 for a partition.
             mask_variation: mean standard deviation of a mask over positions.
-            dead_masks: fraction of the masks that are nowhere above 1e-3.
-            agreement: fraction of the pixels whose teacher's class survives the masks with its probability within 0.1.
+            dead_masks: fraction of the masks that stay below 1e-3 everywhere.
+            agreement: fraction of the pixels at which masking changes the probability of the teacher's class by at
+                most 0.1.
 
         Raises:
             ValueError: tokens are not finite, all masks are dead, or none varies over positions.
@@ -118,14 +119,14 @@ class ReceptiveTokens(Translator):
         dead = masks.amax(dim=(0, 2)) < 1e-3
         if bool(dead.all()):
             raise ValueError(
-                "the receptive tokens are dead: no mask lets anything through, so a student would learn nothing "
+                "the receptive tokens are dead: every mask is zero everywhere, so a student would learn nothing "
                 "(lower the translator's learning rate)"
             )
         variation = masks.std(dim=(0, 2), unbiased=False)
         if bool((variation < 1e-4).all()):
             raise ValueError(
-                "the receptive tokens collapsed: every mask is the same at all positions, so a student would learn "
-                "what plain squared error teaches it (train the translator longer, or change its learning rate)"
+                "the receptive tokens collapsed: every mask is constant over positions, so the term would be a plain "
+                "squared error (train the translator longer, or change its learning rate)"
             )
         total = masks.sum(dim=1).reshape(-1, 1, *logits.shape[-2:])
         before, after = F.softmax(logits, dim=1), F.softmax(logits * total, dim=1)
@@ -144,7 +145,7 @@ class ReceptiveTokens(Translator):
 class MasKD(Method):
     """L_mask = ½ · mean over images, masks n and classes of Σ_i ((S − T)_i m_n(i))² / (Σ_i m_n(i) + 1e-5).
 
-    S and T are logits, m_n the masks that the translator's tokens draw on the teacher's (`ReceptiveTokens`).
+    S and T are logits; m_n are the masks of the translator's tokens on the teacher's logits (`ReceptiveTokens`).
     """
 
     name = "maskd"
@@ -158,19 +159,19 @@ class MasKD(Method):
     reads = frozenset({"logits"})
 
     class Params(base.Params):
-        """Choices that other code leaves implicit."""
+        """Options that other implementations fix."""
 
-        tokens: int = Field(8, ge=1, description="how many receptive tokens are learned")
-        task_tau: float = Field(1.0, gt=0, description="temperature of the task term by which the tokens are learned")
+        tokens: int = Field(8, ge=1, description="number of receptive tokens")
+        task_tau: float = Field(1.0, gt=0, description="temperature of the task term in the tokens' training")
         align: Grid = Field("teacher", description="grid on which logits are compared; the other's are resized to it")
 
     params: Params
 
     def setup(self) -> None:
-        """See that the tokens are there.
+        """Check that the translator's tokens are there.
 
         Raises:
-            ValueError: there is no translator.
+            ValueError: the translator is missing.
         """
         if self.active and not isinstance(self.translator, ReceptiveTokens):
             raise ValueError("maskd needs the receptive tokens that were learned from its teacher")

@@ -1,4 +1,4 @@
-"""Masked generative distillation: from a part of the student's map, generate the whole of the teacher's."""
+"""Masked generative distillation: generate the teacher's whole map from a masked map of the student."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def generator(width: int) -> Adapter:
 
 
 def random_mask(like: Tensor, ratio: float) -> Tensor:
-    """(B, 1, h, w) of zeros and ones; a position is 0 with probability `ratio`. Drawn by torch's own generator."""
+    """(B, 1, h, w) of zeros and ones; a position is 0 with probability `ratio`. Uses torch's global generator."""
     batch, _, height, width = like.shape
     return (torch.rand((batch, 1, height, width), device=like.device) >= ratio).to(like.dtype)
 
@@ -58,7 +58,7 @@ class MGD(Method):
     permutable = False
 
     class Params(base.Params):
-        """Choices that other code leaves implicit."""
+        """Options that other implementations fix."""
 
         mask_ratio: float = Field(0.75, ge=0, le=1, description="probability that a position is masked")
         divide_by: Literal["image", "element"] = Field(

@@ -8,10 +8,10 @@ from methods.base import Method, Step
 
 
 class NoDistillation(Method):
-    """The baseline of every comparison. It has no terms, so that no trainer needs an `if`."""
+    """The baseline of every comparison: a method without terms, so that trainers need no special case."""
 
     name = "none"
-    summary = "cross-entropy alone: what every method is compared with"
+    summary = "cross-entropy alone: the baseline of every comparison"
     needs_teacher = False
 
     def forward(self, step: Step) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ class PixelKD(Method):
     reads = frozenset({"logits", "labels"})
 
     class Params(MethodParams):
-        """Choices that other code leaves implicit."""
+        """Options that other implementations fix."""
 
         divide_batch: bool = Field(False, description="divide by the number of images too, unlike the reference")
         align: Grid = Field("teacher", description="grid on which logits are compared; the other's are resized to it")

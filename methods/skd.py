@@ -18,7 +18,7 @@ from methods.parts.precision import full_precision, precise
 from methods.pixel_kd import pixel_cross_entropy
 
 ORIGINAL_DISCRIMINATOR_RECIPE: Mapping[str, Any] = {"name": "sgd", "lr": 4e-5, "momentum": 0.9}
-"""The authors' optimiser of the discriminator: 4e-4, times the 0.1 by which they weigh its loss."""
+"""The authors' optimiser of the discriminator: a learning rate of 4e-4, times their loss weight of 0.1."""
 
 
 def pool_nodes(x: Tensor, pool: float) -> Tensor:
@@ -33,7 +33,7 @@ def pool_nodes(x: Tensor, pool: float) -> Tensor:
 def pairwise_similarity(student: Tensor, teacher: Tensor, pool: float) -> Tensor:
     """Mean over images and pairs of nodes of (A_S − A_T)²: (B, C, h, w), (B, C', h, w) -> scalar.
 
-    A holds the cosines of all pairs of nodes. Exact, and linear in the number of nodes (`methods.parts.pairwise`).
+    A contains the cosines of all pairs of nodes. Exact, and linear in the number of nodes (`methods.parts.pairwise`).
     """
     with full_precision(student):
         columns = unit_columns(*(pool_nodes(precise(x), pool) for x in (student, teacher)))
@@ -64,7 +64,7 @@ class SKD(AdversarialMethod):
     adversarial_term = "holistic"
 
     class Params(KDFields, DiscriminatorFields):
-        """The variant, and what it sets; anything given explicitly wins over the variant."""
+        """The variant and its settings; explicit values override those of the variant."""
 
         variant: Literal["cirkd", "original"] = Field("cirkd", description="whose recipe: sets pool, adv_loss, weights")
         pool: float = Field(

@@ -162,7 +162,7 @@ def _values(board: pd.DataFrame, name: str) -> list[str]:
 
 def caption(board: pd.DataFrame) -> str:
     """What all rows share: `dataset shapes · recipe quick-1a2b3c · ...`."""
-    names = {"input_size": "input", "weights": "first weights"}
+    names = {"input_size": "input", "weights": "initial weights"}
     shared = ((name, _values(board, name)) for name in SHARED)
     return " · ".join(f"{names.get(name, name)} {values[0]}" for name, values in shared if len(values) == 1)
 
@@ -173,7 +173,7 @@ def notes(board: pd.DataFrame) -> list[str]:
         return []
     said = [
         f"± is a {LEVEL:.0%} interval over seeds (Student's t). Δ is to `none` of the same data, student, stride, "
-        "recipe and first weights, seed by seed. MACs are multiply-adds of one image (1 MAC = 2 FLOPs), "
+        "recipe and initial weights, seed by seed. MACs are multiply-adds of one image (1 MAC = 2 FLOPs), "
         "convolutions and matrix products only."
     ]
     intervals = board[f"{metric_of(board)}_basis"], board["delta_basis"]

@@ -99,7 +99,7 @@ def collect(workspace: Path, store: Store) -> Summary:
     """
     stages = workspace / "stages"
     if not stages.is_dir():
-        raise ValueError(f"{workspace} is no workspace: it holds no stages folder")
+        raise ValueError(f"{workspace} is not a workspace: it holds no stages folder")
     origin, summary, known = str(workspace.resolve()), Summary(), _known(store)
     folders = sorted(p.parent for p in stages.glob("*/record.json"))
     for some in _batched(_read_changed(folders, origin, known, summary), BATCH):

@@ -46,7 +46,7 @@ def leaderboard(
 ) -> pd.DataFrame:
     """The leaderboard: one row a cell without its seed, with the columns of `results.columns.board_columns`.
 
-    Δ is to the `none` of the same data, student, stride, recipe and first weights, even where a filter hides that
+    Δ is to the `none` of the same data, student, stride, recipe and initial weights, even where a filter hides that
     row. `p_holm` is corrected for all comparisons of the data set in the database, whatever is shown; `frontier` marks
     the rows that no other row shown beats in both metric and MACs. Teachers are rows of method "teacher".
     Rows of one data set that were evaluated alike stand together, for other numbers cannot be compared.

@@ -50,7 +50,7 @@ def collect_into(workspace: Path, target: str | Path, rebuild: bool = False) -> 
             this program, or is damaged and `rebuild` is not asked for.
     """
     if not (workspace / "stages").is_dir():
-        raise ValueError(f"{workspace} is no workspace: it holds no stages folder")
+        raise ValueError(f"{workspace} is not a workspace: it holds no stages folder")
     if not rebuild:
         try:
             with open_store(target) as store:
@@ -74,7 +74,7 @@ def _rebuild_file(workspace: Path, path: Path) -> Collected:
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
             if file.read(len(_SQLITE)) != _SQLITE:
-                raise ValueError(f"{path} is no SQLite database: name another file, or remove it")
+                raise ValueError(f"{path} is not an SQLite database: name another file, or remove it")
     else:
         with open_store(path) as store:
             return Collected(collect(workspace, store))

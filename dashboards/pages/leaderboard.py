@@ -119,7 +119,7 @@ def charts(board: pd.DataFrame) -> None:
             st.caption("No row has a `none` of the same data, student, stride and recipe to be compared with.")
         else:
             st.altair_chart(gain, width="stretch", theme=None)
-            st.caption("An interval that crosses the line is no clear difference.")
+            st.caption("An interval that crosses the line is not a clear difference.")
 
 
 def details(board: pd.DataFrame, chosen: str | None) -> None:

@@ -1,6 +1,6 @@
 """A method specification made into one module: the sum of its parts' terms, each with its weight.
 
-Plugins are other people's code. Whatever goes wrong inside a method becomes one sentence that names the method, where
+Plugins are third-party code. Whatever goes wrong inside a method becomes one sentence that names the method, where
 it comes from, the file and the line.
 """
 
@@ -125,7 +125,7 @@ def build_distiller(
 ) -> Distiller:
     """Build every part of a specification.
 
-    The first weights of adapters, memories and discriminators come from `seed` and the part's name alone: neither the
+    The initial weights of adapters, memories and discriminators come from `seed` and the part's name alone: neither the
     global random state nor the other parts of the sum have a say, and the global state is left as it was.
 
     Args:
@@ -240,7 +240,7 @@ class Distiller(nn.Module):
         return f"the discriminator's loss of method {display_name(cls)} is {value} ({where})"
 
     def _apply(self, fn: Any, recurse: bool = True) -> Distiller:
-        # Translators are no submodules of a method, so that they are neither trained nor saved; but they move along.
+        # Translators are not submodules of a method, so that they are neither trained nor saved; but they move along.
         for method in self._methods():
             translator = method.translator
             if translator is not None:
@@ -254,7 +254,7 @@ def detached(maps: Maps) -> NetworkMaps:
     return NetworkMaps(maps.logits.detach(), maps.last.detach(), tuple(f.detach() for f in maps.features))
 
 
-# Other people's code ------------------------------------------------------------------------------------------------
+# Third-party code ---------------------------------------------------------------------------------------------------
 
 
 def _plain_key(cls: type[Method], key: object) -> dict[str, Any]:

@@ -270,7 +270,7 @@ def _params(text: str, part: _Part, cls: type[Method], given: dict[str, tuple[An
     except Exception as error:  # a validator of a plugin may raise anything
         what = f"parameters of {part.name} cannot be validated: {type(error).__name__}: {error}"
         place = plugin_place(error)
-        raise _error(text, part.at, what, f"mend the plugin: {place}" if place else "mend the method") from error
+        raise _error(text, part.at, what, f"fix the plugin: {place}" if place else "fix the method") from error
 
 
 def validated(cls: type[Method], given: dict[str, Any]) -> Params:

@@ -20,7 +20,7 @@ from methods.base import Sizes
 
 
 def build_model(spec: ModelSpec, classes: int, weights_file: Path | None = None) -> Network:
-    """The network of a specification, with its first weights.
+    """The network of a specification, with its initial weights.
 
     Args:
         classes: channels of its logits.

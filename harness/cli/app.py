@@ -148,7 +148,7 @@ def _fault(error: BaseException) -> int:
         return around.exit_code
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if place := plugin_place(error):
-        _tell(f"plugin {place}: {text}", "mend the plugin; --debug shows the traceback")
+        _tell(f"plugin {place}: {text}", "fix the plugin; --debug shows the traceback")
     else:
         _tell(text, "run with --debug for the traceback; this is a fault of the harness")
     return Exit.FAILED

@@ -37,7 +37,7 @@ def collect(
     from results.rebuild import collect_into
 
     if not (workspace / "stages").is_dir():
-        what = f"{workspace} is no workspace: it holds no stages folder"
+        what = f"{workspace} is not a workspace: it holds no stages folder"
         raise HarnessError(what, "name the workspace with --workspace, or run harness sweep first")
     try:
         done = collect_into(workspace, database(workspace, db), rebuild)

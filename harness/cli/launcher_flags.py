@@ -13,7 +13,7 @@ class LauncherCommand(TyperCommand):
     """A command with an `--option` of `name=value` words, and with every flag that a registered launcher declares."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The command's own options, then the launchers' flags that are no option of its own."""
+        """The command's own options, then the launchers' flags that are not among its own options."""
         return [*super().get_params(ctx), *self._flags()]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -135,7 +135,7 @@ def check_new_name(name: str) -> None:
     """See that a name is one that a new method can have.
 
     Raises:
-        HarnessError: it is no lower-case identifier, or is taken.
+        HarnessError: it is not a lower-case identifier, or is taken.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise HarnessError(

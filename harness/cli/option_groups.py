@@ -43,13 +43,13 @@ class Cells:
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds of the students: 0,1,2.")] = None
     teacher_seed: Annotated[int | None, typer.Option("--teacher-seed", help="Seed of teachers and translators.")] = None
     weights: Annotated[
-        str | None, typer.Option("--weights", help="First weights of students: auto, random, imagenet or a file.")
+        str | None, typer.Option("--weights", help="Initial weights of students: auto, random, imagenet or a file.")
     ] = None
     teacher_weights: Annotated[
         str | None,
         typer.Option(
             "--teacher-weights",
-            help="First weights of teachers, or a file of a whole trained teacher, which then comes as it is.",
+            help="Initial weights of teachers, or a file of a whole trained teacher, which then comes as it is.",
         ),
     ] = None
     teacher_classes: Annotated[

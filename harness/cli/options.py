@@ -50,12 +50,12 @@ def parse_strides(text: str) -> list[int]:
     """Output strides from "8,16,32".
 
     Raises:
-        HarnessError: it is no list of numbers.
+        HarnessError: it is not a list of numbers.
     """
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
         found = []
     if not found or min(found) < 1:
-        raise HarnessError(f"'{text}' is no list of output strides", "write them as 8,16,32")
+        raise HarnessError(f"'{text}' is not a list of output strides", "write them as 8,16,32")
     return found

@@ -49,7 +49,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise HarnessError(f"inputs {path}: no such file", _HOW) from error
     except ValueError as error:  # which goes on to advise to unpickle it
-        raise HarnessError(f"inputs {path} is not an .npz file: it is no archive of arrays", _HOW) from error
+        raise HarnessError(f"inputs {path} is not an .npz file: it is not an archive of arrays", _HOW) from error
     except (OSError, EOFError, BadZipFile) as error:
         raise HarnessError(f"inputs {path} is not an .npz file: {error}", _HOW) from error
     if isinstance(archive, np.ndarray):
@@ -113,7 +113,7 @@ class Given:
     """The arrays as a step and sizes.
 
     Raises:
-        HarnessError: an array is of the wrong shape or kind, holds what is no number, or does not fit another; the
+        HarnessError: an array is of the wrong shape or kind, holds what is not a number, or does not fit another; the
             sentence names it.
     """
 

@@ -486,7 +486,7 @@ def _discriminator(subject: MethodUnderTest) -> None:
         for method, discriminator in built.discriminators():
             owned = {id(module) for module in method.modules()}
             if id(discriminator) not in owned:
-                raise PropertyViolated("its discriminator is no submodule of the method, so it would not be saved")
+                raise PropertyViolated("its discriminator is not a submodule of the method, so it would not be saved")
             make_discriminator_optimizer(method, discriminator)
             loss = built.discriminator_loss(discriminator, step)
             if not bool(torch.isfinite(loss)):

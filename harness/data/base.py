@@ -123,7 +123,7 @@ class Dataset(ABC):
     """An RGB colour for each class."""
     needs_root: ClassVar[bool] = False
     weights: str = "imagenet"
-    """First weights of backbones that suit it: "imagenet", or "random" for pictures unlike photographs."""
+    """Initial weights of backbones that suit it: "imagenet", or "random" for pictures unlike photographs."""
     recipe: str = "quick"
     """The recipe that suits it when none is named."""
     Params: ClassVar[type[DataParams]] = DataParams

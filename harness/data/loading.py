@@ -109,7 +109,7 @@ def checked(split: Split, index: int) -> Sample:
     """
     sample = split[index]
     if not isinstance(sample, Sample):
-        what = f"the split gives {type(sample).__name__} at index {index}, which is no sample"
+        what = f"the split gives {type(sample).__name__} at index {index}, which is not a sample"
         raise HarnessError(what, "give harness.data.base.Sample(name, image, label)")
     for part, form in (("image", "(H, W, 3)"), ("label", "(H, W)")):
         array = getattr(sample, part)

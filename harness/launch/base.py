@@ -232,7 +232,7 @@ def check_launcher(cls: type[Launcher]) -> None:
         )
     if not (isinstance(cls.Settings, type) and issubclass(cls.Settings, LauncherSettings)):
         raise HarnessError(
-            f"launcher {cls.name}: Settings is no class of settings",
+            f"launcher {cls.name}: Settings is not a class of settings",
             "subclass harness.launch.settings.LauncherSettings",
         )
     for name, info in cls.Settings.model_fields.items():
@@ -245,9 +245,9 @@ def check_launcher(cls: type[Launcher]) -> None:
     for name, flags in cls.flags.items():
         if name not in cls.Settings.model_fields and name != CONFIG:
             hint = did_you_mean(name, cls.Settings.model_fields)
-            raise HarnessError(f"launcher {cls.name}: flags of '{name}', which is no setting of it", hint)
+            raise HarnessError(f"launcher {cls.name}: flags of '{name}', which is not one of its settings", hint)
         if isinstance(flags, str) or not all(flag.startswith("-") for flag in flags):
-            raise HarnessError(f"launcher {cls.name}: {flags!r} are no flags", 'write {"time": ("--time",)}')
+            raise HarnessError(f"launcher {cls.name}: {flags!r} are not flags", 'write {"time": ("--time",)}')
 
 
 LAUNCHERS: Registry[Launcher] = Registry(

@@ -39,9 +39,9 @@ class AskedKeywords(TypedDict, total=False):
     teacher_seed: int | None
     """Seed of teachers and translators."""
     weights: str | None
-    """First weights of students: auto, random, imagenet or a file."""
+    """Initial weights of students: auto, random, imagenet or a file."""
     teacher_weights: str | None
-    """First weights of teachers' encoders, or a file with the weights of a whole teacher, which is not trained then."""
+    """Initial weights of teachers' encoders, or a file of a whole trained teacher, which is then not trained again."""
     teacher_classes: str | None
     """YAML file: name of each class of the data set -> its number in the teacher's file."""
 

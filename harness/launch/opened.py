@@ -127,10 +127,10 @@ def open_workspace(folder: Path, db: str | None = None) -> OpenedWorkspace:
     """A workspace that is there, its records collected.
 
     Raises:
-        HarnessError: it is no workspace, or the database cannot be used.
+        HarnessError: it is not a workspace, or the database cannot be used.
     """
     if not (folder / "stages").is_dir():
-        raise HarnessError(f"{folder} is no workspace: it holds no stages folder", "run a sweep in it first")
+        raise HarnessError(f"{folder} is not a workspace: it holds no stages folder", "run a sweep in it first")
     workspace = Workspace(folder)
     opened = OpenedWorkspace(workspace, db or str(workspace.database))
     opened.collect()

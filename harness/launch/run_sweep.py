@@ -220,7 +220,7 @@ def _loader_workers(asked: str | int) -> int | None:
     if asked == "auto":
         return None
     if not str(asked).isdecimal():
-        raise HarnessError(f"loader workers: '{asked}' is no number of processes", "give auto, 0, 1, 2, ...")
+        raise HarnessError(f"loader workers: '{asked}' is not a number of processes", "give auto, 0, 1, 2, ...")
     return int(asked)
 
 

@@ -64,7 +64,7 @@ def largest_cohort(choice: str) -> int:
         return 1
     if choice.isdigit() and int(choice) > 0:
         return int(choice)
-    raise HarnessError(f"'{choice}' is no choice of cohorts: it is auto, off or a number of students")
+    raise HarnessError(f"'{choice}' is not a cohort setting: it is auto, off or a number of students")
 
 
 def group_alike(specs: Mapping[str, StageSpec], most: int) -> list[tuple[str, ...]]:

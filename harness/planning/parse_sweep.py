@@ -76,7 +76,7 @@ def _checked(values: Mapping[str, Any], place: str) -> dict[str, Any]:
         elif name == "teacher_seed":
             checked[name] = _number(value, where)
         elif not isinstance(value, str):
-            raise HarnessError(f"{where}: {value!r} is no word", _QUOTE)
+            raise HarnessError(f"{where}: {value!r} is not text", _QUOTE)
         else:
             checked[name] = value
     return checked
@@ -115,7 +115,7 @@ def _changes(value: Any, where: str) -> dict[str, Any]:
     if isinstance(value, (list, tuple)) and all(isinstance(word, str) for word in value):
         return _flat(parse_pairs(value, "--set"), where)
     if not isinstance(value, Mapping) or not all(isinstance(path, str) for path in value):
-        raise HarnessError(f"{where}: {value!r} is no change", "write  set: {student.iterations: 500}")
+        raise HarnessError(f"{where}: {value!r} is not a change", "write  set: {student.iterations: 500}")
     return _flat(value, where)
 
 

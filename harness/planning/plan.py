@@ -79,7 +79,7 @@ class Plan:
     skips: tuple[Skip, ...]
     cells: int
     weights: dict[str, str] = field(default_factory=dict)
-    """sha256 -> file, of first weights."""
+    """sha256 -> file, of initial weights."""
 
     @property
     def id(self) -> str:
@@ -148,7 +148,7 @@ class _Builder:
         return key
 
     def completed(self, model: ModelSpec, asked: str) -> ModelSpec:
-        """The model with its first weights, and the plugins it comes from, named by content."""
+        """The model with its initial weights, and the plugins it comes from, named by content."""
         wanted = self.default_weights if asked == "auto" else asked
         place = (wanted, model.family, model.encoder)
         if place not in self._first:

@@ -117,7 +117,7 @@ def _from_hub(name: str) -> Path:
 
 
 def _network_file(asked: str, whole: bool) -> Path | None:
-    """The file of a whole network's weights; None where the word asks for first weights of an encoder."""
+    """The file of a whole network's weights; None where the word asks for initial weights of an encoder."""
     if asked in ("auto", "random", "imagenet"):
         return None
     path = Path(asked).expanduser()
@@ -149,7 +149,7 @@ def _class_numbers(file: str, classes: Sequence[str]) -> tuple[int, ...]:
     table = read_yaml(path)
     hint = f"name each of {', '.join(classes)} with its number in the teacher: {{{classes[0]}: 0, ...}}"
     if not isinstance(table, dict) or not all(type(n) is int and n >= 0 for n in table.values()):
-        raise HarnessError(f"--teacher-classes {file} is no table of names and numbers", hint)
+        raise HarnessError(f"--teacher-classes {file} is not a table of names and numbers", hint)
     if unknown := [str(name) for name in table if name not in classes]:
         raise HarnessError(
             f"--teacher-classes {file}: the data set has no class '{unknown[0]}'", did_you_mean(unknown[0], classes)

@@ -1,1 +1,1 @@
-"""Registries, entry points, one-file plugins, and every call into other people's code."""
+"""Registries, entry points, one-file plugins, and every call into third-party code."""

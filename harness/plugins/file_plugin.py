@@ -52,7 +52,7 @@ def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
 
 
 def stdout_to_stderr() -> contextlib.redirect_stdout[Any]:
-    """What other people's code prints goes to standard error: the output of a command may be JSON."""
+    """What third-party code prints goes to standard error: the output of a command may be JSON."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
@@ -76,7 +76,7 @@ def _import_file(path: Path, name: str, content: bytes) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise HarnessError(
-            f"plugin {path}, line {_line(error, path)}: {type(error).__name__}: {error}", "mend the plugin"
+            f"plugin {path}, line {_line(error, path)}: {type(error).__name__}: {error}", "fix the plugin"
         ) from error
     return module
 

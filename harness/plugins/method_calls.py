@@ -117,7 +117,7 @@ def checked_health(cls: type[Method], call: Callable[[], Any]) -> dict[str, floa
     """What a method's translator says of itself.
 
     Raises:
-        StageFailed: it is useless (ValueError), or its code raised or gave what are no finite numbers.
+        StageFailed: it is useless (ValueError), or its code raised or gave what are not finite numbers.
     """
 
     def ask() -> Any:

@@ -60,7 +60,7 @@ class MetricValues:
             matrices: (N, K, K), of the images shown, in their order.
 
         Raises:
-            StageFailed: a metric raised, or gave what is no value.
+            StageFailed: a metric raised, or gave what is not a value.
         """
         for entry, metric in zip(self._entries, self._metrics, strict=True):
             if isinstance(metric, ConfusionMetric):
@@ -97,7 +97,7 @@ def _call(entry: Entry[Metric], doing: str, call: Callable[P, T], *args: P.args,
         what = (
             f"metric {_name(entry)} failed in {doing}{f', {where}' if where else ''}: {type(error).__name__}: {error}"
         )
-        raise StageFailed(what, "mend the metric, or leave its plugin out; the training is kept") from error
+        raise StageFailed(what, "fix the metric, or leave its plugin out; the training is kept") from error
 
 
 def _name(entry: Entry[Metric]) -> str:

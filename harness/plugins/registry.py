@@ -90,7 +90,7 @@ class Registry(Generic[T]):
         self._load()
         if name not in self._entries and name in self.broken:
             raise HarnessError(
-                f"{self.kind} '{name}' cannot be used: {self.broken[name]}", "mend or remove that package"
+                f"{self.kind} '{name}' cannot be used: {self.broken[name]}", "fix or remove that package"
             )
         if name not in self._entries:
             raise HarnessError(f"there is no {self.kind} '{name}'", did_you_mean(name, self._entries))
@@ -111,7 +111,7 @@ class Registry(Generic[T]):
             raise _refusal(
                 cls,
                 origin,
-                f"{cls!r} is no {self.kind}",
+                f"{cls!r} is not a {self.kind}",
                 f"it must extend {self.base.__module__}.{self.base.__name__}",
             )
         if inspect.isabstract(cls):
@@ -134,7 +134,7 @@ class Registry(Generic[T]):
                 raise _refusal(cls, origin, error.message, error.hint) from error
             except Exception as error:
                 what = f"{self.kind} '{name}' declares what cannot be read: {type(error).__name__}: {error}"
-                raise _refusal(cls, origin, what, "mend its declarations") from error
+                raise _refusal(cls, origin, what, "fix its declarations") from error
         if source:
             _foreign_files.add(inspect.getfile(cls))
         self._entries[name] = Entry(name, cls, origin, source)

@@ -34,7 +34,7 @@ def check_declaration(cls: type[Method]) -> None:
     """See that a method's declarations make sense and that an expression can name everything in them.
 
     Raises:
-        HarnessError: a reserved or colliding name, a field that is no term, a weight that is no number >= 0,
+        HarnessError: a reserved or colliding name, a field that is not a term, a weight that is not a number >= 0,
             parameters without defaults.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", cls.name) or keyword.iskeyword(cls.name):
@@ -49,7 +49,7 @@ def check_declaration(cls: type[Method]) -> None:
     if not isinstance(getattr(cls, "summary", None), str) or not cls.summary.strip():
         raise _bad(cls, "has no summary", 'declare summary = "one line that says what it compares"')
     if not (isinstance(cls.Params, type) and issubclass(cls.Params, BaseModel)):
-        raise _bad(cls, "Params is no class of parameters", "subclass methods.base.Params inside the method")
+        raise _bad(cls, "Params is not a class of parameters", "subclass methods.base.Params inside the method")
     if growth_of(cls.cost) not in GROWTHS:
         what = f"cost is {cls.cost!r}, which does not begin with how it grows"
         raise _bad(cls, what, f'begin with {", ".join(GROWTHS)}: "quadratic in pooled nodes"')
@@ -99,12 +99,12 @@ def name_table(cls: type[Method]) -> dict[str, tuple[str, str]]:
 
 def _check_terms(cls: type[Method]) -> None:
     if not isinstance(cls.terms, Mapping):
-        raise _bad(cls, "terms is no mapping", 'declare terms = {"name": Term(weight=1.0)}')
+        raise _bad(cls, "terms is not a mapping", 'declare terms = {"name": Term(weight=1.0)}')
     if not cls.terms and cls.needs_teacher:
         raise _bad(cls, "declares no terms, so it would train what none trains", "declare terms = {...}, spelt so")
     for name, term in cls.terms.items():
         if not isinstance(term, Term):
-            raise _bad(cls, f"'{name}' in terms is no Term", 'declare terms = {"name": Term(weight=1.0)}')
+            raise _bad(cls, f"'{name}' in terms is not a Term", 'declare terms = {"name": Term(weight=1.0)}')
     _check_weights(cls, {name: term.weight for name, term in cls.terms.items()})
 
 
@@ -118,12 +118,12 @@ def checked_weights(cls: type[Method], params: Any) -> dict[str, float]:
     """The weight of every term under these parameters.
 
     Raises:
-        HarnessError: weights() raises, names other terms, or gives what is no number >= 0.
+        HarnessError: weights() raises, names other terms, or gives what is not a number >= 0.
     """
     try:
         weights = cls.weights(params)
     except (Exception, SystemExit) as error:
-        raise _bad(cls, f"weights() raises {type(error).__name__}: {error}", "mend the method") from error
+        raise _bad(cls, f"weights() raises {type(error).__name__}: {error}", "fix the method") from error
     if not isinstance(weights, Mapping):
         raise _bad(cls, f"weights() gives {type(weights).__name__}", "return {term: weight}")
     if set(weights) != set(cls.terms):
@@ -195,7 +195,7 @@ def check_dataset(cls: type[Dataset]) -> None:
     """See that a data set's declarations make sense.
 
     Raises:
-        HarnessError: no classes or a class without a colour, first weights or a recipe that there are not, parameters
+        HarnessError: no classes or a class without a colour, initial weights or a recipe that there are not, parameters
             without valid defaults.
     """
     check_summary(cls)

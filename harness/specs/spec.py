@@ -32,7 +32,7 @@ class Frozen(BaseModel):
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and annotation in (int, float):
-            raise ValueError(f"{str(value).lower()} is no number")
+            raise ValueError(f"{str(value).lower()} is not a number")
         return value
 
 
@@ -48,7 +48,7 @@ def digest(value: BaseModel | dict[str, Any]) -> str:
 
 
 class WeightsSpec(Frozen):
-    """First weights: random; an encoder's, ImageNet's or a file's; or those of a whole network. Named by content."""
+    """Initial weights: random; an encoder's, ImageNet's or a file's; or those of a whole network. Named by content."""
 
     source: Literal["random", "imagenet", "file", "network"] = "random"
     sha256: str = ""
@@ -324,9 +324,9 @@ class SweepSpec(Frozen):
     seeds: tuple[Seed, ...] = (0,)
     teacher_seed: Seed = 0
     weights: str = "auto"
-    """First weights of the students: auto (what the data set suggests), random, imagenet, or a safetensors file."""
+    """Initial weights of the students: auto (what the data set suggests), random, imagenet, or a safetensors file."""
     teacher_weights: str = "auto"
-    """First weights of teachers' encoders; or a file with the weights of a whole teacher, which is not trained then."""
+    """Initial weights of teachers' encoders, or a file of a whole trained teacher, which is then not trained again."""
     teacher_classes: str = ""
     """A YAML file: name of each class of the data set -> its number in the teacher's file."""
 

@@ -178,5 +178,5 @@ def parse_pairs(words: Iterable[str], flag: str) -> dict[str, Any]:
             pairs[name.strip()] = parse_value(value)
         except HarnessError as error:
             hint = f"{error.message}; a bracket or a quote is left open?"
-            raise HarnessError(f"{flag} {word}: '{value}' is no value", hint) from error
+            raise HarnessError(f"{flag} {word}: '{value}' is not a valid value", hint) from error
     return pairs

@@ -13,14 +13,14 @@ from harness.errors import HarnessError
 
 
 class InvalidYaml(ValueError):
-    """A text is no YAML; the message says in one line what is wrong and where."""
+    """A text is not YAML; the message says in one line what is wrong and where."""
 
 
 def parse_yaml(text: str) -> Any:
     """What a YAML text holds: mappings, lists, texts, numbers, booleans, None.
 
     Raises:
-        InvalidYaml: it is no YAML, or a key stands in it twice.
+        InvalidYaml: it is not YAML, or a key stands in it twice.
     """
     try:
         return _yaml().load(text)
@@ -36,13 +36,13 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file holds.
 
     Raises:
-        InvalidYaml: it is no YAML, or a key stands in it twice.
+        InvalidYaml: it is not YAML, or a key stands in it twice.
         OSError: it cannot be read.
     """
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise InvalidYaml(f"it is no UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise InvalidYaml(f"it is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
 def read_mapping(path: Path, what: str, hint: str, place: str = "", empty: bool = False) -> dict[Any, Any]:

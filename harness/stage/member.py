@@ -51,7 +51,7 @@ def build_member(context: Context, shared: Shared) -> Member:
 
     Raises:
         StageFailed: trying again would not help.
-        HarnessError: something the user can mend (weights, a parent, a plugin).
+        HarnessError: something the user can fix (weights, a parent, a plugin).
     """
     refuse_changed_sources(context)
     build = _build_translator if context.spec.kind == "translator" else _build_network

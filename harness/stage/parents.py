@@ -1,4 +1,4 @@
-"""What a stage takes over from others: the teacher, its translators, first weights; refused where they changed."""
+"""What a stage takes over from others: the teacher, its translators, initial weights; refused where they changed."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def first_weights(job: Job, model: ModelSpec) -> Path | None:
     file = Path(job.weights.get(model.weights.sha256, ""))
     if not file.is_file() or file_digest(file) != model.weights.sha256:
         raise HarnessError(
-            f"the first weights of {model.word} (sha256 {model.weights.sha256[:12]}) are not at {file}",
+            f"the initial weights of {model.word} (sha256 {model.weights.sha256[:12]}) are not at {file}",
             "run the sweep again with --weights or --weights-dir",
         )
     return file

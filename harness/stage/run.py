@@ -37,7 +37,7 @@ def run_stages(tasks: Sequence[tuple[Job, AttemptFolder]], should_stop: Callable
         left: told of each one that fails or is interrupted; the others go on.
 
     Raises:
-        HarnessError: something the user can mend that concerns all of them (data, a plugin).
+        HarnessError: something the user can fix that concerns all of them (data, a plugin).
         CohortTooLarge: memory ran out; fewer at once may fit.
     """
     if reason := unlike([job.stage for job, _ in tasks]):

@@ -1,4 +1,4 @@
-"""The frozen teacher of a cohort: asked once a batch for all students that learn from it."""
+"""The frozen teacher of a cohort: run once per batch for all students that learn from it."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ class StageFolder:
 
         Raises:
             NewerRecord: a newer version of the harness wrote it.
-            InvalidRecord: it is no record of this stage.
+            InvalidRecord: it is not a record of this stage.
             HarnessError: it is missing.
         """
         try:

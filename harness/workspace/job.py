@@ -35,7 +35,7 @@ class Job(Frozen):
     workspace: str
     data_root: str | None = None
     weights: dict[str, str] = Field(default_factory=dict)
-    """sha256 -> file, for the first weights of backbones."""
+    """sha256 -> file, for the initial weights of backbones."""
     plugins: tuple[PluginFile, ...] = ()
     device: str = "auto"
     threads: int = 0

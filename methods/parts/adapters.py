@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 
 class Adapter(nn.Module):
-    """A learned map between feature spaces, used while training and then dropped.
+    """A learned projection between feature spaces, used during training and then dropped.
 
-    Every learned map of a method or translator that merely carries features from one space to another is one of these
-    (or extends it), so that `identity_adapters` finds it.
+    Use or extend this class for every learned projection of a method or translator, so that `identity_adapters` can
+    replace it.
     """
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -23,7 +23,7 @@ class Adapter(nn.Module):
 
 
 class IdentityAdapter(Adapter):
-    """What `identity_adapters` puts in an adapter's place."""
+    """The identity that `identity_adapters` puts in place of an adapter."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The same tensor."""
@@ -51,10 +51,10 @@ def adapter(
 
 
 def identity_adapters(module: nn.Module) -> int:
-    """Replace every `Adapter` inside `module` by the identity; how many there were.
+    """Replace every `Adapter` inside `module` by the identity and return their number.
 
-    This is how a loss is compared with another implementation, or with its formula, on given arrays. Student and
-    teacher then need equal channels. A method's translator is no submodule of it: call this on the translator too.
+    Used to compare a loss with another implementation, or with its formula, on given arrays. Student and teacher then
+    need equal channels. A method's translator is not a submodule of the method: call this on the translator too.
     """
     count = 0
     for name, child in list(module.named_children()):
@@ -67,5 +67,5 @@ def identity_adapters(module: nn.Module) -> int:
 
 
 def has_adapters(module: nn.Module) -> bool:
-    """Whether `module` holds any `Adapter`."""
+    """Whether `module` contains an `Adapter`."""
     return any(isinstance(child, Adapter) for child in module.modules())

@@ -1,4 +1,4 @@
-"""The discriminator of adversarial terms: it tells the teacher's score maps from the student's, given the image.
+"""The discriminator of adversarial terms: it separates the teacher's score maps from the student's, given the image.
 
     hinge    L_D = E[max(0, 1 − D(T))] + E[max(0, 1 + D(S))],   expectations over images and patches
     wgan-gp  L_D = −E[D(T)] + E[D(S)] + λ_gp E[(‖∇D(x̂)‖₂ − 1)²],   x̂ on the line between T and S
@@ -27,14 +27,14 @@ from methods.parts.precision import full_precision, precise, safe_sqrt
 AdversarialLoss = Literal["hinge", "wgan-gp"]
 
 DISCRIMINATOR_RECIPE: Mapping[str, Any] = {"name": "adam", "lr": 4e-4, "betas": (0.9, 0.99)}
-"""Optimiser of the discriminator. The weight of 0.1 that references put on its loss is left out: Adam undoes it."""
+"""Optimiser of the discriminator. The references' loss weight of 0.1 is left out: Adam cancels it."""
 
 
 class DiscriminatorFields(Params):
     """Fields of a method with an adversarial term."""
 
     adv_loss: AdversarialLoss = Field("hinge", description="loss of the discriminator")
-    adv_image: bool = Field(True, description="show the discriminator the image besides the scores")
+    adv_image: bool = Field(True, description="give the discriminator the image in addition to the scores")
     adv_width: int = Field(64, ge=1, description="channels of the discriminator's first layer")
     adv_size: int = Field(64, ge=1, description="scores larger than this, on either side, are averaged down to it")
     adv_penalty: float = Field(10.0, ge=0, description="weight λ_gp of the gradient penalty of wgan-gp")
@@ -75,7 +75,7 @@ class AdversarialMethod(Method):
     def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's loss on logits brought to one grid."""
         student, teacher = self._logits(step)
-        return self.discriminator.own_loss(student, teacher, step.images)
+        return self.discriminator.discriminator_loss(student, teacher, step.images)
 
     def _logits(self, step: Step) -> tuple[Tensor, Tensor]:
         grid: Grid = self.params.align  # type: ignore[attr-defined]  # declared by the method
@@ -83,7 +83,7 @@ class AdversarialMethod(Method):
 
 
 class SelfAttention(nn.Module):
-    """Every position looks at all others; added with a factor that starts at zero. (B, C, h, w) -> the same."""
+    """Self-attention over positions, added with a learned factor that starts at zero: (B, C, h, w) -> (B, C, h, w)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ class SelfAttention(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Four strided convolutions under spectral norm, self-attention, one score a patch.
+    """Four strided convolutions under spectral norm, self-attention, one score per patch.
 
-    It works at the scores' own resolution, up to `size`, so that its cost follows the grid that it judges.
+    It works at the resolution of the scores, up to `size`, so its cost scales with their grid.
 
     Args:
         classes: channels of the score maps.
@@ -137,18 +137,18 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(wide, 1, 1)))
 
     def forward(self, logits: Tensor, images: Tensor) -> Tensor:
-        """Scores (B, patches), high for what looks like a teacher: logits (B, K, h, w), images (B, 3, H, W)."""
+        """Scores (B, patches), high for maps like the teacher's: logits (B, K, h, w), images (B, 3, H, W)."""
         with full_precision(logits):
             scores: Tensor = self.layers(self._inputs(precise(logits), images))
             return scores.flatten(1)
 
     def student_loss(self, student: Tensor, images: Tensor) -> Tensor:
-        """−E[D(S)]. Gradients flow into the student and not into the discriminator."""
+        """−E[D(S)]. Gradients flow into the student, not into the discriminator."""
         with _frozen(self):
             return -self.forward(student, images).mean()
 
-    def own_loss(self, student: Tensor, teacher: Tensor, images: Tensor) -> Tensor:
-        """L_D for logits of student and teacher on one grid; no gradient reaches either."""
+    def discriminator_loss(self, student: Tensor, teacher: Tensor, images: Tensor) -> Tensor:
+        """L_D for logits of student and teacher on one grid; both are detached."""
         student, teacher = student.detach(), teacher.detach()
         real, fake = self.forward(teacher, images), self.forward(student, images)
         if self.loss == "hinge":
@@ -175,7 +175,7 @@ class Discriminator(nn.Module):
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """Keep what is computed inside from giving gradients to the module's parameters."""
+    """Freeze the module's parameters for computations inside this context."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)

@@ -1,13 +1,9 @@
-"""Parts that several methods share: learned adapters, grids, full precision, and the one per-pixel KL term.
+"""Bring student and teacher maps of different strides to one grid.
 
-Two rules hold in every method that is built from these parts.
-
-*Grids.* Student and teacher maps of different strides are brought to one grid by `regrid`: bilinear where the target
-is finer, area averages where it is coarser. Which of the two grids is used is a parameter, `align`; the teacher's is
-the default, so that nothing the teacher says is lost. `teacher-corners` and `student-corners` are the same grids with
-bilinear resizing that aligns the corners, both ways: what most published code does.
-
-*Precision.* Losses are computed in float32 at least, also under autocast; float64 stays float64.
+`regrid` interpolates bilinearly where the target is finer and averages areas where it is coarser. The parameter `align`
+selects the grid; the default is the teacher's, so that no teacher output is lost. `teacher-corners` and
+`student-corners` are the same grids with bilinear resizing and aligned corners in both directions, as in most published
+code.
 """
 
 from __future__ import annotations
@@ -27,12 +23,6 @@ Source = Literal["last", "deep"]
 """Which map a feature method reads: what the classifier reads, or the backbone's deepest map."""
 
 
-# --- precision -------------------------------------------------------------------------------------------------------
-
-
-# --- grids -----------------------------------------------------------------------------------------------------------
-
-
 def regrid(x: Tensor, like: Tensor) -> Tensor:
     """Bring (B, C, h, w) to the grid of `like`: area averages where that is coarser, bilinear where it is finer.
 
@@ -44,7 +34,7 @@ def regrid(x: Tensor, like: Tensor) -> Tensor:
     if height > h or width > w:
         return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
     if h % height == 0 and w % width == 0:
-        # Same numbers as below; but its backward pass is deterministic on a GPU.
+        # Equal to the pooling below, and its backward pass is deterministic on a GPU.
         return F.avg_pool2d(x, (h // height, w // width))
     return F.adaptive_avg_pool2d(x, (height, width))
 
@@ -61,12 +51,12 @@ def align(student: Tensor, teacher: Tensor, grid: Grid = "teacher") -> tuple[Ten
 def from_teacher(
     teacher: Maps, what: str, aligned: Tensor, grid: Grid, compute: Callable[[Tensor], T], *others: Hashable
 ) -> T:
-    """`compute(aligned)`, computed once a batch for all students that compare on such a grid: see `methods.base.memo`.
+    """`compute(aligned)`, computed once per batch for all students that use this grid: see `methods.base.memo`.
 
     Args:
-        what: names the map and what is made of it.
-        aligned: the teacher's map as `align` gave it.
-        others: what it depends on besides.
+        what: a name for the map and the quantity derived from it.
+        aligned: the teacher's map as returned by `align`.
+        others: further values that the result depends on.
     """
     return memo(teacher, (what, grid, tuple(aligned.shape), *others), lambda: compute(aligned))
 
@@ -79,20 +69,17 @@ def _with_corners(x: Tensor, like: Tensor) -> Tensor:
 
 
 def pick(maps: Maps, source: Source) -> Tensor:
-    """The feature map a method reads: `last`, or the deepest of the backbone's."""
+    """The feature map that a method reads: `last`, or the deepest backbone map."""
     return maps.last if source == "last" else maps.features[-1]
 
 
 def channels(sizes: Sizes, source: Source) -> int:
-    """Channels of the map that `pick` gives."""
+    """Channels of the map that `pick` returns."""
     return sizes.last if source == "last" else sizes.features[-1]
 
 
-# --- adapters --------------------------------------------------------------------------------------------------------
-
-
 def check_same_shape(student: Tensor, teacher: Tensor) -> None:
-    """Refuse maps that cannot be subtracted.
+    """Check that two maps can be subtracted.
 
     Raises:
         ValueError: the shapes differ.
@@ -102,6 +89,3 @@ def check_same_shape(student: Tensor, teacher: Tensor) -> None:
             f"student map {tuple(student.shape)} and teacher map {tuple(teacher.shape)} cannot be compared: "
             "their shapes (B, C, h, w) must be equal"
         )
-
-
-# --- per-pixel distillation of logits --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Distillation of logits, position by position."""
+"""Pixel-wise distillation of logits."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Reduction = Literal["pixels", "elements", "batch"]
 
 
 def log_probabilities(logits: Tensor, tau: float) -> Tensor:
-    """log softmax over classes of logits/τ, in full precision: (B, K, h, w) -> the same."""
+    """log softmax over classes of logits/τ, in full precision: (B, K, h, w) -> (B, K, h, w)."""
     with full_precision(logits):
         return F.log_softmax(precise(logits) / tau, dim=1)
 
 
 def logits_kl(step: Step, *, grid: Grid, tau: float, reduction: Reduction, mask_ignored: bool) -> Tensor:
-    """`pixel_kl` of a step's logits on a grid; the teacher's side is computed once a batch for all that ask."""
+    """`pixel_kl` of a step's logits on a grid; the teacher's part is computed once per batch for all students."""
     student, teacher = align(step.student.logits, step.teacher_maps.logits, grid)
     target = from_teacher(
         step.teacher_maps, "log-probabilities", teacher, grid, lambda logits: log_probabilities(logits, tau), tau
@@ -50,7 +50,7 @@ def pixel_kl(
             images ("batch": B).
         labels: (B, H, W); pixels labelled `IGNORE` (after nearest resizing) are left out of the sum and of the count.
             None to keep all.
-        target: `log_probabilities` of the teacher, where they are known.
+        target: `log_probabilities` of the teacher, if already computed.
 
     Raises:
         ValueError: the shapes differ.
@@ -71,16 +71,16 @@ def pixel_kl(
 
 
 KD_TERM = Term(weight=1.0, summary="KL of the teacher's and the student's class distributions at every pixel")
-"""The term `kd` that CIRKD's recipes add to every method. Take it off by `-kd`."""
+"""The term `kd` that CIRKD's recipes add to every method. Remove it with `-kd`."""
 
 
 class KDFields(Params):
-    """Fields of a method that adds the term `kd`. Computed by `kd_term`."""
+    """Fields of a method that adds the term `kd`, which `kd_term` computes."""
 
     kd_tau: float = Field(1.0, gt=0, description="temperature of the kd term")
     kd_align: Grid = Field("teacher", description="grid on which the kd term compares logits")
     kd_mask_ignored: bool = Field(False, description="leave ignored pixels out of the kd term")
-    kd_reduction: Reduction = Field("pixels", description="what the kd term's sum is divided by the number of")
+    kd_reduction: Reduction = Field("pixels", description="the kd term's sum is divided by the number of these")
 
 
 def kd_term(step: Step, params: KDFields) -> Tensor:

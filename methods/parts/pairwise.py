@@ -1,23 +1,23 @@
-"""Distances between pairwise-similarity matrices, exactly, at a cost linear in the number of positions.
+"""Exact distances between pairwise-similarity matrices, at a cost linear in the number of positions.
 
 A (B, C, m) map with unit columns s_i has the similarity matrix A_s = SᵀS, m×m. Methods compare A_s of the student with
 A_t = TᵀT of the teacher. With D = S − T and M = (S + T)/2,
 
     Δ = A_s − A_t = MᵀD + DᵀM      so     ‖row_i‖² = m_iᵀ(DDᵀ)m_i + 2 m_iᵀ(DMᵀ)d_i + d_iᵀ(MMᵀ)d_i,
 
-and only C×C and C×m matrices are made. Every product holds a factor D, so nothing cancels when the student comes near
-the teacher: a form in SᵀS and TᵀT would subtract numbers of order m to get one of order ‖D‖². D itself is found without
-cancellation too. Gradients are written out, in the same products: with row weights W = diag(w),
+so only C×C and C×m matrices are formed. Every product has a factor D, so there is no cancellation when the student
+approaches the teacher: a form in SᵀS and TᵀT would subtract numbers of order m to get one of order ‖D‖². D itself is
+computed without cancellation too. Gradients are explicit, in the same products: with row weights W = diag(w),
 
     ∇_S Σ_i w_i ‖row_i‖² = 2 (S W Δ + S Δ W),      S W Δ = (S W Mᵀ) D + (S W Dᵀ) M,
 
 and ∇_T is the same in T with the other sign.
 
-Similarities do not change when all vectors are rotated alike, so S may match T with D far from zero. Then MᵀD is nearly
-antisymmetric, the middle term cancels the outer two, and single precision does not tell what is left. That shows in the
-sum beside its terms (`CANCELS`), and such maps are taken in float64.
+Similarities are invariant under a common rotation of all vectors, so S may match T with D far from zero. Then MᵀD is
+nearly antisymmetric, the middle term cancels the outer two, and float32 cannot resolve the rest. This is detected by
+comparing the sum with its terms (`CANCELS`), and such maps are computed in float64.
 
-Where m ≤ 2C the m×m matrix is no larger than the maps, and is used directly.
+Where m ≤ 2C, the m×m matrix is no larger than the maps and is formed directly.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from torch.autograd.function import once_differentiable
 from methods.parts.precision import full_precision, precise, safe_sqrt
 
 EPS = 1e-6
-"""Feature vectors shorter than this are not brought to unit length: they fade to zero."""
+"""Feature vectors shorter than this are divided by it instead of by their length, so that they fade to zero."""
 
 CANCELS = 2.0**-6
-"""A squared norm that is a smaller fraction of its positive terms (about 1 if nothing cancels) wants float64."""
+"""Below this ratio of a squared norm to its positive terms (about 1 without cancellation), float64 is needed."""
 
 
 class _UnitColumns(torch.autograd.Function):
-    """(B, C, m) -> its vectors divided by their lengths, or by `EPS` if that is longer."""
+    """(B, C, m) -> its vectors divided by max(length, `EPS`)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, length: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def unit_columns(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tens
     """Feature vectors of unit length, and their differences.
 
     With n the lengths, s − t = (x − y)/n_y − x (n_x² − n_y²)/(n_x n_y (n_x + n_y)) and n_x² − n_y² = ⟨x − y, x + y⟩,
-    so that the differences keep their relative precision however near the two maps come.
+    so that the differences keep their relative precision however close the two maps are.
 
     Args:
         student, teacher: x and y, (B, C, h, w) each; C may differ.
@@ -92,14 +92,14 @@ def unit_columns(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tens
 def row_norms(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
     """‖(A_s − A_t)_i‖₂ for every row i: S, T and S − T, (B, C, m) each -> (B, m). Zero rows give no gradient.
 
-    On a GPU this waits for the result once, to see whether it needs float64.
+    On a GPU this synchronises once, to see whether the result needs float64.
     """
     with full_precision(student):
         return _RowNorms.apply(student, teacher, difference)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def squared_distance(student: Tensor, teacher: Tensor, difference: Tensor) -> Tensor:
-    """‖A_s − A_t‖²_F: S, T and S − T, (B, C, m) each -> (B,). Waits for a GPU as `row_norms` does."""
+    """‖A_s − A_t‖²_F: S, T and S − T, (B, C, m) each -> (B,). Synchronises with a GPU as `row_norms` does."""
     with full_precision(student):
         return _SquaredDistance.apply(student, teacher, difference)  # type: ignore[no-untyped-call,no-any-return]
 
@@ -201,7 +201,7 @@ def _gradient(d: Tensor, m: Tensor, products: list[Tensor], sign: int) -> Tensor
 def _accurate(
     compute: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, list[Tensor]]], teacher: Tensor, difference: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """D, M, and the squares and products that `compute` makes of them; in float64 where float32 does not tell them."""
+    """D, M, and the squares and products that `compute` derives from them; in float64 where float32 cancels."""
     d, m = difference, torch.add(teacher, difference, alpha=0.5)
     squares, outer, products = compute(d, m)
     if _cancels(squares, outer):
@@ -211,7 +211,7 @@ def _accurate(
 
 
 def _cancels(squares: Tensor, outer: Tensor) -> bool:
-    """Whether any of these sums is too small beside its terms for its precision."""
+    """Whether any of these sums is too small relative to its terms for its precision."""
     return squares.dtype != torch.float64 and bool((squares < CANCELS * outer).any())
 
 

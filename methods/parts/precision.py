@@ -1,4 +1,4 @@
-"""Norms and square roots whose value and gradient hold in half precision and at zero."""
+"""Norms and square roots with finite values and gradients, in half precision and at zero."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 
 @contextmanager
 def full_precision(like: Tensor) -> Iterator[None]:
-    """Switch autocast off on the device of `like`, so that what is cast up stays up."""
+    """Disable autocast on the device of `like`, so that tensors cast to full precision stay there."""
     with torch.autocast(device_type=like.device.type, enabled=False):
         yield
 
 
 def precise(x: Tensor) -> Tensor:
-    """The tensor in float32 at least: half precision is cast up, float32 and float64 stay as they are."""
+    """The tensor in float32 at least: half precision is cast to float32, float32 and float64 are unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
-    """Square root of what is non-negative up to rounding; 0 with gradient 0 (not infinity) at and below zero."""
+    """Square root of a tensor that is non-negative up to rounding; 0 with gradient 0 (not infinity) at and below 0."""
     positive = x > torch.finfo(x.dtype).tiny
     return torch.where(positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))
 
@@ -34,12 +34,12 @@ def unit(x: Tensor, dim: int = 1, eps: float = 1e-6) -> Tensor:
 
 
 def p_norm(x: Tensor, p: float) -> Tensor:
-    """‖x‖_p over channels, (B, C, ...) -> (B, ...), p ≥ 1. Its gradient is finite where it is zero."""
+    """‖x‖_p over channels, (B, C, ...) -> (B, ...), p ≥ 1. Its gradient is finite where the norm is zero."""
     if p == 1:
         return x.abs().sum(dim=1)
     if p == 2:
         return safe_sqrt(x.square().sum(dim=1))
-    # Taken relative to the largest entry, so that no power over- or underflows.
+    # Relative to the largest entry, so that no power overflows or underflows.
     largest = x.abs().amax(dim=1, keepdim=True).detach()
     ratio = x.abs() / largest.clamp_min(torch.finfo(x.dtype).tiny)
     total = ratio.pow(p).sum(dim=1)

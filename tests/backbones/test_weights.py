@@ -1,4 +1,4 @@
-"""First weights: loaded whole or refused with a sentence; never silently random."""
+"""Initial weights: loaded whole or refused with a sentence; never silently random."""
 
 from __future__ import annotations
 

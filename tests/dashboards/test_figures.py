@@ -128,7 +128,7 @@ def test_table_keeps_numbers_and_shows_intervals(board: pd.DataFrame) -> None:
         places = [html.index(text) for text in formats.cells(columns_of(board)["miou"], board)]
         assert places == sorted(places)
     assert "background-color: #d8f0df" in html
-    assert "first weights" not in style.data and "numerics" in style.data and "student" in style.data
+    assert "initial weights" not in style.data and "numerics" in style.data and "student" in style.data
 
 
 def test_summary(board: pd.DataFrame) -> None:

@@ -77,7 +77,7 @@ def test_lists_and_texts_ask_for_the_same_sweep(tmp_path: Path) -> None:
         ({"seeds": [True]}, "^seeds: True does not belong here"),
         ({"launcher": "slrum"}, "slurm"),
         ({"set": {"speed": 3}}, "speed"),
-        ({"set": 5}, "^set: 5 is no change"),
+        ({"set": 5}, "^set: 5 is not a change"),
         ({"methods": "none", "students": "timm:resnet18", "strides": 4}, "every cell is skipped"),
     ],
 )
@@ -132,7 +132,7 @@ def test_a_sweep_of_the_command_line_is_found_done(tmp_path: Path, capsys: pytes
 
 
 def test_what_is_no_workspace_is_not_opened(tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="is no workspace"):
+    with pytest.raises(HarnessError, match="is not a workspace"):
         harness.open(tmp_path)
 
 

@@ -48,7 +48,7 @@ class Classes:
         by_name: name in an annotation -> index, or `IGNORE`.
         unlabelled: what a pixel is that no polygon covers: the background's index, or `IGNORE`.
         order: indices in the order of a table without values: what grey masks without palette are numbered by, as
-            CVAT reads them, where their grey is no colour of the table.
+            CVAT reads them, where their grey is not a colour of the table.
     """
 
     names: tuple[str, ...]
@@ -247,7 +247,7 @@ def _refuse_doubles(entries: Sequence[ClassEntry]) -> None:
     for what, found in columns.items():
         doubled = sorted({str(v) for v in found if found.count(v) > 1})
         if doubled:
-            raise HarnessError(f"the class table has the {what} {doubled[0]} twice", "mend classes: in dataset.yaml")
+            raise HarnessError(f"the class table has the {what} {doubled[0]} twice", "fix classes: in dataset.yaml")
     wrong = [v for v in values if not 0 <= v <= LARGEST]
     if wrong:
         raise HarnessError(f"the class table has the value {wrong[0]}", f"values are 0 to {LARGEST}")
@@ -278,7 +278,7 @@ def _ignored(entries: Sequence[ClassEntry], ignore: Sequence[Any]) -> tuple[set[
             hint = did_you_mean(str(item), [e.name for e in entries])
             raise HarnessError(f"ignore: there is no class '{item}'", hint)
     if any(not 0 <= n <= LARGEST for n in numbers):
-        raise HarnessError(f"ignore: {min(numbers)} is no value of a mask", f"values are 0 to {LARGEST}")
+        raise HarnessError(f"ignore: {min(numbers)} is not a mask value", f"values are 0 to {LARGEST}")
     return names, numbers, colours
 
 
@@ -331,7 +331,7 @@ def parse_classes(classes: Any, root: Path) -> list[ClassEntry]:
     """The class table that `classes:` means: names in order, names with values or colours, or a file below `root`.
 
     Raises:
-        HarnessError: it is no such table.
+        HarnessError: it is not such a table.
     """
     from harness.data.folder.tree import inside
 
@@ -368,7 +368,7 @@ def _entry(key: Any, value: Any) -> ClassEntry:
     if isinstance(value, str) and (colour := parse_colour(str(key))):
         return ClassEntry(value, colour=colour)
     raise HarnessError(
-        f"classes: '{key}: {value}' is no class", "write NAME: VALUE, NAME: [r, g, b], or a plain list of names"
+        f"classes: '{key}: {value}' is not a class", "write NAME: VALUE, NAME: [r, g, b], or a plain list of names"
     )
 
 

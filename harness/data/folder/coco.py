@@ -34,7 +34,7 @@ def read_coco(file: Path) -> tuple[dict[int, CocoImage], list[dict[str, Any]]]:
     """Images by id, and categories. Kept for as long as the file does not change.
 
     Raises:
-        HarnessError: it is no such JSON.
+        HarnessError: it is not such a JSON file.
     """
     try:
         return _read_coco(file, file.stat().st_mtime_ns)
@@ -163,7 +163,7 @@ class CocoLabel(LabelSource):
         regions = []
         for category, segmentation, crowd in image.objects:
             if category not in classes.values:
-                what = f"{self.path}: '{image.file_name}' has the category id {category}, which is no class"
+                what = f"{self.path}: '{image.file_name}' has the category id {category}, which is not a class"
                 raise HarnessError(what, "name it under classes: in dataset.yaml")
             try:
                 mask = self._mask(segmentation, image.size)

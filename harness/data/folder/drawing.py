@@ -56,7 +56,7 @@ def polygons_mask(polygons: Iterable[Sequence[float]], size: tuple[int, int]) ->
     """(H, W), bool: the union of polygons, each with three points or more; others have no area and are left out.
 
     Raises:
-        HarnessError: coordinates are no pairs of numbers, or lie far outside the image. pycocotools would crash.
+        HarnessError: coordinates are not pairs of numbers, or lie far outside the image. pycocotools would crash.
     """
     parts = [_coordinates(polygon, size) for polygon in polygons if len(polygon) >= 6]
     mask = coco_masks()
@@ -69,7 +69,7 @@ def _coordinates(polygon: Sequence[float], size: tuple[int, int]) -> list[float]
     try:
         points = np.asarray(polygon, np.float64).reshape(-1, 2)
     except (TypeError, ValueError) as error:
-        raise HarnessError(f"a polygon is no list of x1, y1, x2, y2, ...: {str(polygon)[:60]}") from error
+        raise HarnessError(f"a polygon is not a list of x1, y1, x2, y2, ...: {str(polygon)[:60]}") from error
     extent = np.array([size[1], size[0]])
     if not np.isfinite(points).all() or (points < -extent).any() or (points > 2 * extent).any():
         raise HarnessError(f"a polygon has points far outside its image of {size[1]}x{size[0]}")
@@ -140,8 +140,8 @@ def image_size(height: Any, width: Any) -> tuple[int, int]:
     """(height, width) as an annotation gives it.
 
     Raises:
-        HarnessError: it is no size of an image.
+        HarnessError: it is not an image size.
     """
     if type(height) is not int or type(width) is not int or not (0 < height < 1 << 16 and 0 < width < 1 << 16):
-        raise HarnessError(f"{width}x{height} is no size of an image")
+        raise HarnessError(f"{width}x{height} is not an image size")
     return height, width

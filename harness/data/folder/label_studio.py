@@ -44,7 +44,7 @@ def read_tasks(file: Path) -> list[Task]:
     """The tasks of a project's JSON, in the full or in the short form.
 
     Raises:
-        HarnessError: it is no such JSON.
+        HarnessError: it is not such a JSON file.
     """
     try:
         data = json.loads(file.read_text(encoding="utf-8"))

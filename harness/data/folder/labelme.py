@@ -57,7 +57,7 @@ def read_labelme(file: Path) -> Mapping[str, Any]:
     """The file's fields.
 
     Raises:
-        HarnessError: it is no such JSON.
+        HarnessError: it is not such a JSON file.
     """
     try:
         data = json.loads(file.read_text(encoding="utf-8"))

@@ -184,7 +184,7 @@ def _find_pairs(config: Config, tree: Tree) -> Found:
                     mask = Mask(tree.path(files[1]), config.lossy_masks == "nearest")
                     items[name] = Item(name, tree.path(files[0]), mask)
                 elif len(parts) < 2:
-                    problems.append(Problem(str(tree.root / word), f"'{line}' is no pair of an image and a mask"))
+                    problems.append(Problem(str(tree.root / word), f"'{line}' is not a pair of an image and a mask"))
                 else:
                     missing = parts[0] if not files[0] else parts[1]
                     problems.append(Problem(str(tree.root / word), f"names '{missing}', which is not there"))

@@ -50,7 +50,7 @@ def draw(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
     """
     fractions = {name: float(value) for name, value in config.splits.items() if isinstance(value, int | float)}
     if any(value <= 0 for value in fractions.values()) or sum(fractions.values()) > 1 + 1e-6:
-        raise HarnessError(f"splits: {fractions} are no fractions", "each above 0, together at most 1")
+        raise HarnessError(f"splits: {fractions} are not fractions", "each above 0, together at most 1")
     groups: dict[str, list[str]] = defaultdict(list)
     key = grouping(config.group)
     for name in names:
@@ -85,7 +85,7 @@ def grouping(pattern: str) -> Callable[[str], str]:
     """What a name's group is: what the pattern's group matches, or the name itself without a pattern.
 
     Raises:
-        HarnessError: it is no regular expression with one group, or a name does not match it.
+        HarnessError: it is not a regular expression with one group, or a name does not match it.
     """
     if not pattern:
         return lambda name: name
@@ -94,7 +94,7 @@ def grouping(pattern: str) -> Callable[[str], str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise HarnessError(f"group: {pattern!r} is no regular expression: {error}") from error
+        raise HarnessError(f"group: {pattern!r} is not a regular expression: {error}") from error
     if expression.groups != 1:
         raise HarnessError(f"group: {pattern!r} has {expression.groups} groups", r"write one, as in '(.+)_\d+'")
 
@@ -111,7 +111,7 @@ def read_list(tree: Tree, word: str) -> list[str]:
     """Lines of a list below the data root; empty ones and comments left out, VOC's quotes taken off.
 
     Raises:
-        HarnessError: there is no such file, or it is no text.
+        HarnessError: there is no such file, or it is not text.
     """
     file = tree.find(word)
     if file is None:

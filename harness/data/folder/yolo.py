@@ -63,7 +63,7 @@ class YoloLabel(LabelSource):
         try:
             index, values = int(float(words[0])), [float(word) for word in words[1:]]
         except ValueError as error:
-            raise HarnessError(f"{where} is no label: {' '.join(words)[:40]}", "class x1 y1 x2 y2 ...") from error
+            raise HarnessError(f"{where} is not a label: {' '.join(words)[:40]}", "class x1 y1 x2 y2 ...") from error
         if len(values) == 4:
             raise HarnessError(f"{where} is a box, not a polygon", "labels for detection do not say which pixels")
         if len(values) < 6 or len(values) % 2:

@@ -71,7 +71,7 @@ class Voc(OfficialDataset):
             names = sorted((own | {path.stem for path in folder.glob(f"*{suffix}")}) - held_out)
         both = held_out & set(names)
         if both:
-            raise HarnessError(f"{list_}: {len(both)} of its images are in val: {min(both)}", "mend the list")
+            raise HarnessError(f"{list_}: {len(both)} of its images are in val: {min(both)}", "fix the list")
         ours, problems = listed([n for n in names if n in own], self._image,
                                 lambda name: self.folder / f"SegmentationClass/{name}.png", Mask)  # fmt: skip
         theirs, more = listed(

@@ -239,7 +239,7 @@ def unlike_the_weights(seen: Seen) -> Iterator[Finding]:
     if off > FAR_MEAN or factor > FAR_STD:
         mean, std = (" ".join(f"{value:.2f}" for value in values) for values in (split.mean, split.std))
         what = f"its images have mean {mean} and deviation {std}, far from ImageNet's 0.49 0.46 0.41 and 0.23 0.22 0.23"
-        yield _finding("warning", "unlike-weights", "train", f"{what}: first weights from ImageNet may not suit them")
+        yield _finding("warning", "unlike-weights", "train", f"{what}: initial weights from ImageNet may not suit them")
 
 
 def same_images(seen: Seen) -> Iterator[Finding]:

@@ -44,7 +44,8 @@ class ArrayExecutor(SlurmExecutor):
     def __init__(self, folder: Path, python: str = "") -> None:
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             raise HarnessError(
-                "this is no SLURM cluster: sbatch and srun are not installed", "use --launcher local, or log in to one"
+                "this is not a SLURM cluster: sbatch and srun are not installed",
+                "use --launcher local, or log in to one",
             )
         if "%" in str(folder):
             raise HarnessError(f"the workspace {folder} has a % in its path, which SLURM replaces", "name another one")

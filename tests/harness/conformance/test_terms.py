@@ -271,7 +271,7 @@ def truncated(file: Path) -> None:
     [
         (lambda file: None, "no such file"),
         (lambda file: file.write_bytes(b""), r"is not an \.npz file: No data left"),
-        (lambda file: file.write_text("text"), r"is not an \.npz file: it is no archive of arrays"),
+        (lambda file: file.write_text("text"), r"is not an \.npz file: it is not an archive of arrays"),
         (lambda file: file.mkdir(), r"is not an \.npz file"),
         (lambda file: np.save(file.open("wb"), LS), "it holds one array without a name"),
         (truncated, r"is not an \.npz file"),

@@ -46,7 +46,7 @@ class Unreadable(Coded):
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
         if index == 2:
-            raise HarnessError("folder/third.png: is not a picture", "mend it")
+            raise HarnessError("folder/third.png: is not a picture", "fix it")
         return super().__getitem__(index)
 
 
@@ -241,7 +241,7 @@ def test_jitter_changes_colours_and_never_labels() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_sample_is_named(workers: int) -> None:
     split = Unreadable([(32, 32)] * 5)
-    with pytest.raises(HarnessError, match=r"^folder/third.png: is not a picture \(mend it\)$"):
+    with pytest.raises(HarnessError, match=r"^folder/third.png: is not a picture \(fix it\)$"):
         load(split, workers=workers)
     with pytest.raises(HarnessError, match=r"folder/third.png"):
         list(evaluation_loader(split, None, MEAN, STD, workers=workers))
@@ -265,7 +265,7 @@ class Given(Coded):
 @pytest.mark.parametrize(
     ("sample", "says"),
     [
-        ((IMAGE, LABEL), "the split gives tuple at index 0, which is no sample"),
+        ((IMAGE, LABEL), "the split gives tuple at index 0, which is not a sample"),
         (Sample("a", IMAGE[..., 0], LABEL), r"sample 'a': its image is uint8, \(8, 8\) .*\(H, W, 3\)"),
         (Sample("a", IMAGE[..., :1], LABEL), r"sample 'a': its image is uint8, \(8, 8, 1\)"),
         (Sample("a", IMAGE / 255, LABEL), "sample 'a': its image is float64"),

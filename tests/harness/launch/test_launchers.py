@@ -209,8 +209,8 @@ class _Config(LauncherSettings):
         ({"Settings": dict}, "no class of settings"),
         ({"Settings": _Needs}, "partition has no default"),
         ({"Settings": _Config}, "names the site's file"),
-        ({"flags": {"tiem": ("--time",)}}, "'tiem', which is no setting"),
-        ({"flags": {"config": "--file"}}, "are no flags"),
+        ({"flags": {"tiem": ("--time",)}}, "'tiem', which is not one of its settings"),
+        ({"flags": {"config": "--file"}}, "are not flags"),
     ],
 )
 def test_declarations_that_make_no_sense(changes: dict[str, object], said: str) -> None:

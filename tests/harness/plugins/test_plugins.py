@@ -305,7 +305,7 @@ def test_a_fault_of_a_data_set_in_a_plan_names_the_plugin_and_the_line(
     assert run(words) == 1
     said = capsys.readouterr().err
     assert f"plugin {places}, line {len(PLACES.splitlines()) + 2}: {error.split('(')[0]}" in said
-    assert "mend the plugin" in said and "fault of the harness" not in said
+    assert "fix the plugin" in said and "fault of the harness" not in said
 
 
 @pytest.mark.parametrize("kind", ["students", "teachers", "dataset"])
@@ -560,7 +560,7 @@ def test_a_validator_that_raises_anything_is_told_in_the_expression(mine: Path) 
     load_plugins([mine])
     with pytest.raises(HarnessError, match="parameters of mine cannot be validated: KeyError: 3") as caught:
         resolve("kd+mine[x=3]")
-    assert f"mend the plugin: {mine}, line" in caught.value.hint and "column 4" in caught.value.message
+    assert f"fix the plugin: {mine}, line" in caught.value.hint and "column 4" in caught.value.message
 
 
 JUDGED = """

@@ -100,7 +100,7 @@ def test_a_load_that_failed_is_tried_again(package: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("class A: name = 'a'", "is no thing"),
+        ("class A: name = 'a'", "is not a thing"),
         ("class A(Thing): name = 'a'", "thing A lacks do"),
         ("class A(Thing):\n    name = 'not a word'\n    def do(self): pass", "no usable name"),
         ("class A(Thing):\n    name = 7\n    def do(self): pass", "no usable name"),

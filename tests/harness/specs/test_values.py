@@ -32,7 +32,7 @@ def test_values(text: str, value: Any) -> None:
 
 @pytest.mark.parametrize("text", ["{", "[1", "(1,2", '"open', "[1] 2", "{a}", "{a: 1, a: 2}", "'4'", "[a b]"])
 def test_what_is_no_value_is_refused(text: str) -> None:
-    with pytest.raises(HarnessError, match="is no value"):
+    with pytest.raises(HarnessError, match="is not a valid value"):
         parse_pairs([f"x={text}"], "--set")
 
 

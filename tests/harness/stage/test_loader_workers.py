@@ -46,5 +46,5 @@ def test_slurm_says_how_many_cores_a_task_has(monkeypatch: pytest.MonkeyPatch) -
 def test_words() -> None:
     assert _loader_workers("auto") is None
     assert (_loader_workers("4"), _loader_workers(0)) == (4, 0)
-    with pytest.raises(HarnessError, match="'many' is no number of processes"):
+    with pytest.raises(HarnessError, match="'many' is not a number of processes"):
         _loader_workers("many")

@@ -29,7 +29,7 @@ def test_hinge_is_its_formula() -> None:
     assert judge(teacher, images).shape == (2, 6), "a score for every patch"
     real, fake = judge(teacher, images).flatten().tolist(), judge(student, images).flatten().tolist()
     expected = [max(0.0, 1 - r) + max(0.0, 1 + f) for r, f in zip(real, fake, strict=True)]
-    assert judge.own_loss(student, teacher, images).item() == pytest.approx(sum(expected) / len(expected))
+    assert judge.discriminator_loss(student, teacher, images).item() == pytest.approx(sum(expected) / len(expected))
     assert judge.student_loss(student, images).item() == pytest.approx(-judge(student, images).mean().item())
 
 
@@ -45,7 +45,7 @@ def test_gradient_penalty_is_zero_for_slope_one() -> None:
         judge.forward = score  # type: ignore[method-assign]
         student, teacher, images = inputs()
         gap = (score(student, images) - score(teacher, images)).mean()
-        return float(judge.own_loss(student, teacher, images) - gap)
+        return float(judge.discriminator_loss(student, teacher, images) - gap)
 
     assert slope(1.0) == pytest.approx(0, abs=1e-12)
     assert slope(3.0) == pytest.approx(10 * (3 - 1) ** 2)
@@ -67,7 +67,7 @@ def test_own_loss_teaches_the_judge_and_not_the_networks(loss: str) -> None:
     judge = discriminator(loss)
     student.requires_grad_()
     teacher.requires_grad_()
-    judge.own_loss(student, teacher, images).backward()
+    judge.discriminator_loss(student, teacher, images).backward()
     assert student.grad is None and teacher.grad is None
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in judge.parameters())
 
@@ -81,7 +81,7 @@ def test_the_judge_learns_to_tell_them_apart(loss: str) -> None:
     before = (judge(teacher, images) - judge(student, images)).mean().item()
     for _ in range(20):
         optimizer.zero_grad()
-        judge.own_loss(student, teacher, images).backward()
+        judge.discriminator_loss(student, teacher, images).backward()
         optimizer.step()
     after = (judge(teacher, images) - judge(student, images)).mean().item()
     assert after > before + 0.03
@@ -94,7 +94,7 @@ def test_any_grid_will_do(grid: tuple[int, int]) -> None:
     student, teacher = (torch.randn(2, 5, *grid, dtype=torch.float64) for _ in range(2))
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     assert judge(student, images).shape[0] == 2
-    assert torch.isfinite(judge.own_loss(student, teacher, images))
+    assert torch.isfinite(judge.discriminator_loss(student, teacher, images))
 
 
 def test_it_may_look_at_scores_alone() -> None:
@@ -108,8 +108,8 @@ def test_it_works_in_full_precision_under_autocast() -> None:
     student, teacher, images = (x.float() for x in inputs())
     judge = discriminator("hinge").float().eval()
     with torch.autocast("cpu", torch.bfloat16):
-        inside = judge.own_loss(student, teacher, images)
-    torch.testing.assert_close(inside, judge.own_loss(student, teacher, images), rtol=0, atol=0)
+        inside = judge.discriminator_loss(student, teacher, images)
+    torch.testing.assert_close(inside, judge.discriminator_loss(student, teacher, images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("name", "term"), [("skd", "holistic"), ("cwd", "adversarial")])

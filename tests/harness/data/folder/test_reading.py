@@ -96,7 +96,7 @@ def test_the_255th_class_is_told_from_ignored(tmp_path: Path) -> None:
         ("classes: [a, b, c, d]\nignore: [sky]", "there is no class 'sky'"),
         ("classes: [a, b, c, d]\nmerge: {x: [e]}", "there is no class 'e'"),
         ("classes: [a, b, c, d]\nmerge: {x: [a], y: [a]}", "'x' and 'y'"),
-        ("classes: {a: nothing}", "is no class"),
+        ("classes: {a: nothing}", "is not a class"),
         ("classes: nowhere.csv", "no file"),
         ("classes: ../../etc/passwd", "leads out of"),
         ("classes: [a, b, c, d]\nignores: [a]", "no field 'ignores'"),
@@ -337,7 +337,7 @@ def test_lists_of_decomposed_names_find_composed_files(tmp_path: Path) -> None:
         ("0 0.5 0.5 0.2", "has 3 numbers"),
         ("0 1 2 3 4 5 6", r"outside \[0, 1\]"),
         ("9 0.1 0.1 0.2 0.1 0.2 0.2", "class 9"),
-        ("a b", "is no label"),
+        ("a b", "is not a label"),
     ],
 )
 def test_yolo_lines_that_cannot_be(line: str, said: str, tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_codes_are_read_as_pycocotools_wrote_them() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"imageHeight": -5}, "is no size of an image"),
+        ({"imageHeight": -5}, "is not an image size"),
         ({"shapes": [{"label": "car", "points": [[1, 2, 3]]}]}, "labelme|Labelme|JSON"),
         ({"shapes": [{"label": "car", "points": [[0, 0], [1e9, 0], [5, 5]]}]}, "far outside"),
         ({"shapes": 3}, "is not Labelme's JSON"),
