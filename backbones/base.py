@@ -21,11 +21,11 @@ STRIDES = (4, 8, 16, 32)
 
 @dataclass(frozen=True)
 class NetworkMaps:
-    """What a network gives for a batch of images; nothing here is upsampled.
+    """Outputs of a network for a batch of images, not upsampled.
 
     Attributes:
         logits: (B, K, h, w), class scores at head resolution.
-        last: (B, C, h, w), what the classifier reads.
+        last: (B, C, h, w), the input of the classifier.
         features: backbone maps, shallow to deep, each (B, C_i, h_i, w_i).
     """
 
@@ -36,7 +36,7 @@ class NetworkMaps:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's initial weights come from.
+    """Source of a backbone's initial weights.
 
     Attributes:
         source: "random", "imagenet" (timm's or SMP's hub, or a local folder), or "file".
@@ -51,9 +51,9 @@ class Backbone(nn.Module, ABC):
     """An encoder built at one output stride.
 
     Attributes:
-        channels: of each map, shallow to deep.
-        strides: of each map; the last is the output stride.
-        dilation: which path built the output stride, for the record: "timm output_stride", "smp make_dilated", ...
+        channels: channels of each map, shallow to deep.
+        strides: stride of each map; the last is the output stride.
+        dilation: how the output stride was achieved, for the record: "timm output_stride", "smp make_dilated", ...
         mean, std: normalisation of the input, per RGB channel, for images in [0, 1].
     """
 
@@ -65,29 +65,29 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:
-        """NetworkMaps of (B, 3, H, W) images, shallow to deep."""
+        """Backbone maps of (B, 3, H, W) images, shallow to deep."""
 
 
 class BackboneFamily(ABC):
-    """A source of encoders, named in front of the colon of a model's word: `timm:mobilenetv2_100`."""
+    """A source of encoders, named before the colon of a model: `timm:mobilenetv2_100`."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
 
     @abstractmethod
     def encoders(self) -> Sequence[str]:
-        """Names it can build at some stride, sorted."""
+        """Names of encoders that it can build at some stride, sorted."""
 
     @abstractmethod
     def unsupported_reason(self, encoder: str, stride: int) -> str | None:
-        """Why `encoder` cannot be had at `stride` (in one sentence), or None when it can."""
+        """Why `encoder` cannot be built at `stride`, in one sentence; None if it can."""
 
     @abstractmethod
     def build(self, encoder: str, stride: int, weights: Weights) -> Backbone:
         """The encoder at that output stride.
 
         Raises:
-            ValueError: unknown encoder, impossible stride, or weights that are not there; never silently random.
+            ValueError: unknown encoder, unsupported stride, or missing weights (never replaced by random ones).
         """
 
 
@@ -95,8 +95,8 @@ class Head(nn.Module, ABC):
     """From backbone maps to class logits.
 
     Attributes:
-        stride: that of the logits.
-        last_channels: channels of what the classifier reads.
+        stride: stride of the logits.
+        last_channels: channels of the classifier's input.
     """
 
     name: ClassVar[str]
@@ -109,7 +109,7 @@ class Head(nn.Module, ABC):
 
     @classmethod
     def unsupported_reason(cls, strides: Sequence[int]) -> str | None:
-        """Why the head does not fit maps of these strides, or None when it does."""
+        """Why the head cannot be used with maps of these strides; None if it can."""
         return None
 
     @abstractmethod
@@ -118,7 +118,7 @@ class Head(nn.Module, ABC):
 
 
 class Network(nn.Module):
-    """A backbone and a head. Gives `NetworkMaps`, never upsampled."""
+    """A backbone and a head. Returns `NetworkMaps`, not upsampled."""
 
     def __init__(self, backbone: Backbone, head: Head, classes: int) -> None:
         super().__init__()

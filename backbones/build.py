@@ -24,12 +24,12 @@ def build_network(
     """The network `family:encoder/head@stride`.
 
     Raises:
-        ValueError: unknown encoder, impossible stride, a head that does not fit, or weights that are not there.
+        ValueError: unknown encoder, unsupported stride, a head that does not fit, or missing weights.
     """
     if isinstance(family, NetworkFamily) and head is OwnHead:
         return family.network(encoder, stride, classes, weights, options)
     if head is OwnHead:
-        raise ValueError(f"{family.name}:{encoder} is an encoder and has no head of its own: name one, as in /aspp")
+        raise ValueError(f"{family.name}:{encoder} is an encoder without a head: name one, as in /aspp")
     backbone = family.build(encoder, stride, weights)
     reason = head.unsupported_reason(backbone.strides)
     if reason:
@@ -45,5 +45,5 @@ def build_on_meta(
     classes: int,
     options: Mapping[str, Any] | None = None,
 ) -> Network:
-    """The network on the meta device: shapes without content. Raises as `build_network` does."""
+    """The network on the meta device: shapes without values. Raises the same errors as `build_network`."""
     return on_meta(lambda: build_network(family, head, encoder, stride, classes, Weights(), options))

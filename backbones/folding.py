@@ -1,9 +1,9 @@
-"""Batch norms of a frozen network folded into the convolutions before them: the same function, in less time.
+"""Fold the batch norms of a frozen network into the preceding convolutions: the same function, faster.
 
-A convolution W and a batch norm with running statistics make one convolution W' = W·γ/√(σ² + ε) with a bias. Which
-batch norm follows which convolution is seen from a forward pass, since names and order of modules say nothing certain;
-and what was folded is compared with what was, so that a network that does something else with a convolution's output
-is left as it is.
+A convolution W followed by a batch norm with running statistics equals one convolution W' = W·γ/√(σ² + ε) with a bias.
+Which batch norm follows which convolution is traced in a forward pass, since names and order of modules do not tell.
+The folded network is compared with the original one; if they differ, because a convolution's output is also used
+elsewhere, the original is kept.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from backbones.base import Network, NetworkMaps
 
 _TOLERANCE = 1e-3
-"""Largest difference that folding may make, relative to a map's largest value. Folding itself makes some 1e-6."""
+"""Largest difference allowed after folding, relative to a map's largest value. Rounding alone causes about 1e-6."""
 
 
 def fold_batch_norms(network: Network, size: tuple[int, int]) -> Network:
-    """The network with every batch norm folded that directly follows a convolution; itself, where there is none.
+    """The network with every batch norm folded that directly follows a convolution; unchanged if there is none.
 
     Args:
-        network: frozen and in eval mode; it is left as it is.
-        size: (H, W) of the images that are run through it to see what follows what.
+        network: frozen and in eval mode; it is not modified.
+        size: (H, W) of the images for tracing it.
     """
     device = next(network.parameters()).device
     images = torch.linspace(-2, 2, 3 * size[0] * size[1], device=device).reshape(1, 3, *size)
@@ -49,10 +49,10 @@ def fold_batch_norms(network: Network, size: tuple[int, int]) -> Network:
 
 @dataclass
 class _Trace:
-    """What a forward pass shows: convolutions' outputs, calls of each module, and which norm read which convolution."""
+    """Trace of a forward pass: outputs of convolutions, calls of each module, and the input of each norm."""
 
     outputs: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
-    """id -> (convolution, its output); the tensor is held, so that no other gets its id."""
+    """id -> (convolution, its output); keeping the tensor alive prevents reuse of its id."""
     pairs: list[tuple[str, str]] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
 

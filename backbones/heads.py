@@ -1,7 +1,7 @@
-"""Heads: from backbone maps to class logits, at strides 4, 8, 16 and 32, also where SMP's model classes refuse.
+"""Heads: from backbone maps to class logits, at strides 4, 8, 16 and 32, including those that SMP's models reject.
 
-Decoder parts are SMP's, put together so that the atrous rates follow the output stride and odd sizes work.
-Every head says what its classifier, the last convolution, reads: `last`.
+They combine SMP's decoder modules; atrous rates scale with the output stride, and odd input sizes work. Each returns
+the input of its classifier, the last convolution, as `last`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RATES_AT_16 = (6, 12, 18)
 
 
 def atrous_rates(stride: int) -> tuple[int, int, int]:
-    """DeepLab's atrous rates at an output stride: they scale with the map, so that the field of view in pixels stays.
+    """DeepLab's atrous rates at an output stride, scaled with the map to keep the receptive field in pixels.
 
     (6, 12, 18) * 16 / stride: (24, 48, 72) at 4, (12, 24, 36) at 8, (6, 12, 18) at 16, (3, 6, 9) at 32.
     """
@@ -41,7 +41,7 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
 
 
 class Linear(Head):
-    """A 1x1 classifier straight on the last backbone map: no ASPP, no decoder. `last` is that map."""
+    """A 1x1 classifier on the last backbone map: no ASPP, no decoder. `last` is that map."""
 
     name: ClassVar[str] = "linear"
     summary: ClassVar[str] = "1x1 classifier on the last backbone map; logits at the output stride"
@@ -83,8 +83,8 @@ class Aspp(Head):
 class DeepLabV3Plus(Head):
     """DeepLabV3+ (Chen et al. 2018): separable ASPP, joined with the first map of stride 4; logits at stride 4.
 
-    SMP's decoder; its fixed upsampling factor is replaced by a resize to the finer map, so that every output stride
-    and odd sizes work.
+    SMP's decoder, with its fixed upsampling factor replaced by a resize to the finer map, so that every output stride
+    and odd input sizes work.
     """
 
     name: ClassVar[str] = "deeplabv3plus"
@@ -143,9 +143,9 @@ class PspNet(Head):
 
 
 class Unet(Head):
-    """SMP's U-Net decoder as it is, for encoders of stride 32; logits at stride 1, from a 3x3 classifier.
+    """SMP's U-Net decoder, unchanged, for encoders of stride 32; logits at stride 1, from a 3x3 classifier.
 
-    The head sees no image, so its last grid is twice that of the first map: 514 for an input of 513.
+    The head does not know the image size, so its last grid is twice that of the first map: 514 for an input of 513.
     """
 
     name: ClassVar[str] = "unet"
@@ -162,7 +162,7 @@ class Unet(Head):
 
     @classmethod
     def unsupported_reason(cls, strides: Sequence[int]) -> str | None:
-        # A map of stride 2 may be lacking (ConvNeXt): SMP, too, goes on without that skip.
+        # A map of stride 2 may be missing (ConvNeXt): SMP omits that skip connection, too.
         if {4, 8, 16, 32} <= set(strides) and strides[-1] == 32:
             return None
         return f"unet needs maps of strides 4, 8, 16 and 32; there are {_listed(strides)}"
@@ -177,14 +177,14 @@ class Unet(Head):
 
 
 def _stand_in(x: Tensor, channels: int) -> Tensor:
-    """A map of twice the grid of which only the shape, or nothing, is read."""
+    """A map of twice the grid, used for its shape only."""
     return x.new_empty(x.shape[0], channels, 2 * x.shape[2], 2 * x.shape[3])
 
 
 class Fpn(Head):
     """SMP's FPN for encoders of stride 32; logits at stride 4.
 
-    On sizes that 32 divides it computes what SMP does; elsewhere each map is resized to the grid it is added to.
+    For sizes divisible by 32 it equals SMP's; otherwise each map is resized to the grid that it is added to.
     """
 
     name: ClassVar[str] = "fpn"

@@ -1,4 +1,4 @@
-"""Weights of a whole network, from another workspace or another library: read, unwrapped, and fitted or refused."""
+"""Weights of a whole network, from another workspace or library: read, stripped of prefixes, and checked."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from backbones.weights import read_state
 from backbones.whole import WholeBackbone
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "segmentor.")
-"""What wrappers (DataParallel, torch.compile, Lightning, ...) put before every name."""
+"""Prefixes that wrappers (DataParallel, torch.compile, Lightning, ...) add to every name."""
 _AUXILIARY = ("aux_classifier.", "auxlayer.", "auxiliary_head.", "aux_head.", "head.aux_head.")
-"""Heads that serve training alone; a file may hold them."""
+"""Auxiliary heads used only in training; a file may contain them."""
 
 
 def network_state(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
-    """The tensors of a file, full precision, without what wrappers put before the names.
+    """The tensors of a file, in full precision, without the prefixes of wrappers.
 
     Args:
-        names: of the network's own tensors; prefixes are taken off while that makes more of them fit.
+        names: names of the network's tensors; prefixes are removed while that makes more names match.
 
     Raises:
-        ValueError: there is no such file, or it holds no weights.
+        ValueError: the file is missing or contains no weights.
     """
     state = {name: value.float() if value.is_floating_point() else value for name, value in read_state(path).items()}
     known = set(names)
@@ -40,15 +40,15 @@ def network_state(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def load_network(network: Network, path: Path, what: str, classes: Sequence[int] | None = None) -> None:
-    """Give a network all of its weights from a file.
+    """Load all weights of a network from a file.
 
     Args:
-        network: ours, or a `WholeNetwork`, which takes its own library's names as well as those of our workspaces.
-        what: how messages call it.
-        classes: for each class of the data set the number of that class in the file; None when they are the same.
+        network: a `Network`, or a `WholeNetwork`, which accepts both its own library's names and those of workspaces.
+        what: name of the network for error messages.
+        classes: for each class of the data set, the index of that class in the file; None if the classes are equal.
 
     Raises:
-        ValueError: what does not fit, by name and number.
+        ValueError: weights do not fit; the message gives their names and number.
     """
     target, by_class = _target(network, path)
     own = target.state_dict()
@@ -60,7 +60,7 @@ def load_network(network: Network, path: Path, what: str, classes: Sequence[int]
 
 
 def _target(network: Network, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
-    """The module whose names the file uses, and the names of its tensors that have a row for each class."""
+    """The module whose names the file uses, and the names of its tensors with one row per class."""
     backbone = network.backbone
     if not isinstance(backbone, WholeBackbone):
         return network, ("head.classifier.weight", "head.classifier.bias")
@@ -73,15 +73,15 @@ def _target(network: Network, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
 def _reordered(
     state: Mapping[str, Tensor], by_class: Sequence[str], classes: Sequence[int], path: Path
 ) -> dict[str, Tensor]:
-    """The classifier's tensors with the data set's classes in its order."""
+    """The state with the classifier's rows in the order of the data set's classes."""
     found: dict[str, Tensor] = {}
     for name in by_class:
         if name in state:
             if max(classes) >= len(state[name]):
-                raise ValueError(f"{path} has {len(state[name])} classes, so there is no class {max(classes)} in it")
+                raise ValueError(f"{path} has {len(state[name])} classes, so it has no class {max(classes)}")
             found[name] = state[name][torch.tensor(list(classes))]
     if not found:
-        raise ValueError(f"{path} has no {by_class[0]}, so that its classes cannot be put in another order")
+        raise ValueError(f"{path} has no {by_class[0]}, so its classes cannot be reordered")
     return found
 
 
@@ -91,14 +91,14 @@ def _refuse_misfit(
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     foreign = [name for name in state if name not in own and not name.startswith(_AUXILIARY)]
     if missing or foreign:
-        lacks = f"{len(missing)} of its {len(own)} tensors are not there, first {missing[0]}" if missing else ""
+        lacks = f"{len(missing)} of its {len(own)} tensors are missing, first {missing[0]}" if missing else ""
         extra = f"{len(foreign)} belong to another network, first {foreign[0]}" if foreign else ""
         raise ValueError(f"{path} is not the network {what}: {'; '.join(filter(None, (lacks, extra)))}")
     unlike = [name for name in own if name in state and own[name].shape != state[name].shape]
     if unlike and set(unlike) <= set(by_class):
         theirs, ours = len(state[unlike[0]]), len(own[unlike[0]])
         raise ValueError(
-            f"{path} tells {theirs} classes apart, the data set has {ours}: say which is which with --teacher-classes"
+            f"{path} has {theirs} classes, the data set has {ours}: map one to the other with --teacher-classes"
         )
     if unlike:
         name = unlike[0]

@@ -1,4 +1,4 @@
-"""Sizes of maps, found by a dry forward on the meta device: shapes without arithmetic, and nothing typed by hand."""
+"""Sizes of maps, measured by a forward pass on the meta device: shapes without arithmetic."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from backbones.base import Network
 
 PROBE = 512
-"""Side of the square input of a dry forward. Large, so that encoders without padding keep their nominal strides."""
+"""Side of the square input of that pass. Large, so that encoders without padding keep their nominal strides."""
 
 M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class NetworkSizes:
-    """Channels and strides of a network's maps; the same fields as the sizes that methods are given.
+    """Channels and strides of a network's maps; the same fields as `methods.base.Sizes`.
 
     Attributes:
         classes: K, channels of the logits.
-        last: channels of what the classifier reads.
-        last_stride: its stride.
+        last: channels of the classifier's input.
+        last_stride: stride of the classifier's input.
         logits_stride: stride of the logits.
         features: channels of the backbone maps, shallow to deep.
         strides: their strides; the last is the output stride.
@@ -41,9 +41,9 @@ class NetworkSizes:
 
 
 def meta_copy(module: M) -> M:
-    """A copy of a module whose parameters and buffers have shapes but no content: cheap, whatever the size.
+    """A copy of a module on the meta device: parameters and buffers with shapes but without values, at little cost.
 
-    The original is left as it is, wherever it lies; the copy is in the same mode (training or evaluation).
+    The original may be on any device and is not modified; the copy is in the same mode (training or evaluation).
     """
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
@@ -56,7 +56,7 @@ def meta_copy(module: M) -> M:
 
 
 def on_meta(build: Callable[[], M]) -> M:
-    """Build a module on the meta device; where its code needs numbers, build it on the CPU and drop the content."""
+    """Build a module on the meta device; if its code needs values, build it on the CPU and drop them."""
     try:
         with torch.device("meta"):
             return build()
@@ -73,21 +73,21 @@ def stride_of(x: Tensor, side: int = PROBE) -> int:
 
 
 def map_sizes(forward: Callable[[Tensor], Sequence[Tensor]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels and strides of the maps that a backbone on the meta device gives.
+    """Channels and strides of the maps of a backbone on the meta device.
 
     Raises:
-        ValueError: what it gives are not maps of a square image.
+        ValueError: an output is not a map of a square image.
     """
     with torch.no_grad():
         maps = forward(torch.empty(1, 3, PROBE, PROBE, device="meta"))
     for x in maps:
         if x.ndim != 4 or x.shape[-1] != x.shape[-2]:
-            raise ValueError(f"gives {tuple(x.shape)}, no map of shape (B, C, h, w)")
+            raise ValueError(f"returns {tuple(x.shape)}, not a map of shape (B, C, h, w)")
     return tuple(x.shape[1] for x in maps), tuple(stride_of(x) for x in maps)
 
 
 def measure_sizes(network: Network) -> NetworkSizes:
-    """Sizes of a network's maps, by a dry forward of a copy on the meta device."""
+    """Sizes of a network's maps, from a forward pass of a copy on the meta device."""
     twin = meta_copy(network).eval()
     with torch.no_grad():
         maps = twin(torch.empty(1, 3, PROBE, PROBE, device="meta"))

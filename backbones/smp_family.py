@@ -1,4 +1,4 @@
-"""Encoders from segmentation_models_pytorch (SMP), dilated by its own rule."""
+"""Encoders from segmentation_models_pytorch (SMP), dilated by SMP's rule."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from backbones.weights import (
 
 
 class SmpBackbone(Backbone):
-    """An SMP encoder, without the input image that SMP puts before its maps and without its empty stand-ins."""
+    """An SMP encoder, without the input image and the empty placeholders in SMP's list of maps."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -36,13 +36,13 @@ class SmpBackbone(Backbone):
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        # VGG-like encoders give a map of stride 1 where others give the image itself.
+        # VGG-like encoders return a map of stride 1 where others return the image itself.
         maps = self.encoder(images)
         return [x for x in maps if x is not images and x.shape[1] > 0]
 
 
 def _create(encoder: str, stride: int, weights: Any = None, **options: Any) -> nn.Module:
-    """SMP's encoder at strides 8, 16, 32, and `tu-` ones at whatever timm can; 4 by `dilate`."""
+    """SMP's encoder at strides 8, 16 and 32; `tu-` encoders at any stride that timm supports; stride 4 by `dilate`."""
     wide = stride == 4 and not encoder.startswith("tu-")
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
@@ -55,13 +55,13 @@ def _create(encoder: str, stride: int, weights: Any = None, **options: Any) -> n
 
 
 def dilate(encoder: nn.Module, target: int) -> None:
-    """SMP's rule for output strides, for any of them: SMP itself stops at 8.
+    """SMP's rule for output strides, extended to any stride (SMP stops at 8).
 
-    The rule: every convolution whose output had stride s > target loses its stride and is dilated by s / target. SMP
-    reads the stages from a table that begins at stride 16; here each convolution's stride is seen in a dry forward.
+    Every convolution whose output has stride s > target gets stride 1 and dilation s / target. SMP reads the stages
+    from a table that begins at stride 16; here each convolution's stride is measured in a forward pass.
 
     Raises:
-        ValueError: a convolution takes more than one halving at once, so that dilation cannot replace its stride.
+        ValueError: a convolution's stride exceeds 2, so dilation cannot replace it.
     """
     strides: dict[str, int] = {}
     twin = meta_copy(encoder).eval()
@@ -70,9 +70,7 @@ def dilate(encoder: nn.Module, target: int) -> None:
         def hook(_module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
             before, strides[name] = stride_of(inputs[0]), stride_of(output)
             if strides[name] > max(target, 2 * before):
-                raise ValueError(
-                    f"{name} takes a step of {strides[name] // before} at once, which no dilation replaces"
-                )
+                raise ValueError(f"{name} has stride {strides[name] // before}, which dilation cannot replace")
 
         return hook
 
@@ -88,11 +86,11 @@ def dilate(encoder: nn.Module, target: int) -> None:
 
 @lru_cache(maxsize=4096)
 def probe(encoder: str, stride: int) -> tuple[tuple[int, ...], tuple[int, ...]] | str:
-    """Channels and strides of an encoder's maps at an output stride, or the reason why it cannot be had."""
+    """Channels and strides of an encoder's maps at an output stride, or the reason why it cannot be built."""
     try:
         backbone = on_meta(lambda: SmpBackbone(_create(encoder, stride).eval()))
         channels, strides = map_sizes(backbone)
-    except Exception as error:  # whatever SMP raises is the reason
+    except Exception as error:  # any exception of SMP is the reason
         cause = " ".join(str(error).split())[:160] or _refusal(encoder, error)
         return f"smp:{encoder} cannot be built at stride {stride}: {cause}"
     if strides[-1] != stride:
@@ -101,19 +99,19 @@ def probe(encoder: str, stride: int) -> tuple[tuple[int, ...], tuple[int, ...]] 
 
 
 def _refusal(encoder: str, error: Exception) -> str:
-    """What an exception without a text means."""
+    """The reason behind an exception without a message."""
     refused = encoder.startswith("tu-") and isinstance(error, AssertionError)
     return "timm cannot dilate it so far" if refused else type(error).__name__
 
 
 class SmpFamily(BackboneFamily):
-    """SMP's own encoders, and any of timm's behind the prefix `tu-`."""
+    """SMP's own encoders, and timm's with the prefix `tu-`."""
 
     name: ClassVar[str] = "smp"
     summary: ClassVar[str] = "SMP's encoders, strides by make_dilated; timm's as tu-NAME"
 
     def encoders(self) -> Sequence[str]:
-        """SMP's own names. Those of timm, `tu-NAME`, are taken too but not listed again."""
+        """SMP's own names. timm's, as `tu-NAME`, are accepted too but not listed."""
         return sorted(smp.get_encoder_names())
 
     def unsupported_reason(self, encoder: str, stride: int) -> str | None:
@@ -146,7 +144,7 @@ def _path(encoder: str, stride: int) -> str:
 
 
 def _normalisation(encoder: str, weights: Weights) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and std: timm's for `tu-`; SMP's, from its hub, when the weights came from there; else ImageNet's."""
+    """Mean and std: timm's for `tu-` encoders; SMP's for weights from its hub; otherwise ImageNet's."""
     if encoder.startswith("tu-"):
         config = timm.get_pretrained_cfg(encoder[3:], allow_unregistered=True)
         mean, std = getattr(config, "mean", IMAGENET_MEAN), getattr(config, "std", IMAGENET_STD)

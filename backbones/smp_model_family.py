@@ -1,7 +1,7 @@
-"""Whole networks of segmentation_models_pytorch, as its `save_pretrained` writes them: the architecture is in the name.
+"""Whole networks of segmentation_models_pytorch, as written by its `save_pretrained`; the name is the architecture.
 
-`smp_model:DeepLabV3Plus.resnet34` is `smp.DeepLabV3Plus("resnet34")`; what a saved folder's configuration says besides
-(decoder channels, ...) goes with it as options.
+`smp_model:DeepLabV3Plus.resnet34` is `smp.DeepLabV3Plus("resnet34")`; other fields of a saved configuration (decoder
+channels, ...) are passed as options.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SmpModelFamily(NetworkFamily):
     summary: ClassVar[str] = "SMP's whole models, ARCHITECTURE.ENCODER, as save_pretrained writes them"
 
     def encoders(self) -> Sequence[str]:
-        """One name an architecture; any encoder of SMP may follow the dot."""
+        """One name per architecture; any encoder of SMP may follow the dot."""
         return sorted(f"{name}.resnet34" for name in ARCHITECTURES)
 
     def unsupported_reason(self, encoder: str, stride: int) -> str | None:
@@ -53,22 +53,22 @@ class SmpModelFamily(NetworkFamily):
 
 
 def saved_model(folder: Path) -> tuple[str, dict[str, Any], int, Path]:
-    """What `save_pretrained` left in a folder: (ARCHITECTURE.ENCODER, options, classes, file of the weights).
+    """The contents of a folder written by `save_pretrained`: (ARCHITECTURE.ENCODER, options, classes, weights file).
 
     Raises:
-        ValueError: it is not such a folder, or of an architecture that SMP does not have.
+        ValueError: the folder is of another kind, or SMP does not know the architecture.
     """
     config, weights = folder / "config.json", folder / "model.safetensors"
     if not config.is_file() or not weights.is_file():
-        raise ValueError(f"{folder} holds no model of SMP: config.json and model.safetensors are looked for there")
+        raise ValueError(f"{folder} is not an SMP model: it needs config.json and model.safetensors")
     try:
         said = json.loads(config.read_text(encoding="utf-8"))
         architecture, encoder = str(said.pop("_model_class")), str(said["encoder_name"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{config} is not what SMP's save_pretrained writes: no {error}") from error
+        raise ValueError(f"{config} was not written by SMP's save_pretrained: it has no {error}") from error
     if architecture not in ARCHITECTURES:
         raise ValueError(unknown(architecture, "smp_model", ARCHITECTURES))
     if int(said.get("in_channels", 3)) != 3:
-        raise ValueError(f"{folder} takes {said['in_channels']} channels; images have 3")
+        raise ValueError(f"{folder} has {said['in_channels']} input channels; images have 3")
     options = {name: value for name, value in said.items() if name not in _NOT_OPTIONS and not name.startswith("_")}
     return f"{architecture}.{encoder}", options, int(said.get("classes", 1)), weights

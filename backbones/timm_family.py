@@ -49,7 +49,7 @@ def _triple(value: Any, default: tuple[float, float, float]) -> tuple[float, flo
 
 
 def _options(stride: int) -> list[tuple[dict[str, Any], str]]:
-    """Ways to build an encoder at a stride, the best first, each with its name for the record."""
+    """Ways to build an encoder at a stride, best first, each with its name for the record."""
     dilated = [({"output_stride": stride}, "timm output_stride")] if stride != 32 else []
     return [
         *dilated,
@@ -80,7 +80,7 @@ class Way:
 def probe(encoder: str, stride: int) -> Way | str:
     """How to build an encoder at a stride, or the reason why it cannot be.
 
-    Found out by building it on the meta device, not from a list.
+    Determined by building it on the meta device, not from a list.
     """
     first: Exception | None = None
     native = 0
@@ -88,7 +88,7 @@ def probe(encoder: str, stride: int) -> Way | str:
         try:
             backbone = on_meta(lambda: TimmBackbone(_create(encoder, **options).eval(), encoder))  # noqa: B023
             channels, strides = map_sizes(backbone)
-        except Exception as error:  # whatever timm raises is the reason
+        except Exception as error:  # any exception of timm is the reason
             first = first or error
             continue
         if strides[-1] == stride:
@@ -122,14 +122,14 @@ _ODD = PROBE - 27
 def _reason(encoder: str, stride: int, native: int, error: Exception | None) -> str:
     if native:
         if native < stride:
-            why = "is finer than that by nature"
+            why = "is finer than that"
         elif isinstance(error, TypeError):
-            why = "takes no output stride in timm"
+            why = "accepts no output stride in timm"
         else:
-            why = "cannot be dilated so far by timm"
+            why = "cannot be dilated that far by timm"
         return f"timm:{encoder} {why}: its last map has stride {native}, not {stride}"
     cause = " ".join(str(error).split())[:160] if error and str(error) else type(error).__name__
-    return f"timm:{encoder} gives no maps at stride {stride}: {cause}"
+    return f"timm:{encoder} has no maps at stride {stride}: {cause}"
 
 
 class TimmFamily(BackboneFamily):
@@ -139,7 +139,7 @@ class TimmFamily(BackboneFamily):
     summary: ClassVar[str] = "any timm encoder with feature maps; strides by timm's output_stride"
 
     def encoders(self) -> Sequence[str]:
-        """All names of timm. Which strides one can do is found out by `unsupported_reason`, in a part of a second."""
+        """All names of timm. `unsupported_reason` tells quickly which strides an encoder supports."""
         return sorted(timm.list_models())
 
     def unsupported_reason(self, encoder: str, stride: int) -> str | None:
@@ -159,7 +159,7 @@ class TimmFamily(BackboneFamily):
 
 
 def _weighted(encoder: str, options: dict[str, Any], weights: Weights) -> nn.Module:
-    """The encoder with its initial weights."""
+    """The encoder with its initial weights loaded."""
     if weights.source == "random":
         return _create(encoder, pretrained=False, **options)
     if weights.file is None and weights.source == "file":

@@ -1,4 +1,4 @@
-"""torchvision's segmentation models, whole: DeepLabV3, FCN and LR-ASPP with torchvision's own names and numbers."""
+"""torchvision's whole segmentation models, DeepLabV3, FCN and LR-ASPP, with torchvision's parameter names."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class TorchvisionFamily(NetworkFamily):
 
 
 def _taps(name: str, module: nn.Module) -> Taps:
-    """The classifier is the last convolution; the encoder's stages end where torchvision says so."""
+    """The classifier is the last convolution; the ends of the encoder's stages follow torchvision."""
     encoder = dict(module.get_submodule("backbone").named_children())
     if "layer1" in encoder:
         stages = ["layer1", "layer2", "layer3", "layer4"]
     else:
-        # MobileNetV3 marks the first block of each new stride; what precedes it is the last map of the one before.
+        # MobileNetV3 marks the first block of each new stride; the block before it gives the last map of its stage.
         marked = [int(place) for place, block in encoder.items() if getattr(block, "_is_cn", False)]
         stages = [str(place) for place in (0, *marked, max(int(place) for place in encoder))]
     features = tuple(f"backbone.{stage}" for stage in stages)
     if name.startswith("lraspp"):
-        # Two classifiers are added up, of which one reads the map that all of the encoder went into.
+        # The outputs of two classifiers are summed; one of them reads the encoder's last map.
         both = ("classifier.low_classifier", "classifier.high_classifier")
         return Taps("classifier", features, last="classifier.cbr", classifiers=both)
     classifier = module.get_submodule("classifier")

@@ -1,4 +1,4 @@
-"""Initial weights of a backbone: found in a folder, read from a file, and checked; never silently random."""
+"""Initial weights of a backbone: found in a folder, read from a file, and checked. Missing weights are an error."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def _known() -> tuple[str, ...]:
 def find_weights(folder: Path, encoder: str) -> Path | None:
     """The safetensors file of an encoder in a folder, or None.
 
-    A file belongs to the encoder whose name is the longest that its own name begins with: `resnet18d_ra2.safetensors`
-    is not taken for `resnet18`. SMP's `tu-NAME` looks for timm's NAME. Of several, the exact name comes first, then
-    the first in alphabetical order.
+    A file belongs to the encoder with the longest name that is a prefix of the file's: `resnet18d_ra2.safetensors`
+    does not match `resnet18`. For SMP's `tu-NAME`, timm's NAME is looked for. Of several files, the exact name comes
+    first, then the first in alphabetical order.
 
     Raises:
-        ValueError: the folder is not there.
+        ValueError: the folder does not exist.
     """
     if not folder.is_dir():
         raise ValueError(f"weights folder {folder} is not a folder")
@@ -52,17 +52,17 @@ def find_weights(folder: Path, encoder: str) -> Path | None:
 
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
-"""Names under which training scripts save the weights beside other things."""
+"""Keys under which training scripts store the weights in a checkpoint."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a file that torch.save wrote (read with weights_only=True).
+    """The tensors of a safetensors file, or of a file written by torch.save (read with weights_only=True).
 
     Raises:
-        ValueError: there is no such file, or it holds no weights.
+        ValueError: the file is missing or contains no weights.
     """
     if not path.is_file():
-        raise ValueError(f"weights file {path} is not there")
+        raise ValueError(f"weights file {path} does not exist")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -77,7 +77,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     ):
         state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"weights file {path} holds no state dict")
+        raise ValueError(f"weights file {path} contains no state dict")
     return dict(state)
 
 
@@ -86,19 +86,19 @@ def _print_of(tensor: Tensor) -> str:
 
 
 def check_filled(module: nn.Module, state: Mapping[str, Tensor], known: Iterable[str], what: str, path: Path) -> None:
-    """Make sure that every weight of a module came from a file, and that the file is this encoder's.
+    """Check that every weight of a module came from a file, and that the file belongs to this encoder.
 
-    Libraries rename keys on the way, so tensors are compared by content.
+    Libraries rename keys when loading, so tensors are compared by content.
 
     Args:
         module: the encoder after loading.
         state: the tensors of the file.
-        known: keys of the whole model, classifier included; a file with others belongs to another encoder.
-        what: the encoder's name, for the message.
-        path: the file's path, for the message.
+        known: keys of the whole model, classifier included; a file with other keys belongs to another encoder.
+        what: the encoder's name, for error messages.
+        path: the file's path, for error messages.
 
     Raises:
-        ValueError: weights are missing, with their number; or the file holds weights that the encoder lacks.
+        ValueError: weights are missing, or the file contains weights that the encoder does not have.
     """
     given = {_print_of(value) for value in state.values()}
     tensors = {name: t for name, t in module.state_dict().items() if not name.endswith("num_batches_tracked")}
@@ -112,15 +112,15 @@ def check_filled(module: nn.Module, state: Mapping[str, Tensor], known: Iterable
     foreign = sorted(key for key in state if key not in names)
     if names and foreign and len(foreign) < len(state) / 2:
         raise ValueError(
-            f"weights file {path} is another encoder's: {what} has no {foreign[0]} ({len(foreign)} such keys)"
+            f"weights file {path} belongs to another encoder: {what} has no {foreign[0]} ({len(foreign)} such keys)"
         )
 
 
 def load_checked(module: nn.Module, path: Path, what: str) -> None:
-    """Load a file into a module that uses the file's own names; keys of a classifier are left aside.
+    """Load a file into a module that uses the same names; keys of a classifier are ignored.
 
     Raises:
-        ValueError: keys are missing, with their number, or shapes differ.
+        ValueError: keys are missing or shapes differ.
     """
     state = read_state(path)
     own = module.state_dict()
@@ -138,7 +138,7 @@ def load_checked(module: nn.Module, path: Path, what: str) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without timm's remarks on keys that it did not need: what matters is checked here and raised."""
+    """Silence timm's log messages about unused keys: missing or foreign weights are checked here and raised."""
     logger = logging.getLogger("timm")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -150,9 +150,9 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hub(timeout: float = 5.0) -> Iterator[None]:
-    """Fetch from the hub if it answers within `timeout` seconds; otherwise use its local cache only.
+    """Download from the hub if it responds within `timeout` seconds; otherwise use its local cache only.
 
-    Without this, each file of a hub that cannot be reached costs half a minute of retries.
+    Without this, each file from an unreachable hub costs half a minute of retries.
     """
     import huggingface_hub
     from huggingface_hub import constants
@@ -161,7 +161,7 @@ def hub(timeout: float = 5.0) -> Iterator[None]:
     if not before:
         try:
             huggingface_hub.get_session().head(constants.ENDPOINT, timeout=timeout)
-        except Exception:  # its kind depends on the library's version
+        except Exception:  # the type depends on the library's version
             constants.HF_HUB_OFFLINE = True
     try:
         yield
@@ -170,16 +170,16 @@ def hub(timeout: float = 5.0) -> Iterator[None]:
 
 
 def no_hub(encoder: str, error: Exception) -> ValueError:
-    """The error for ImageNet weights that cannot be fetched: it names both remedies."""
+    """The error for ImageNet weights that cannot be downloaded, with all remedies."""
     cause = " ".join(str(error).split())[:200] or type(error).__name__
     return ValueError(
-        f"ImageNet weights of {encoder} cannot be had from the hub ({cause}): put "
+        f"ImageNet weights of {encoder} cannot be downloaded from the hub ({cause}): put "
         f"{encoder.removeprefix('tu-')}.safetensors into a weights folder (--weights-dir), name a weights file "
-        "(--weights FILE), or begin at random (--weights random)"
+        "(--weights FILE), or start from random weights (--weights random)"
     )
 
 
 def unknown(encoder: str, family: str, names: Iterable[str]) -> str:
-    """The reason for a name that a family does not know, with the nearest ones."""
+    """The reason for a name that a family does not know, with similar names."""
     near = difflib.get_close_matches(encoder, list(names), n=3, cutoff=0.6)
     return f"{family} knows no encoder '{encoder}'" + (f"; did you mean {' or '.join(near)}?" if near else "")

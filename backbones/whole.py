@@ -1,7 +1,7 @@
-"""Whole networks of other libraries: their own forward pass, with the maps read off where they are made.
+"""Whole networks of other libraries: their own forward pass, with the maps read by hooks.
 
-A family of whole networks builds a module of somebody else's and says by the names of its submodules which outputs are
-logits and features (`Taps`). Nothing is rebuilt: the weights keep their library's names, and so do the numbers.
+A family of whole networks builds a module of another library and names the submodules whose outputs are logits and
+features (`Taps`). Nothing is reimplemented: weights keep their library's names, and outputs are unchanged.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, unknown
 
 @dataclass(frozen=True)
 class Taps:
-    """Where the maps of a module are, by the dotted names of its submodules.
+    """Dotted names of the submodules that produce a module's maps.
 
     Attributes:
-        logits: the classifier; its output (B, K, h, w) is what `NetworkMaps.logits` is, its input
-            what `NetworkMaps.last` is.
-        features: modules whose outputs are the backbone's maps, shallow to deep; an output that is a list counts as its
-            items. Images handed through, and empty stand-ins, are left out.
-        last: a module whose output is `NetworkMaps.last` where the classifier reads something else than one map.
-        multiple: the sides of its input must be multiples of this; others are padded below and to the right, and the
-            maps cut to the image again.
-        classifiers: the convolutions whose rows are classes, where that is not `logits` itself.
+        logits: the classifier; its output (B, K, h, w) is `NetworkMaps.logits`, its input `NetworkMaps.last`.
+        features: modules whose outputs are the backbone's maps, shallow to deep; an output may be a list of maps.
+            The input image and empty placeholders among them are dropped.
+        last: a module whose output is `NetworkMaps.last`, where the classifier's input is not a single map.
+        multiple: the sides of the input must be multiples of this; other images are padded at the bottom and right,
+            and the maps cropped.
+        classifiers: the convolutions with one row per class, where that is not `logits` itself.
     """
 
     logits: str
@@ -43,12 +42,12 @@ class Taps:
 
     @property
     def by_class(self) -> tuple[str, ...]:
-        """Convolutions whose rows are classes."""
+        """Convolutions with one row per class."""
         return self.classifiers or (self.logits,)
 
 
 class WholeBackbone(Backbone):
-    """A module of another library. Its maps are (*features, last, logits): see `WholeNetwork`."""
+    """A module of another library, returning (*features, last, logits): see `WholeNetwork`."""
 
     def __init__(
         self,
@@ -104,10 +103,10 @@ def _keep_input(seen: dict[str, Any]) -> Any:
 
 
 class OwnHead(Head):
-    """The head that a whole network brings along. It has no weights here: they are the module's."""
+    """The head of a whole network. It has no weights: they belong to the module."""
 
     name: ClassVar[str] = "own"
-    summary: ClassVar[str] = "what a whole network of another library brings along (torchvision:, smp_model:, plugins)"
+    summary: ClassVar[str] = "the head of a whole network of another library (torchvision:, smp_model:, plugins)"
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         return features[-1], features[-2]
@@ -117,7 +116,7 @@ class WholeNetwork(Network):
     """A whole network of another library, as a `Network`.
 
     Raises:
-        ValueError: what its taps give are no maps, or its classes are not those asked for.
+        ValueError: an output of its taps is not a map, or the number of classes differs from the one requested.
     """
 
     def __init__(self, backbone: WholeBackbone, classes: int) -> None:
@@ -125,10 +124,10 @@ class WholeNetwork(Network):
         with torch.no_grad():
             maps = twin(torch.empty(1, 3, PROBE, PROBE, device="meta"))
         if any(x.ndim != 4 or x.shape[-1] != x.shape[-2] for x in maps):
-            raise ValueError(f"its taps give {[tuple(x.shape) for x in maps]}, not maps of shape (B, C, h, w)")
+            raise ValueError(f"its taps return {[tuple(x.shape) for x in maps]}, not maps of shape (B, C, h, w)")
         *features, last, logits = maps
         if logits.shape[1] != classes:
-            raise ValueError(f"it has {logits.shape[1]} classes, and {classes} were asked for")
+            raise ValueError(f"it has {logits.shape[1]} classes instead of {classes}")
         backbone.channels = tuple(x.shape[1] for x in features)
         backbone.strides = tuple(stride_of(x) for x in features)
         head = OwnHead(backbone.channels, backbone.strides, classes)
@@ -141,7 +140,7 @@ class WholeNetwork(Network):
 
     @property
     def module(self) -> nn.Module:
-        """The other library's module."""
+        """The module of the other library."""
         assert isinstance(self.backbone, WholeBackbone)
         return self.backbone.module
 
@@ -151,33 +150,33 @@ class NetworkFamily(BackboneFamily):
 
     @abstractmethod
     def module(self, name: str, classes: int, options: Mapping[str, Any]) -> tuple[nn.Module, Taps]:
-        """The network with random weights and `classes` logits, and where its maps are.
+        """The network with random weights and `classes` logits, and the taps of its maps.
 
         Args:
-            options: what its configuration says besides the name; empty for the library's defaults.
+            options: configuration in addition to the name; empty for the library's defaults.
 
         Raises:
             ValueError: unknown name or option.
         """
 
     def pretrained(self, name: str, module: nn.Module, weights: Weights) -> None:
-        """Give the module its encoder's initial weights, "imagenet" or from a "file".
+        """Load the initial weights of the module's encoder, "imagenet" or from a "file".
 
         Raises:
-            ValueError: they cannot be had; never silently random.
+            ValueError: they are not available.
         """
         raise ValueError(
-            f"{self.name}:{name} takes no {weights.source} weights for its encoder: give a file of the whole network "
-            "(--teacher-weights FILE) or begin at random (--weights random)"
+            f"{self.name}:{name} has no {weights.source} weights for its encoder: give a file of the whole network "
+            "(--teacher-weights FILE), or start from random weights (--weights random)"
         )
 
     def network(
         self, name: str, stride: int, classes: int, weights: Weights, options: Mapping[str, Any] | None = None
     ) -> WholeNetwork:
-        """The network, at its own output stride.
+        """The network, at its native output stride.
 
         Raises:
-            ValueError: unknown name, another stride than its own, or weights that are not there.
+            ValueError: unknown name, a stride other than its native one, or missing weights.
         """
         network = self._untrained(name, classes, options)
         own = network.backbone.strides[-1]
@@ -190,10 +189,10 @@ class NetworkFamily(BackboneFamily):
         return network
 
     def own_stride(self, name: str, options: Mapping[str, Any] | None = None) -> int:
-        """The output stride of a network, found on the meta device.
+        """The output stride of a network, measured on the meta device.
 
         Raises:
-            ValueError: unknown name, or taps that give no maps.
+            ValueError: unknown name, or taps that return no maps.
         """
         return on_meta(lambda: self._untrained(name, 2, options)).backbone.strides[-1]
 
@@ -202,11 +201,9 @@ class NetworkFamily(BackboneFamily):
         return WholeNetwork(WholeBackbone(module, taps), classes)
 
     def unsupported_reason(self, encoder: str, stride: int) -> str | None:
-        """None for any name that it lists: what else is wrong shows when the network is built, on the meta device."""
+        """None for any listed name: other problems show when the network is built, on the meta device."""
         names = self.encoders()
         return None if encoder in names else unknown(encoder, self.name, names)
 
     def build(self, encoder: str, stride: int, weights: Weights) -> Backbone:
-        raise ValueError(
-            f"{self.name}:{encoder} is a whole network with a head of its own: write {encoder}/own@{stride}"
-        )
+        raise ValueError(f"{self.name}:{encoder} is a whole network with its own head: write {encoder}/own@{stride}")

@@ -121,7 +121,7 @@ def test_classes_that_do_not_fit_are_told_before_anything_is_launched(tmp_path: 
         "teachers": "torchvision:lraspp_mobilenet_v3_large",
         "teacher_weights": str(tmp_path / "model.safetensors"),
     }
-    with pytest.raises(HarnessError, match=r"tells 21 classes apart, the data set has 8.*--teacher-classes"):
+    with pytest.raises(HarnessError, match=r"has 21 classes, the data set has 8.*--teacher-classes"):
         sweep(tmp_path / "runs", **words)
     assert not list((tmp_path / "runs").glob("stages/*"))
     names = open_dataset(parse_dataset(DATA, None), None).classes

@@ -131,7 +131,7 @@ def test_classes_by_name(tmp_path: Path, lraspp: Path) -> None:
         ({"teacher_weights": "nowhere.pt"}, "nowhere.pt is not a file"),
         ({"teacher_weights": "/dev/null"}, "is not a file"),
         ({"teachers": ("torchvision:deeplab",)}, "knows no encoder 'deeplab'"),
-        ({"teachers": ("timm:resnet10t/own@8",)}, "no head of its own"),
+        ({"teachers": ("timm:resnet10t/own@8",)}, "without a head"),
     ],
 )
 def test_teachers_that_cannot_be(words: dict[str, object], says: str) -> None:

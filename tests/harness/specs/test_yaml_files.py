@@ -35,7 +35,7 @@ def test_what_is_no_plain_yaml_is_told_in_one_line(text: str) -> None:
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_bytes(b"a: \xff\xfe\n")
-    with pytest.raises(InvalidYaml, match="no UTF-8 text"):
+    with pytest.raises(InvalidYaml, match="not UTF-8 text"):
         read_yaml(file)
 
 
