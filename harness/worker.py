@@ -73,7 +73,7 @@ def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bo
     if stop is None:
         stop = Stop()
         stop.listen()
-        take_charge()
+        claim_process()
         adopt_orphans()
     files = [job_files] if isinstance(job_files, Path) else job_files
     try:

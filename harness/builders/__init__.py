@@ -1,1 +1,1 @@
-"""From a specification to an object: methods, models, data sets, distillers."""
+"""Build objects from specifications: methods, models, data sets, distillers."""

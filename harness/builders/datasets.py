@@ -1,4 +1,4 @@
-"""Data sets by name, `shapes`, `shapes[size=96,train=200]`, `camvid`, or by the path of a `dataset.yaml`."""
+"""Data sets by name (`shapes`, `shapes[size=96,train=200]`, `camvid`) or by the path of a `dataset.yaml`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from results.invalid import first_invalid
 
 ROOT_VARIABLE = "HARNESS_DATA"
 _COMMA = re.compile(r",(?![^(]*\))(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)")
-"""A comma in no parentheses and no quotes."""
+"""A comma outside parentheses and quotes."""
 _WORD = re.compile(r"^\s*(?P<name>[A-Za-z_]\w*)\s*(?:\[(?P<params>[^\[\]]*)\])?\s*$")
 
 
 def data_root_or_default(data_root: Path | None) -> Path | None:
-    """The folder given, else the one that HARNESS_DATA names, else None."""
+    """The given folder, else that of HARNESS_DATA, else None."""
     if data_root is not None:
         return Path(data_root)
     return Path(os.environ[ROOT_VARIABLE]) if os.environ.get(ROOT_VARIABLE) else None
 
 
 def located(word: str, data_root: Path | None = None) -> tuple[str, Path | None]:
-    """A data set's word and data root; the path of a `dataset.yaml` is the data set `folder` in the folder it lies in.
+    """A data set's word and data root; the path of a `dataset.yaml` means the data set `folder` with its parent folder.
 
     Raises:
-        HarnessError: it looks like such a path, and there is no file.
+        HarnessError: the word looks like such a path, but the file does not exist.
     """
     path = Path(word).expanduser()
     is_path = "/" in word or os.sep in word or word in (".", "..")
@@ -42,7 +42,7 @@ def located(word: str, data_root: Path | None = None) -> tuple[str, Path | None]
     if path.suffix.lower() not in (".yaml", ".yml") or "[" in path.name:
         return word, data_root
     if not path.is_file():
-        raise HarnessError(f"there is no {path}", f"write it with harness data init {path.parent}")
+        raise HarnessError(f"{path} does not exist", f"write it with harness data init {path.parent}")
     folder = path.resolve().parent
     return ("folder" if path.name == "dataset.yaml" else f"folder[file={path.name}]"), folder
 
@@ -51,7 +51,7 @@ def dataset_params(cls: type[Dataset], params: Mapping[str, Any]) -> DataParams:
     """The validated parameters of a data set.
 
     Raises:
-        HarnessError: a parameter is unknown, or its value does not fit; the sentence names it.
+        HarnessError: a parameter is unknown or its value invalid; the message names it.
     """
     try:
         return cls.Params.model_validate(dict(params))
@@ -68,15 +68,15 @@ def dataset_params(cls: type[Dataset], params: Mapping[str, Any]) -> DataParams:
 def open_dataset(
     spec: DatasetSpec | str, data_root: Path | None = None, params: Mapping[str, Any] | None = None
 ) -> Dataset:
-    """The data set that a spec, or a name with parameters, means.
+    """Open the data set of a spec, or of a name with parameters.
 
     Args:
         spec: a `DatasetSpec`, a name, a word such as `shapes[size=96]`, or the path of a `dataset.yaml`.
-        data_root: folder that holds it; HARNESS_DATA's by default. Generated data sets need none.
-        params: more parameters, over those of the spec.
+        data_root: folder that contains it; HARNESS_DATA by default. Generated data sets need none.
+        params: further parameters, which override those of the spec.
 
     Raises:
-        HarnessError: unknown data set or parameter, or no folder where one is needed.
+        HarnessError: unknown data set or parameter, or a missing data root.
     """
     from harness.plugins.registries import DATASETS
 
@@ -96,7 +96,7 @@ def open_dataset(
 
 
 def split_word(word: str) -> tuple[str, dict[str, Any]]:
-    """Name and parameters, still as text, of a word such as `shapes[size=96,train=200]`.
+    """Split a word such as `shapes[size=96,train=200]` into name and parameters, the latter as text.
 
     Raises:
         HarnessError: the word is not of that form.
@@ -111,7 +111,7 @@ def split_word(word: str) -> tuple[str, dict[str, Any]]:
             raise HarnessError(f"'{part}' in '{word}' is not parameter=value", "as in shapes[size=96,train=200]")
         if name in params:
             raise HarnessError(f"parameter '{name}' is given twice in '{word}'")
-        # Plain words stay text, which pydantic turns into what the parameter is: `name=010` keeps its nought.
+        # Plain words stay text, and pydantic converts them to the parameter's type: `name=010` keeps its zero.
         params[name] = parse_value(value) if value[0] in '("' else value
     return match["name"], params
 
@@ -120,7 +120,7 @@ def parse_dataset(word: str, data_root: Path | None = None) -> DatasetSpec:
     """The spec of a word: parameters that differ from the defaults, and the digest of the data set's manifest.
 
     Raises:
-        HarnessError: as `open_dataset`, and when a needed folder does not hold the data set.
+        HarnessError: as in `open_dataset`, or the data root does not contain the data set.
     """
     from harness.plugins.registries import DATASETS
 
@@ -131,10 +131,10 @@ def parse_dataset(word: str, data_root: Path | None = None) -> DatasetSpec:
 
 
 def manifest_digest(dataset: Dataset) -> str:
-    """The digest of all that determines a data set's content.
+    """The digest of everything that determines a data set's content.
 
     Raises:
-        HarnessError: what it says of itself is no plain JSON.
+        HarnessError: the manifest is not plain JSON.
     """
     manifest = dataset.manifest()
     try:
@@ -143,6 +143,6 @@ def manifest_digest(dataset: Dataset) -> str:
     except (TypeError, ValueError):
         pass
     raise HarnessError(
-        f"data set '{dataset.name}': its manifest is {type(manifest).__name__} and no plain JSON",
+        f"data set '{dataset.name}': its manifest ({type(manifest).__name__}) is not plain JSON",
         "give a dict of texts, finite numbers and lists: generator version and parameters, or sha256 of every file",
     )

@@ -1,7 +1,7 @@
-"""A method specification made into one module: the sum of its parts' terms, each with its weight.
+"""Build one module from a method specification: the weighted terms of all its parts.
 
-Plugins are third-party code. Whatever goes wrong inside a method becomes one sentence that names the method, where
-it comes from, the file and the line.
+Methods may be third-party code: an error inside one becomes a message that names the method, its origin, the file and
+the line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from methods.base import Maps, Method, Params, Sizes, Step, Translator
 
 @dataclass(frozen=True)
 class Resolved:
-    """A part of a specification with the class it names and its validated parameters."""
+    """A part of a specification with its class and validated parameters."""
 
     part: MethodPart
     cls: type[Method]
@@ -43,15 +43,15 @@ class Resolved:
 
     @property
     def active(self) -> frozenset[str]:
-        """The terms with a weight other than zero."""
+        """The terms with a nonzero weight."""
         return frozenset(self.part.weights)
 
 
 def resolved_parts(spec: MethodSpec) -> list[Resolved]:
-    """The classes and parameters behind a specification.
+    """The classes and parameters of a specification's parts.
 
     Raises:
-        HarnessError: a method is not registered (its plugin is missing), or is not the one that was planned.
+        HarnessError: a method is not registered (its plugin is missing) or differs from the planned one.
     """
     return [_resolved(part) for part in spec.parts]
 
@@ -60,40 +60,40 @@ def _resolved(part: MethodPart) -> Resolved:
     entry = METHODS.entry(part.name)
     if entry.cls.version != part.version:
         raise HarnessError(
-            f"method '{part.name}' is version {entry.cls.version}, the plan was made with version {part.version}",
+            f"method '{part.name}' is version {entry.cls.version}, but the plan was made with version {part.version}",
             "plan again with this code, or run the code that made the plan",
         )
     if entry.source != part.source:
         what = f"the plugin or package of method '{part.name}' ({entry.origin})"
-        raise ChangedSincePlanned(what, part.source, entry.source, "plan again, or put the old one back")
+        raise ChangedSincePlanned(what, part.source, entry.source, "plan again, or restore the old version")
     return Resolved(part, entry.cls, entry.cls.Params.model_validate(part.params))
 
 
 def needs_teacher(spec: MethodSpec) -> bool:
-    """Whether any part looks at a teacher."""
+    """Whether any part needs a teacher."""
     return any(r.cls.needs_teacher for r in resolved_parts(spec))
 
 
 def reads(spec: MethodSpec) -> frozenset[str]:
-    """All that the parts look at: "logits", "last", "features", "images", "labels"."""
+    """What the parts read: of "logits", "last", "features", "images", "labels"."""
     return frozenset().union(*(r.cls.reads for r in resolved_parts(spec)))
 
 
 def skip_reason(spec: MethodSpec, student: Sizes, teacher: Sizes | None) -> str | None:
-    """Why the method does not fit this cell, naming the part that does not; None when it fits."""
+    """The reason why the method cannot be used in this cell, with the part concerned; None if it can."""
     for r in resolved_parts(spec):
         if r.cls.needs_teacher and teacher is None:
             return f"{r.part.name} needs a teacher"
         reason = call_plugin(r.cls, "skip", r.cls.skip, r.params, student, teacher)
         if reason is not None and not isinstance(reason, str):
-            raise wrong_value(r.cls, "skip", reason, "give a sentence, or None")
+            raise wrong_value(r.cls, "skip", reason, "return a sentence, or None")
         if reason:
             return f"{r.part.name}: {reason}"
     return None
 
 
 def translator_specs(spec: MethodSpec, student: Sizes, teacher: Sizes | None) -> dict[str, TranslatorSpec]:
-    """What must be learned from the teacher before the student, by method; equal ones are one stage."""
+    """The translators to train before the student, by method; equal ones share one stage."""
     found: dict[str, TranslatorSpec] = {}
     for r in resolved_parts(spec):
         if teacher is None or not r.cls.needs_teacher:
@@ -107,12 +107,12 @@ def translator_specs(spec: MethodSpec, student: Sizes, teacher: Sizes | None) ->
 
 
 def build_translator(spec: TranslatorSpec, teacher: Sizes, seed: int = 0) -> Translator:
-    """The untrained translator of a specification, initialised under its own seed."""
+    """The untrained translator of a specification, initialised from `seed`."""
     cls = METHODS.get(spec.method)
     with _own_randomness(seed, spec.method):
         translator = call_plugin(cls, "build_translator", cls.build_translator, spec.params, teacher)
     if not isinstance(translator, Translator):
-        raise wrong_value(cls, "build_translator", translator, "give a methods.base.Translator")
+        raise wrong_value(cls, "build_translator", translator, "return a methods.base.Translator")
     return translator
 
 
@@ -123,19 +123,19 @@ def build_distiller(
     translators: Mapping[str, Translator] | None = None,
     seed: int = 0,
 ) -> Distiller:
-    """Build every part of a specification.
+    """Build all parts of a specification.
 
-    The initial weights of adapters, memories and discriminators come from `seed` and the part's name alone: neither the
-    global random state nor the other parts of the sum have a say, and the global state is left as it was.
+    The initial weights of adapters, memories and discriminators depend only on `seed` and the part's name, not on the
+    global random state, which is preserved, or on other parts of the sum.
 
     Args:
-        spec: what `harness.builders.expression.resolve` gave.
-        student, teacher: sizes of their maps; None when there is no teacher.
-        translators: learned translators by method; they are frozen here.
+        spec: a result of `harness.builders.expression.resolve`.
+        student, teacher: sizes of their maps; None without a teacher.
+        translators: trained translators by method; they are frozen here.
 
     Raises:
         HarnessError: a method is missing, has changed, or does not fit these sizes.
-        StageFailed: the method's own code raised.
+        StageFailed: the method's code raised.
     """
     reason = skip_reason(spec, student, teacher)
     if reason:
@@ -151,17 +151,17 @@ def build_distiller(
 
 
 def _slot(name: str) -> str:
-    """The name of a method's module: its own, unless a ModuleDict has something of that name ("keys", "type")."""
+    """The name of a method's module: the method's, unless it is an attribute of ModuleDict ("keys", "type")."""
     return f"part_{name}" if hasattr(nn.ModuleDict(), name) else name
 
 
 class Distiller(nn.Module):
-    """The parts of a method specification. Calling it gives every term with its weight.
+    """The parts of a method specification. Calling it returns every term with its weight.
 
     Attributes:
-        weights: of every term, by "method.term".
-        needs_teacher: any part looks at a teacher.
-        reads: all that the parts look at.
+        weights: weight of every term, by "method.term".
+        needs_teacher: whether any part needs a teacher.
+        reads: what the parts read.
     """
 
     def __init__(self, spec: MethodSpec, parts: Mapping[str, Method]) -> None:
@@ -176,7 +176,7 @@ class Distiller(nn.Module):
         """{"method.term": (unweighted scalar, weight)}.
 
         Raises:
-            StageFailed: a method's code raised, or returned something else than its active terms as scalars.
+            StageFailed: a method's code raised, or did not return exactly its active terms as scalars.
         """
         terms: dict[str, tuple[Tensor, float]] = {}
         for part in self.spec.parts:
@@ -202,16 +202,18 @@ class Distiller(nn.Module):
         for method in self._methods():
             module = call_plugin(type(method), "get_discriminator", method.get_discriminator)
             if module is not None and not isinstance(module, nn.Module):
-                raise wrong_value(type(method), "get_discriminator", module, "give a module of the method, or None")
+                raise wrong_value(
+                    type(method), "get_discriminator", module, "return a submodule of the method, or None"
+                )
             found += [(method, module)] if module is not None else []
         return found
 
     def discriminator_loss(self, discriminator: nn.Module, step: Step) -> Tensor:
-        """The discriminator's own loss on a step; the student's maps are detached here.
+        """The discriminator's loss on a step; the student's maps are detached here.
 
         Raises:
-            StageFailed: the method's code raised, or gave no scalar.
-            KeyError: no part owns this discriminator.
+            StageFailed: the method's code raised or did not return a scalar.
+            KeyError: the discriminator belongs to no part.
         """
         for method, module in self.discriminators():
             if module is discriminator:
@@ -221,10 +223,10 @@ class Distiller(nn.Module):
                     type(method), "discriminator_loss", loss, definition_place(type(method), "discriminator_loss")
                 )
                 return loss
-        raise KeyError("no method of this sum owns that discriminator")
+        raise KeyError("the discriminator belongs to no method of this sum")
 
     def describe_nonfinite(self, values: Mapping[str, Tensor | float]) -> str:
-        """A sentence that names the first term that is not finite, and where its method comes from; "" if all are."""
+        """A message on the first term that is not finite, with its method's origin; "" if all terms are finite."""
         for name, value in values.items():
             if name in self.weights and not math.isfinite(
                 number := float(value.detach() if isinstance(value, Tensor) else value)
@@ -234,13 +236,13 @@ class Distiller(nn.Module):
         return ""
 
     def describe_nonfinite_discriminator(self, name: str, value: float) -> str:
-        """A sentence on the discriminator's loss of a method, when it is not finite."""
+        """A message on a discriminator's loss that is not finite."""
         cls = type(self.method(name))
         where = definition_place(cls, "discriminator_loss")
         return f"the discriminator's loss of method {display_name(cls)} is {value} ({where})"
 
     def _apply(self, fn: Any, recurse: bool = True) -> Distiller:
-        # Translators are not submodules of a method, so that they are neither trained nor saved; but they move along.
+        # Translators are not submodules of a method (they are neither trained nor saved), but must move with it.
         for method in self._methods():
             translator = method.translator
             if translator is not None:
@@ -250,7 +252,7 @@ class Distiller(nn.Module):
 
 
 def detached(maps: Maps) -> NetworkMaps:
-    """The same values, cut from the graph that made them."""
+    """The same values, detached from the graph."""
     return NetworkMaps(maps.logits.detach(), maps.last.detach(), tuple(f.detach() for f in maps.features))
 
 
@@ -258,7 +260,7 @@ def detached(maps: Maps) -> NetworkMaps:
 
 
 def _plain_key(cls: type[Method], key: object) -> dict[str, Any]:
-    """The key of a translator as JSON has it, since it is part of a stage's: tuples are lists."""
+    """A translator's key in JSON form (tuples as lists), since it is part of a stage's key."""
 
     def lists(value: object) -> object:
         if isinstance(value, Mapping):
@@ -271,14 +273,14 @@ def _plain_key(cls: type[Method], key: object) -> dict[str, Any]:
         plain = None
     if not isinstance(plain, dict) or plain != lists(key):
         raise wrong_value(
-            cls, "translator_key", key, "give a dict of plain JSON (texts, finite numbers, lists), or None"
+            cls, "translator_key", key, "return a dict of plain JSON (strings, finite numbers, lists), or None"
         )
     return plain
 
 
 @contextmanager
 def _own_randomness(seed: int, name: str) -> Iterator[None]:
-    """The CPU's random state set from a seed and a name, and put back afterwards."""
+    """Seed the CPU's random state from a seed and a name; restore it afterwards."""
     state = torch.default_generator.get_state()
     mixed = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7])
     torch.default_generator.manual_seed(mixed)

@@ -1,15 +1,15 @@
-"""Methods as words: sums of methods, some with terms taken off, weights or parameters changed.
+"""Parse method expressions: sums of methods, with terms removed and weights or parameters changed.
 
     sum    :=  part ("+" part)*                 "all" alone: every registered method
     part   :=  method modifier*
-    modifier := "-" term                        take the term off
+    modifier := "-" term                        remove the term
               | "." term                        keep this term only (several: these terms only)
               | "[" setting ("," setting)* "]"
     setting := name "=" value ("|" value)*      several values are a grid
-    value  :=  as in harness/specs/values.py
+    value  :=  see harness/specs/values.py
 
-A setting's name is a term (its weight), a term's symbol (the same) or a parameter of the method. One thing has one
-*canonical* form, whatever way it was written: `ka[beta=50]` is `ka`, `ka-affinity-adapt` is `none`.
+A setting's name is a term or its symbol (both set the weight) or a parameter of the method. Every method has one
+*canonical* expression, however it was written: `ka[beta=50]` is `ka`, `ka-affinity-adapt` is `none`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def resolve(expression: str) -> list[MethodSpec]:
-    """What an expression means: one method, or one for each point of its grid, without repetitions.
+    """The methods that an expression describes: one, or one per point of its grid, without duplicates.
 
     Raises:
-        HarnessError: it cannot be read, or names what is not there; the message shows where.
+        HarnessError: a syntax error or an unknown name; the message shows the position.
     """
     if expression.strip() == "all":
         return [spec for name in METHODS.names() for spec in resolve(name)]
@@ -53,12 +53,12 @@ def resolve(expression: str) -> list[MethodSpec]:
 
 
 def split_list(text: str) -> list[str]:
-    """The expressions of a comma list; commas in brackets, parentheses and quotes do not separate.
+    """The expressions of a comma-separated list; commas inside brackets, parentheses and quotes do not separate.
 
     `all` stands for every registered method: `all,ka-affinity`.
 
     Raises:
-        HarnessError: an empty expression, or a bracket without its partner.
+        HarnessError: an empty expression, or an unmatched bracket.
     """
     words: list[str] = []
     for start, end in _top_level(text):
@@ -70,13 +70,13 @@ def split_list(text: str) -> list[str]:
 
 
 def canonical_expression(parts: Iterable[MethodPart]) -> str:
-    """The shortest text for a sum of resolved parts; `resolve` of it gives these parts again."""
+    """The shortest expression of a sum of resolved parts; `resolve` returns the same parts for it."""
     ordered = sorted(parts, key=lambda part: part.name)
     return "+".join(_part_text(part, alone=len(ordered) == 1) for part in ordered) or "none"
 
 
 def combine(parts: Iterable[MethodPart]) -> MethodSpec:
-    """A method from resolved parts: in canonical order, without terms of weight 0 and parts without terms."""
+    """A method from resolved parts, in canonical order, without terms of weight 0 and without empty parts."""
     kept = [part.model_copy(update={"weights": {k: w for k, w in part.weights.items() if w}}) for part in parts]
     ordered = tuple(sorted((part for part in kept if part.weights), key=lambda part: part.name))
     return MethodSpec(expression=canonical_expression(ordered), parts=ordered)
@@ -94,7 +94,7 @@ class _Setting:
 
 @dataclass
 class _Part:
-    """What was written of one method, with positions for the errors."""
+    """One method of an expression as written, with positions for error messages."""
 
     name: str
     at: int
@@ -112,12 +112,12 @@ class _Parser(ValueParser):
             parts.append(self.part())
         self.space()
         if self.at < len(self.text):
-            raise self.error(f"'{self.text[self.at]}' is not expected here", "after a method come [...], -, . or +")
+            raise self.error(f"'{self.text[self.at]}' is not expected here", "a method is followed by [...], -, . or +")
         seen: set[str] = set()
         for part in parts:
             if part.name in seen:
                 raise self.error(
-                    f"method '{part.name}' stands twice in one sum",
+                    f"method '{part.name}' appears twice in one sum",
                     "name each method once, with all its terms",
                     part.at,
                 )
@@ -129,7 +129,7 @@ class _Parser(ValueParser):
         part = _Part(name, at)
         while True:
             if self.take("-"):
-                part.off.append(self.word(f"the term of {name} to take off"))
+                part.off.append(self.word(f"the term of {name} to remove"))
             elif self.take("."):
                 part.only.append(self.word(f"the term of {name} to keep"))
             elif self.take("["):
@@ -138,7 +138,7 @@ class _Parser(ValueParser):
                 break
         if part.only and part.off:
             raise self.error(
-                f"{name} keeps terms with '.' and takes off terms with '-'", "use one of the two", part.off[0][1]
+                f"{name} keeps terms with '.' and removes terms with '-'", "use one of the two", part.off[0][1]
             )
         return part
 
@@ -169,12 +169,12 @@ class _Parser(ValueParser):
 
 
 def _error(text: str, at: int, what: str, hint: str) -> HarnessError:
-    """An error that shows the place."""
+    """An error that shows the position in the text."""
     return HarnessError(f"methods expression, column {at + 1}: {what}\n    {text}\n    {' ' * at}^", hint)
 
 
 def _top_level(text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of what lies between the commas that stand in no bracket."""
+    """Start and end of the items between top-level commas."""
     partner = {"]": "[", ")": "("}
     stack: list[tuple[str, int]] = []
     start = at = 0
@@ -187,7 +187,7 @@ def _top_level(text: str) -> Iterator[tuple[int, int]]:
             stack.append((mark, at))
         elif mark in partner:
             if not stack or stack[-1][0] != partner[mark]:
-                raise _error(text, at, f"'{mark}' closes nothing", "brackets come in pairs")
+                raise _error(text, at, f"'{mark}' has no opening bracket", "brackets come in pairs")
             stack.pop()
         elif mark == "," and not stack:
             yield start, at
@@ -202,7 +202,7 @@ def _top_level(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _points(text: str, part: _Part) -> Iterator[MethodPart]:
-    """The part resolved, once for every combination of its settings' values."""
+    """The resolved part, once for every combination of its settings' values."""
     if part.name == "all":
         raise _error(text, part.at, "'all' stands for every method, by itself", "name the methods: ka-affinity,cwd-kd")
     if part.name not in METHODS and part.name not in METHODS.broken:
@@ -232,7 +232,7 @@ def _points(text: str, part: _Part) -> Iterator[MethodPart]:
 def _point(
     text: str, part: _Part, cls: type[Method], targets: Sequence[tuple[str, str]], values: Sequence[Any]
 ) -> MethodPart:
-    """The part at one point of its grid."""
+    """The resolved part at one point of its grid."""
     given = {target: (value, s.at) for target, value, s in zip(targets, values, part.settings, strict=True)}
     params = _params(text, part, cls, {name: pair for (kind, name), pair in given.items() if kind == "param"})
     weights = checked_weights(cls, params)
@@ -244,7 +244,7 @@ def _point(
     only, off = [name for name, _ in part.only], [name for name, _ in part.off]
     for name, (_, at) in chosen.items():
         if name in off or (only and name not in only):
-            raise _error(text, at, f"term '{name}' of {part.name} is given a weight and taken off", "do one of the two")
+            raise _error(text, at, f"term '{name}' of {part.name} is given a weight and removed", "do one of the two")
     for name, at in part.only:
         if not weights[name]:
             raise _error(text, at, f"term '{name}' of {part.name} has weight 0", f"give it one: [{name}=1]")
@@ -274,13 +274,13 @@ def _params(text: str, part: _Part, cls: type[Method], given: dict[str, tuple[An
 
 
 def validated(cls: type[Method], given: dict[str, Any]) -> Params:
-    """A method's parameters from given ones and defaults, where a default and the same value given are equal.
+    """A method's parameters from given values and defaults, normalised so that a given default equals the default.
 
-    Validated twice because pydantic takes defaults as they stand: `tau: float = 1` would be the integer 1, and have
-    another key than `[tau=1]`.
+    Validated twice because pydantic does not convert defaults: `tau: float = 1` would stay the integer 1 and have a
+    different key than `[tau=1]`.
 
     Raises:
-        pydantic.ValidationError: unknown, or not valid.
+        pydantic.ValidationError: an unknown parameter or an invalid value.
     """
     return cls.Params.model_validate(cls.Params.model_validate(given).model_dump())
 
@@ -298,7 +298,7 @@ def _part_text(part: MethodPart, alone: bool) -> str:
             settings.append(f"{term.symbol or name}={value_text(part.weights[name])}")
     active = [name for name in cls.terms if name in part.weights]
     off = [name for name in cls.terms if name not in part.weights and defaults[name]]
-    # As few names as may be. "ka-affinity" reads well alone, in a sum "kd+ka.affinity" does.
+    # As few terms as possible: "ka-affinity" as a single method, "kd+ka.affinity" in a sum.
     keep = len(active) < len(off) or (len(active) == len(off) and not alone)
     marks = "".join(f".{name}" for name in active) if off and keep else "".join(f"-{name}" for name in off)
     return part.name + (f"[{','.join(settings)}]" if settings else "") + marks
@@ -306,16 +306,16 @@ def _part_text(part: MethodPart, alone: bool) -> str:
 
 @lru_cache(maxsize=256)
 def _defaults(cls: type[Method]) -> dict[str, Any]:
-    """A method's parameters where none is given."""
+    """A method's default parameters."""
     return validated(cls, {}).model_dump(mode="json")
 
 
 def _changed_params(cls: type[Method], params: dict[str, Any]) -> dict[str, Any]:
-    """The fewest parameters that, given alone, bring all the others about (one may set another's default)."""
+    """The smallest set of parameters that implies all others (one may change another's default)."""
     changed = {name: params[name] for name in cls.Params.model_fields}
     defaults = _defaults(cls)
     different = {name: value for name, value in changed.items() if name not in defaults or value != defaults[name]}
-    with contextlib.suppress(ValidationError):  # what is given may ask for another that is at its default
+    with contextlib.suppress(ValidationError):  # a parameter may require another one, even at its default
         if validated(cls, different).model_dump(mode="json") == params:
             changed = different
     for name in reversed(list(changed)):

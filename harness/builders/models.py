@@ -1,4 +1,4 @@
-"""Models by their specification: the network, its sizes, or the reason why there can be none."""
+"""Models from specifications: the network, its sizes, or the reason why it cannot be built."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from methods.base import Sizes
 
 
 def build_model(spec: ModelSpec, classes: int, weights_file: Path | None = None) -> Network:
-    """The network of a specification, with its initial weights.
+    """Build the network of a specification, with its initial weights.
 
     Args:
         classes: channels of its logits.
-        weights_file: the file of `spec.weights`, for "file", and for "imagenet" where a weights folder holds one.
+        weights_file: the file of `spec.weights`, for "file", and for "imagenet" if a weights folder contains one.
 
     Raises:
-        HarnessError: unknown names, an impossible stride, or weights that are not there; never silently random.
+        HarnessError: unknown names, an unsupported stride, or missing weights (never replaced by random ones).
     """
     family, head = FAMILIES.get(spec.family)(), HEADS.get(spec.head)
     whole = spec.weights.source == "network"
@@ -36,7 +36,7 @@ def build_model(spec: ModelSpec, classes: int, weights_file: Path | None = None)
         network = build_network(family, head, spec.encoder, spec.stride, classes, weights, _options(spec.options))
         if whole:
             if weights_file is None:
-                raise ValueError(f"the weights of the whole network {spec.word} were asked for, but no file was named")
+                raise ValueError(f"the whole network {spec.word} needs a file of weights, and none was named")
             load_network(network, weights_file, spec.word, spec.weights.classes or None)
         return network
     except ValueError as error:
@@ -48,10 +48,10 @@ def _options(text: str) -> dict[str, Any]:
 
 
 def own_stride(spec: ModelSpec) -> int:
-    """The output stride of a whole network of another library, whatever the specification says.
+    """The native output stride of a whole network of another library.
 
     Raises:
-        HarnessError: there is no such network.
+        HarnessError: the network cannot be built.
     """
     family = FAMILIES.get(spec.family)()
     assert isinstance(family, NetworkFamily)
@@ -62,15 +62,15 @@ def own_stride(spec: ModelSpec) -> int:
 
 
 def model_source(spec: ModelSpec) -> str:
-    """sha256 of the plugins or packages that backbone and head come from; "" if both are built in."""
+    """sha256 of the plugins or packages of backbone and head; "" if both are built in."""
     return "+".join(filter(None, (FAMILIES.entry(spec.family).source, HEADS.entry(spec.head).source)))
 
 
 def model_sizes(spec: ModelSpec, classes: int) -> Sizes:
-    """Channels and strides of its maps, found by a dry forward.
+    """Channels and strides of the model's maps, measured on the meta device.
 
     Raises:
-        HarnessError: there is no such network.
+        HarnessError: the network cannot be built.
     """
     found = _probed(spec.family, spec.encoder, spec.head, spec.stride, spec.options)
     if isinstance(found, str):
@@ -79,7 +79,7 @@ def model_sizes(spec: ModelSpec, classes: int) -> Sizes:
 
 
 def model_normalisation(spec: ModelSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, per channel, of the images that its backbone takes."""
+    """Mean and standard deviation, per channel, with which the backbone's input is normalised."""
     return _normalisation(spec.family, spec.encoder, spec.head, spec.stride)
 
 
@@ -90,7 +90,7 @@ def _normalisation(family: str, encoder: str, head: str, stride: int) -> tuple[t
 
 
 def model_unsupported_reason(spec: ModelSpec) -> str | None:
-    """Why there is no such network, or None when there is.
+    """The reason why the network cannot be built; None if it can.
 
     Raises:
         HarnessError: unknown family or head.
@@ -101,7 +101,7 @@ def model_unsupported_reason(spec: ModelSpec) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _probed(family: str, encoder: str, head: str, stride: int, options: str = "") -> Sizes | str:
-    """The sizes of a model (with two classes), or the reason why there is none; found by one dry forward."""
+    """The sizes of a model with two classes, from a forward pass; or the reason why it cannot be built."""
     source, top = FAMILIES.get(family)(), HEADS.get(head)
     if reason := source.unsupported_reason(encoder, stride):
         return reason
@@ -116,7 +116,7 @@ def _probed(family: str, encoder: str, head: str, stride: int, options: str = ""
 
 
 _CLASSES = 2
-"""Of networks that are built for their sizes only."""
+"""Number of classes of networks that are built only for their sizes."""
 
 
 def _with_place(text: str, error: BaseException) -> str:
@@ -125,11 +125,11 @@ def _with_place(text: str, error: BaseException) -> str:
 
 
 def _undeclared(network: Network, sizes: Sizes) -> str:
-    """What a head declares of itself and does not give; "" if all is so."""
+    """A message on the first declared size of a head that its outputs contradict; "" if there is none."""
     head = network.head
     found = {"classes": sizes.classes, "stride": sizes.logits_stride, "last_channels": sizes.last}
     declared = {"classes": _CLASSES} | {name: getattr(head, name, None) for name in ("stride", "last_channels")}
     for name, value in found.items():
         if declared[name] != value:
-            return f"head '{head.name}' declares {name} {declared[name]} and gives {value} (for {_CLASSES} classes)"
+            return f"head '{head.name}' declares {name} {declared[name]} but returns {value} (for {_CLASSES} classes)"
     return ""

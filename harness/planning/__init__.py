@@ -1,1 +1,1 @@
-"""From a sweep to the graph of stages it needs."""
+"""Turn a sweep into the graph of stages that it needs."""

@@ -10,10 +10,10 @@ from harness.specs.spec import MethodPart, MethodSpec, canonical_json
 
 
 def ablation_expressions(expression: str) -> list[tuple[str, str]]:
-    """The rows of an ablation: (label, canonical expression), each expression once.
+    """The rows of an ablation, as (label, canonical expression); each expression once.
 
-    `none`; the full method; without each term; each term only. With two terms, taking one off leaves the other only:
-    that is one row with both labels.
+    `none`, the full method, the method without each term, and with each term only. With two terms, removing one leaves
+    only the other: that is one row with both labels.
 
     Raises:
         HarnessError: a grid, or a method without terms.
@@ -22,16 +22,16 @@ def ablation_expressions(expression: str) -> list[tuple[str, str]]:
 
 
 def ablation_rows(expression: str) -> list[tuple[tuple[str, ...], MethodSpec]]:
-    """As `ablation_expressions`, with all labels of a row and its specification."""
+    """The rows of an ablation, as (all labels, specification)."""
     specs = resolve(expression)
     if len(specs) != 1:
-        raise HarnessError(f"'{expression}' is {len(specs)} methods", "ablate one at a time, without a grid")
+        raise HarnessError(f"'{expression}' is {len(specs)} methods", "ablate one method at a time, without a grid")
     full = specs[0]
     if not full.parts:
-        raise HarnessError(f"'{expression}' has no terms to take off", "name a method with terms: harness methods")
+        raise HarnessError(f"'{expression}' has no terms to remove", "name a method with terms: harness methods")
     terms = [(part.name, term) for part in full.parts for term in part.weights]
     wanted = [("none", MethodSpec()), ("full", full)]
-    terms = terms if len(terms) > 1 else []  # the only term: without it is none, it only is full
+    terms = terms if len(terms) > 1 else []  # with a single term, "without" equals none and "only" equals full
     wanted += [(f"without {_label(full, t)}", _keep(full.parts, [o for o in terms if o != t])) for t in terms]
     wanted += [(f"only {_label(full, t)}", _keep(full.parts, [t])) for t in terms]
     labels: dict[str, tuple[list[str], MethodSpec]] = {}
@@ -41,12 +41,12 @@ def ablation_rows(expression: str) -> list[tuple[tuple[str, ...], MethodSpec]]:
 
 
 def _label(full: MethodSpec, term: tuple[str, str]) -> str:
-    """The term's name; with its method's where there are several methods."""
+    """The term's name, with the name of its method if there are several methods."""
     return term[1] if len(full.parts) == 1 else ".".join(term)
 
 
 def _keep(parts: Iterable[MethodPart], terms: Sequence[tuple[str, str]]) -> MethodSpec:
-    """The same parts with only these terms, their weights as they are."""
+    """The same parts with only these terms, weights unchanged."""
     return combine(
         part.model_copy(update={"weights": {t: w for t, w in part.weights.items() if (part.name, t) in terms}})
         for part in parts

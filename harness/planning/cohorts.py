@@ -1,4 +1,4 @@
-"""Which students can be trained in lock-step, and how a sweep's students are grouped for the places there are."""
+"""Group the students of a sweep into cohorts that are trained in lock-step, for a number of slots."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from harness.planning.plan import Plan
 
 AUTO_MOST = 16
-"""The most students that share a cohort unless more are asked for: each keeps its weights and optimiser in memory."""
+"""Default maximum of students in a cohort: each keeps its weights and optimiser state in memory."""
 _EQUAL = ("crop", "batch_size", "iterations", "augment", "precision", "channels_last", "deterministic", "teacher_norm")
-"""Fields of a recipe that decide what a batch is, what the teacher says of it, and in what is computed. Optimiser,
-schedule and evaluation are each student's own affair."""
+"""Fields of a recipe that determine the batches, the teacher's outputs and the numerics, so that they must be equal in a
+cohort. Optimiser, schedule and evaluation may differ."""
 
 
 def shared_part(spec: StageSpec) -> dict[str, Any]:
-    """What must be equal for students to be trained together, but for their teacher, which some have none of."""
+    """What students of a cohort must have in common, apart from the teacher, which some students do not have."""
     recipe = spec.recipe.model_dump(mode="json")
     return {
         "data set": spec.dataset.model_dump(mode="json"),
@@ -32,7 +32,7 @@ def shared_part(spec: StageSpec) -> dict[str, Any]:
 
 
 def unlike(specs: Sequence[StageSpec]) -> str:
-    """Why these stages cannot be trained together; "" if they can."""
+    """The reason why these stages cannot be trained together; "" if they can."""
     if len(specs) < 2:
         return ""
     if other := next((spec for spec in specs if spec.kind != "student"), None):
@@ -48,15 +48,15 @@ def unlike(specs: Sequence[StageSpec]) -> str:
 
 
 def group_name(spec: StageSpec) -> str:
-    """Equal for students that may be trained together, whatever their teacher."""
+    """A name that is equal for students that may be trained together, apart from their teacher."""
     return digest(shared_part(spec))
 
 
 def largest_cohort(choice: str) -> int:
-    """The most students that a cohort may have, by the user's word: "auto", "off" or a number.
+    """The maximum size of a cohort for the setting "auto", "off" or a number.
 
     Raises:
-        HarnessError: it is none of them.
+        HarnessError: any other setting.
     """
     if choice == "auto":
         return AUTO_MOST
@@ -64,11 +64,11 @@ def largest_cohort(choice: str) -> int:
         return 1
     if choice.isdigit() and int(choice) > 0:
         return int(choice)
-    raise HarnessError(f"'{choice}' is not a cohort setting: it is auto, off or a number of students")
+    raise HarnessError(f"'{choice}' is not a cohort setting: give auto, off or a number of students")
 
 
 def group_alike(specs: Mapping[str, StageSpec], most: int) -> list[tuple[str, ...]]:
-    """Students that can be trained together, in groups of at most so many, without a look at what they cost."""
+    """Groups of at most `most` students that can be trained together, regardless of their cost."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for key, spec in specs.items():
         if spec.kind == "student":
@@ -80,16 +80,16 @@ def group_alike(specs: Mapping[str, StageSpec], most: int) -> list[tuple[str, ..
 def make_cohorts(
     plan: Plan, keys: Sequence[str], choice: str = "auto", slots: int = 1, largest_macs: float = math.inf
 ) -> list[tuple[str, ...]]:
-    """The stages in the groups in which they are run, parents before children; teachers and translators alone.
+    """Stages grouped as they are run, parents before children; teachers and translators are not grouped.
 
-    "auto" first fills the places that there are, then groups: with two places, ten students are two cohorts of five. A
-    cohort asks its teacher once for all its members, so that fewer and larger ones are less work; but no place should
-    be idle for it. The number of cohorts is the one with which the last place is done first.
+    "auto" fills all slots first: with two slots, ten students are two cohorts of five. A cohort runs its teacher once
+    for all members, so fewer, larger cohorts are less work; but no slot should be idle. The number of cohorts is the one
+    that minimises the makespan.
 
     Args:
         keys: the stages to run.
-        slots: places at which a cohort can run at once.
-        largest_macs: multiply-adds that a cohort of several may have, by the time that it is given.
+        slots: number of cohorts that can run at once.
+        largest_macs: maximum multiply-adds of a cohort of several students, from its time limit.
     """
     most = largest_cohort(choice)
     if most == 1:
@@ -115,7 +115,7 @@ def make_cohorts(
 
 
 def _groups(plan: Plan, keys: Sequence[str], slots: int) -> list[list[str]]:
-    """Students that may be trained together, those that wait for least first."""
+    """Groups of students that may be trained together; those with the fewest missing parents first."""
     missing = set(keys)
     groups: dict[tuple[Any, ...], dict[str, list[str]]] = {}
     for key in keys:
@@ -127,8 +127,8 @@ def _groups(plan: Plan, keys: Sequence[str], slots: int) -> list[list[str]]:
     for by_teacher in groups.values():
         without_teacher = by_teacher.pop("", [])
         teacher = next(iter(by_teacher), "")
-        # Students without a teacher share the loading of those with one; but while it is still to be trained, another
-        # place can train them.
+        # Students without a teacher share the data loading of those with one, unless that teacher is still to be
+        # trained: another slot can run them meanwhile.
         if teacher and not (slots > 1 and teacher in missing):
             by_teacher[teacher] = [*without_teacher, *by_teacher[teacher]]
             without_teacher = []
@@ -139,7 +139,7 @@ def _groups(plan: Plan, keys: Sequence[str], slots: int) -> list[list[str]]:
 
 
 def _parts(group: Sequence[str], costs: Mapping[str, float], parts: int, most: int) -> list[tuple[str, ...]]:
-    """The group cut into neighbouring parts of about equal cost, none empty and none larger than allowed."""
+    """The group split into consecutive parts of about equal cost, none empty and none larger than `most`."""
     total = sum(costs[key] for key in group)
     cut: dict[int, list[str]] = {}
     before = 0.0
@@ -151,7 +151,7 @@ def _parts(group: Sequence[str], costs: Mapping[str, float], parts: int, most: i
 
 
 def _longest(work: Sequence[float], slots: int) -> float:
-    """When the last of the places is done, if the longest is begun first, each at the place that is free first."""
+    """The makespan of longest-first scheduling on `slots` slots."""
     loads = [0.0] * slots
     for each in sorted(work, reverse=True):
         loads[loads.index(min(loads))] += each

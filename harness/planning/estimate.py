@@ -1,4 +1,4 @@
-"""How much arithmetic a plan's training is: multiply-adds, a stage's own and its teacher's."""
+"""Multiply-adds of training the stages of a plan, for estimates of time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def own_macs(node: Node) -> float:
-    """Of a stage's training without its teacher: three forward passes' worth an image."""
+    """Multiply-adds of a stage's training, its teacher's excluded: three forward passes per image."""
     spec = node.spec
     return 0.0 if spec.kind == "translator" else 3 * _images(node) * _forward_macs(spec.model.word, spec.recipe.crop)
 
 
 def teacher_macs(plan: Plan, node: Node) -> float:
-    """Of the forward passes of a stage's teacher while the stage is trained."""
+    """Multiply-adds of the teacher's forward passes during a stage's training."""
     teacher = node.spec.parents.get("teacher")
     if not teacher:
         return 0.0
@@ -26,18 +26,18 @@ def teacher_macs(plan: Plan, node: Node) -> float:
 
 
 def training_macs(plan: Plan, node: Node) -> float:
-    """Of a stage that is trained alone."""
+    """Multiply-adds of training a stage alone, its teacher's included."""
     return own_macs(node) + teacher_macs(plan, node)
 
 
 def cohort_macs(plan: Plan, keys: Sequence[str]) -> float:
-    """Of stages that are trained together: the teacher is asked once."""
+    """Multiply-adds of training stages together: the teacher runs once for all."""
     nodes = [plan.nodes[key] for key in keys]
     return sum(own_macs(node) for node in nodes) + max(teacher_macs(plan, node) for node in nodes)
 
 
 def stage_rates(plan: Plan, workspace: Workspace) -> list[float]:
-    """Multiply-adds a second of stages of this plan that are done."""
+    """Measured multiply-adds per second of the finished stages of this plan."""
     rates = []
     for node in plan.nodes.values():
         folder = workspace.stage(node.key)
@@ -49,7 +49,7 @@ def stage_rates(plan: Plan, workspace: Workspace) -> list[float]:
 
 
 def macs_per_second(plan: Plan, workspace: Workspace) -> float | None:
-    """How fast stages of this plan were trained here; None if none is done."""
+    """Median training speed of this plan's finished stages, in multiply-adds per second; None if none is finished."""
     rates = stage_rates(plan, workspace)
     return statistics.median(rates) if rates else None
 

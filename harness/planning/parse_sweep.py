@@ -1,4 +1,4 @@
-"""Sweeps in words: what flags, Python and YAML files say, checked and as one value."""
+"""Build a validated `SweepSpec` from flags, Python arguments and YAML files."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 _LISTS = ("methods", "students", "teachers")
 _NUMBERS = ("strides", "teacher_strides", "seeds")
-_QUOTE = "put what holds brackets or colons in quotes:  methods: [none, 'ka[beta=1|10]']"
+_QUOTE = "quote values with brackets or colons:  methods: [none, 'ka[beta=1|10]']"
 
 
 def sweep_spec(
     words: Mapping[str, Any], file: Path | None, plugins: list[Path] | None = None, place: str = "--"
 ) -> SweepSpec:
-    """The sweep that words and a file describe; words go before the file, the file before the defaults.
+    """The sweep that words and a file describe; words override the file, the file overrides the defaults.
 
     Args:
-        words: field -> a text with commas, a list or a value; None for what is not given.
-        place: begins what an error says of one of them: "--" for flags.
+        words: field -> comma-separated text, list or value; None if not given.
+        place: prefix of field names in error messages: "--" for flags.
 
     Raises:
-        HarnessError: an unknown field or a value that does not fit; the sentence says where it was given.
+        HarnessError: an unknown field or an invalid value; the message says where it was given.
     """
     from pydantic import ValidationError
 
@@ -54,7 +54,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 
 
 def _checked(values: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Comma lists as lists, numbers as numbers, changes as a mapping; `place` begins what an error says."""
+    """The values with comma lists split, numbers parsed and changes as a mapping; `place` prefixes error messages."""
     from harness.builders.expression import split_list
     from harness.specs.spec import SweepSpec
 
@@ -88,13 +88,13 @@ def _words(value: Any, where: str, split: Callable[[str], list[str]]) -> list[st
 
 
 def _items(value: Any, where: str, kinds: tuple[type, ...], example: str) -> list[Any]:
-    """What a list holds: a list, one value, or a text with commas."""
+    """The items of a list, a single value, or a comma-separated text."""
     if isinstance(value, str):
         return _comma(value)
     items = list(value) if isinstance(value, (list, tuple, range)) else [value]
     for item in items:
         if not isinstance(item, kinds) or isinstance(item, bool):
-            raise HarnessError(f"{where}: {item!r} does not belong here", f"write {example}" if example else _QUOTE)
+            raise HarnessError(f"{where}: {item!r} is not valid here", f"write {example}" if example else _QUOTE)
     return items
 
 
@@ -120,7 +120,7 @@ def _changes(value: Any, where: str) -> dict[str, Any]:
 
 
 def _flat(value: Mapping[str, Any], where: str, above: str = "") -> dict[str, Any]:
-    """Nested changes as dotted paths, the way flags give them."""
+    """Nested changes flattened to dotted paths, as flags give them."""
     flat: dict[str, Any] = {}
     for name, inner in value.items():
         path = f"{above}{name}"

@@ -1,4 +1,4 @@
-"""The plan: from a sweep's words to the graph of stages it needs. Equal stages are one node, for all their cells."""
+"""The plan: the graph of stages that a sweep needs. Equal stages are one node, shared by all cells that need it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Node:
     """A stage in the plan.
 
     Attributes:
-        cells: how many cells of the matrix need it.
+        cells: number of cells of the matrix that need the stage.
     """
 
     key: str
@@ -64,7 +64,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Skip:
-    """A cell that cannot be, and why."""
+    """A cell that cannot be trained, and the reason."""
 
     cell: str
     reason: str
@@ -72,7 +72,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """The graph, parents before children."""
+    """The graph of stages, parents before children."""
 
     sweep: SweepSpec
     nodes: dict[str, Node]
@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def id(self) -> str:
-        """A short name of what was asked for."""
+        """A short digest that identifies the sweep."""
         asked = self.sweep.model_dump(mode="json")
         if not self.sweep.teacher_classes:
             del asked["teacher_classes"]
@@ -91,7 +91,7 @@ class Plan:
 
     @cached_property
     def children(self) -> dict[str, tuple[str, ...]]:
-        """Key -> keys of the stages that wait for it."""
+        """Key -> keys of the stages that depend on it."""
         found: dict[str, list[str]] = {key: [] for key in self.nodes}
         for node in self.nodes.values():
             for parent in node.parents:
@@ -99,13 +99,13 @@ class Plan:
         return {key: tuple(children) for key, children in found.items()}
 
     def count(self) -> Counter[str]:
-        """Stages by kind."""
+        """Number of stages by kind."""
         return Counter(node.spec.kind for node in self.nodes.values())
 
 
 @dataclass
 class _Builder:
-    """Gathers nodes; holds what all cells of a sweep share."""
+    """Collects nodes, and caches what all cells of a sweep share."""
 
     sweep: SweepSpec
     dataset: DatasetSpec
@@ -121,7 +121,7 @@ class _Builder:
     _translators: dict[tuple[str, str], Recipe] = field(default_factory=dict)
     teacher_keys: dict[ModelSpec, str] = field(default_factory=dict)
 
-    # Worked out once for all cells: a plan of thousands would spend its time on these.
+    # Cached because plans of thousands of cells would spend most of their time on these.
 
     @cached_property
     def student_recipe(self) -> Recipe:
@@ -132,7 +132,7 @@ class _Builder:
         return self.recipe.label()
 
     def translator_recipe(self, name: str, translator: TranslatorSpec, teacher: ModelSpec, sizes: Any) -> Recipe:
-        """How a translator is trained: points of a grid over other parameters share it, so it is built once."""
+        """The recipe of a translator, cached because the points of a grid over other parameters share it."""
         place = (canonical_json(translator), teacher.word)
         if place not in self._translators:
             prescribed = dict(build_translator(translator, sizes).recipe)
@@ -140,7 +140,7 @@ class _Builder:
         return self._translators[place]
 
     def add(self, spec: StageSpec, name: str, cell: Cell | None, reproduce: str) -> str:
-        """Put a stage into the graph, once; its key."""
+        """Add a stage to the graph unless it is there; return its key."""
         key = spec.key
         if key not in self.nodes:
             self.nodes[key] = Node(key, spec, name, cell, reproduce)
@@ -148,7 +148,7 @@ class _Builder:
         return key
 
     def completed(self, model: ModelSpec, asked: str) -> ModelSpec:
-        """The model with its initial weights, and the plugins it comes from, named by content."""
+        """The model with its initial weights and plugins identified by sha256."""
         wanted = self.default_weights if asked == "auto" else asked
         place = (wanted, model.family, model.encoder)
         if place not in self._first:
@@ -156,7 +156,7 @@ class _Builder:
         return model.model_copy(update={"weights": self._first[place], "source": model_source(model)})
 
     def imported(self, teacher: Teacher) -> ModelSpec:
-        """The model of a teacher that comes as it is, with its weights named by content."""
+        """The model of an imported teacher, with its weights identified by sha256."""
         assert teacher.file is not None
         weights = WeightsSpec(source="network", sha256=self._remember(teacher.file), classes=teacher.classes)
         return teacher.model.model_copy(update={"weights": weights, "source": model_source(teacher.model)})
@@ -185,7 +185,7 @@ def make_plan(sweep: SweepSpec, data_root: Path | None = None, weights_dir: Path
     """The plan of a sweep.
 
     Raises:
-        HarnessError: an unknown name, an impossible expression, a recipe or data set that does not fit.
+        HarnessError: an unknown name, an invalid expression, or a recipe or data set that does not fit.
     """
     spec = parse_dataset(sweep.dataset, data_root)
     dataset = open_dataset(spec, data_root)
@@ -207,7 +207,7 @@ def make_plan(sweep: SweepSpec, data_root: Path | None = None, weights_dir: Path
 
 
 def _refuse_absent_val(recipe: RecipeFile, dataset: Dataset) -> None:
-    """A recipe that validates while it trains needs a split to validate on."""
+    """Check that a recipe with validation during training has a split to validate on."""
     for kind in ("teacher", "student"):
         every = recipe.for_kind(kind).validate_every
         if every and "val" not in dataset.splits:
@@ -226,7 +226,7 @@ def _counted(node: Node, cells: int) -> Node:
 def _cells(
     sweep: SweepSpec, teachers: Sequence[ModelSpec]
 ) -> Iterator[tuple[str, int | None, MethodSpec, ModelSpec, int]]:
-    """The matrix. A word that names its stride takes part once, whatever the strides."""
+    """The cells of the matrix. A student whose word includes a stride appears once, at that stride only."""
     methods = [spec for expression in sweep.methods for spec in resolve(expression)]
     students = dict.fromkeys(
         (word, parse_model(word, sweep.head, stride).stride)
@@ -242,18 +242,18 @@ def _cells(
 
 
 def method_digest(method: MethodSpec) -> str:
-    """What tells one method from another."""
+    """A digest that identifies a method with its parameters and weights."""
     return digest({"parts": [part.model_dump(mode="json") for part in method.parts]})
 
 
 def _add_cell(
     builder: _Builder, student: ModelSpec, method: MethodSpec, teacher: ModelSpec, seed: int, classes: int
 ) -> str | None:
-    """Add a cell's stages, or say why it cannot be."""
+    """Add the stages of a cell; return the reason if it cannot be trained, otherwise None."""
     has_teacher = needs_teacher(method)
     place = (method.expression, student.word, teacher.word)
     if place in builder.shared:
-        # Another seed of a cell that was looked at already: it differs in its own stage alone.
+        # Another seed of a cell that was already added: only the student's stage differs.
         parents = builder.shared[place]
         if isinstance(parents, str):
             return parents
@@ -283,7 +283,7 @@ def _add_cell(
 def _shared_stages(
     builder: _Builder, student: ModelSpec, method: MethodSpec, teacher: ModelSpec | None, classes: int
 ) -> dict[str, str] | str:
-    """The stages that a cell shares with its other seeds, by role; or why it cannot be."""
+    """Keys, by role, of the stages that a cell shares with its other seeds; or the reason why it cannot be trained."""
     for model in (student, teacher) if teacher else (student,):
         if reason := model_unsupported_reason(model):
             return reason
@@ -320,7 +320,7 @@ def _add_teacher(builder: _Builder, teacher: ModelSpec) -> str:
 def _add_translators(
     builder: _Builder, method: MethodSpec, teacher: ModelSpec, sizes: Any, teacher_sizes: Any, teacher_key: str
 ) -> dict[str, str]:
-    """Stages for what the methods must learn from the teacher first; role -> key."""
+    """Add the translator stages of a method; role -> key."""
     parents: dict[str, str] = {}
     for name, translator in translator_specs(method, sizes, teacher_sizes).items():
         spec = StageSpec(
@@ -338,11 +338,11 @@ def _add_translators(
 
 
 def _translator_recipe(builder: _Builder, method: str, prescribed: dict[str, Any]) -> Recipe:
-    """The recipe of a translator; what the method prescribes must be fields of recipes."""
+    """The recipe of a translator, with the fields that the method prescribes."""
     try:
         return builder.recipe.for_kind("translator", prescribed)
     except HarnessError as error:
-        builder.recipe.for_kind("translator")  # is it the recipe's own fault?
+        builder.recipe.for_kind("translator")  # raises if the recipe itself is invalid
         what = f"the translator of method {display_name(METHODS.get(method))} prescribes {prescribed}: {error.message}"
         raise HarnessError(what, f"fields of a recipe: {', '.join(Recipe.model_fields)}") from error
 
@@ -368,7 +368,7 @@ def _reproduce(
     teacher: ModelSpec | None,
     method: MethodSpec | None = None,
 ) -> str:
-    """The command that makes one row again."""
+    """The command that reproduces one row."""
     sweep = builder.sweep
     words = ["harness", "sweep", "--methods", cell.method if cell else "kd"]
     if student and cell:

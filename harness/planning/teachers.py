@@ -1,4 +1,4 @@
-"""Teachers as they are asked for: to be trained, or whole networks that are there already and come in as they are."""
+"""The teachers of a sweep: trained by the harness, or imported as whole networks and only evaluated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRAINING = (
     "crop", "batch_size", "iterations", "optimizer", "schedule", "augment", "clip_grad", "compile", "validate_every",
     "loss", "accumulate", "freeze",
 )  # fmt: skip
-"""Fields of a recipe that say nothing to a network that is only evaluated."""
+"""Fields of a recipe that do not affect a network that is only evaluated."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Teacher:
     """A teacher of a sweep.
 
     Attributes:
-        model: its network, without weights.
-        word: what the user wrote.
-        file: weights of the whole network; None for a teacher that is to be trained.
-        classes: for each class of the data set its number in the file; empty when they are the same.
+        model: the network, without weights.
+        word: the teacher as the user wrote it.
+        file: weights of the whole network; None for a teacher to be trained.
+        classes: for each class of the data set, its index in the file; empty if the classes are equal.
     """
 
     model: ModelSpec
@@ -46,7 +46,7 @@ def find_teachers(sweep: SweepSpec, classes: Sequence[str]) -> list[Teacher]:
         classes: names of the data set's classes.
 
     Raises:
-        HarnessError: a word, a file or a table of classes that cannot be used.
+        HarnessError: an invalid word, file or table of classes.
     """
     numbers = _class_numbers(sweep.teacher_classes, classes)
     found: dict[ModelSpec, Teacher] = {}
@@ -60,14 +60,12 @@ def find_teachers(sweep: SweepSpec, classes: Sequence[str]) -> list[Teacher]:
             file = _network_file(sweep.teacher_weights, whole)
             found.setdefault(model, Teacher(model, word, file, numbers if file else ()))
     if numbers and not any(teacher.file for teacher in found.values()):
-        raise HarnessError(
-            "--teacher-classes is for a teacher that comes as it is", "name its --teacher-weights as well"
-        )
+        raise HarnessError("--teacher-classes needs an imported teacher", "give its --teacher-weights as well")
     return list(found.values())
 
 
 def evaluation_only(recipe: Recipe) -> Recipe:
-    """The recipe of a network that is evaluated and not trained: what is said of training does not count."""
+    """The recipe of a network that is only evaluated, with training fields removed."""
     defaults = {name: Recipe.model_fields[name].default for name in _TRAINING}
     return recipe.model_copy(update=defaults | {"iterations": 0})
 
@@ -93,31 +91,29 @@ def _saved_by_smp(word: str) -> tuple[ModelSpec, Path]:
     try:
         name, options, _, file = saved_model(folder)
     except ValueError as error:
-        raise HarnessError(
-            f"teacher {word}: {error}", "name a folder that SMP's save_pretrained has written"
-        ) from error
+        raise HarnessError(f"teacher {word}: {error}", "give a folder written by SMP's save_pretrained") from error
     said = canonical_json(options) if options else ""
     model = ModelSpec(family="smp_model", encoder=name, head=OwnHead.name, stride=1, options=said)
     return model.model_copy(update={"stride": own_stride(model)}), file
 
 
 def _from_hub(name: str) -> Path:
-    """The local copy of a model on the hub, fetched if the hub answers."""
+    """The local copy of a model on the hub, downloaded if the hub responds."""
     from huggingface_hub import snapshot_download
 
     try:
         with hub():
             return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
-    except Exception as error:  # its kind depends on the library's version
+    except Exception as error:  # the type depends on the library's version
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise HarnessError(
-            f"teacher smp-hub:{name} is neither a folder here nor to be had from the hub ({cause})",
-            "give the path of a folder that SMP's save_pretrained has written",
+            f"teacher smp-hub:{name} is not a local folder and cannot be downloaded from the hub ({cause})",
+            "give the path of a folder written by SMP's save_pretrained",
         ) from error
 
 
 def _network_file(asked: str, whole: bool) -> Path | None:
-    """The file of a whole network's weights; None where the word asks for initial weights of an encoder."""
+    """The file of a whole network's weights; None if the word asks for initial weights of an encoder."""
     if asked in ("auto", "random", "imagenet"):
         return None
     path = Path(asked).expanduser()
@@ -133,14 +129,14 @@ def _network_file(asked: str, whole: bool) -> Path | None:
         names = list(read_state(path))
     except ValueError as error:
         raise HarnessError(
-            f"--teacher-weights {asked}: {error}", "give safetensors, or what torch.save wrote"
+            f"--teacher-weights {asked}: {error}", "give a file in safetensors format or written by torch.save"
         ) from error
     ours = any("head." in name for name in names) and any("backbone." in name for name in names)
     return path if whole or ours else None
 
 
 def _class_numbers(file: str, classes: Sequence[str]) -> tuple[int, ...]:
-    """For each class of the data set its number in the teacher's file, from `--teacher-classes`."""
+    """For each class of the data set its index in the teacher's file, from `--teacher-classes`."""
     if not file:
         return ()
     path = Path(file).expanduser()
@@ -155,5 +151,5 @@ def _class_numbers(file: str, classes: Sequence[str]) -> tuple[int, ...]:
             f"--teacher-classes {file}: the data set has no class '{unknown[0]}'", did_you_mean(unknown[0], classes)
         )
     if missing := [name for name in classes if name not in table]:
-        raise HarnessError(f"--teacher-classes {file} says nothing of class '{missing[0]}'", hint)
+        raise HarnessError(f"--teacher-classes {file} does not name class '{missing[0]}'", hint)
     return tuple(table[name] for name in classes)

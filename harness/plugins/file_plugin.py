@@ -1,4 +1,4 @@
-"""Plugins of one file: imported once, under their own name, with what they print put aside."""
+"""Single-file plugins: each is imported once, with its output redirected to stderr."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _OWN = ("harness", "methods", "backbones", "results", "dashboards")
 
 
 _plugin_modules: dict[str, ModuleType] = {}
-"""What has been made of files given by `--plugin`."""
+"""Modules imported from files given by `--plugin`."""
 
 
 def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
-    """Import a plugin's file and register all it defines; its sha256. Loading it again changes nothing.
+    """Import a plugin's file, register all it defines, and return its sha256. Loading it again changes nothing.
 
     Raises:
-        HarnessError: no such file, it raises when imported, it imports another file beside it, it defines nothing to
-            register or a class that cannot be, or a name is taken.
+        HarnessError: the file is missing, raises when imported, imports a neighbouring file, defines nothing or a class
+            that cannot be registered, or uses a taken name.
     """
     path = path.expanduser().absolute()
     if not path.is_file():
@@ -41,8 +41,8 @@ def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
     source = sha256(content).hexdigest()
     module = _import_file(path, f"harness_plugin_{path.stem}_{source[:8]}", content)
     if reasons := [reason for registry in registries for reason in registry.refused(module)]:
-        what = f"plugin {path} defines what cannot be registered: {'; '.join(reasons)}"
-        raise HarnessError(what, 'define it, and declare name = "..."; a helper begins with an underscore')
+        what = f"plugin {path} defines a class that cannot be registered: {'; '.join(reasons)}"
+        raise HarnessError(what, 'define it, and declare name = "..."; prefix helper classes with an underscore')
     if not sum(registry.add_module(module, str(path), source) for registry in registries):
         raise HarnessError(
             f"plugin {path} defines nothing to register",
@@ -52,17 +52,17 @@ def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> str:
 
 
 def stdout_to_stderr() -> contextlib.redirect_stdout[Any]:
-    """What third-party code prints goes to standard error: the output of a command may be JSON."""
+    """Redirect stdout to stderr while third-party code runs, because a command's output may be JSON."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
 def _import_file(path: Path, name: str, content: bytes) -> ModuleType:
-    """The module that this content makes: never a compiled file that Python has kept of an earlier one."""
+    """Import the module from this content, never from a cached bytecode file of an earlier version."""
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise HarnessError(f"plugin {path} is not a Python file", "its name ends in .py")
+        raise HarnessError(f"plugin {path} is not a Python file", "its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     before = set(sys.modules)
     sys.modules[name] = _plugin_modules[name] = module
@@ -82,23 +82,23 @@ def _import_file(path: Path, name: str, content: bytes) -> ModuleType:
 
 
 def _refuse_neighbours(path: Path, module: ModuleType, before: set[str]) -> None:
-    """A plugin is known by its own content: a file beside it could change unnoticed, and does not travel along."""
+    """Refuse imports of neighbouring files: only the plugin's own content is hashed and sent to workers."""
     values = [value for name, value in vars(module).items() if not name.startswith("__")]
     used = {v.__name__ if isinstance(v, ModuleType) else str(getattr(v, "__module__", "")) for v in values}
     fresh = set(sys.modules) - before
-    beside = {name: file for name in (fresh | used) & set(sys.modules) if (file := _file_beside(name, path.parent))}
-    for name in fresh & beside.keys():
+    siblings = {name: file for name in (fresh | used) & set(sys.modules) if (file := _sibling_file(name, path.parent))}
+    for name in fresh & siblings.keys():
         del sys.modules[name]
-    if beside:
-        what = f"plugin {path} imports {min(beside.values())}, which lies beside it"
+    if siblings:
+        what = f"plugin {path} imports {min(siblings.values())}, a file next to it"
         raise HarnessError(
-            f"{what}: what changes there would go unnoticed",
-            "put all into one file, or make a package of it with an entry point",
+            f"{what}: changes of that file would go unnoticed",
+            "put all code into one file, or make it a package with an entry point",
         )
 
 
-def _file_beside(name: str, folder: Path) -> str:
-    """The file of a module that lies below a folder, and is neither ours nor Python's nor installed; "" if none."""
+def _sibling_file(name: str, folder: Path) -> str:
+    """The file of a module below a folder that is not the harness's, Python's or installed; "" otherwise."""
     module = sys.modules[name]
     file, top = getattr(module, "__file__", None), name.split(".")[0]
     if not file or top in _OWN or top in sys.stdlib_module_names or module in _plugin_modules.values():
@@ -110,13 +110,13 @@ def _file_beside(name: str, folder: Path) -> str:
 
 @lru_cache(maxsize=1)
 def _installed_folders() -> list[Path]:
-    """Where Python keeps itself and what is installed."""
+    """Folders of Python itself and of installed packages."""
     folders = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
     return [Path(folder).resolve() for folder in folders]
 
 
 def _line(error: BaseException, path: Path) -> str:
-    """The line of the plugin in which an error arose."""
+    """The line of the plugin that raised an error."""
     if isinstance(error, SyntaxError) and error.filename == str(path) and error.lineno:
         return str(error.lineno)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]

@@ -1,7 +1,7 @@
-"""Around code of others: what would end, interrupt or double this process becomes an error that names the code.
+"""Guard calls of third-party code: attempts to end, interrupt or fork this process become errors that name the code.
 
-`os._exit` ends a process without a word and with whatever code it is given; a child that `os.fork` makes would go on in
-the harness, as a second run; a KeyboardInterrupt that nobody pressed would read as one that somebody did.
+`os._exit` ends a process silently and with any exit code; a child of `os.fork` would continue in the harness as a
+second run; a KeyboardInterrupt raised by code would be taken for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -18,74 +18,74 @@ _depth = 0
 _pressed = False
 
 
-class PluginLeft(Exception):
-    """Code of others asked for the end of the whole process."""
+class PluginExited(Exception):
+    """Third-party code tried to end the process."""
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """A block that runs code of others.
+    """Run third-party code in this context.
 
     Raises:
-        PluginLeft: it called `os._exit`, or raised a KeyboardInterrupt.
+        PluginExited: it called `os._exit`, or raised a KeyboardInterrupt.
     """
     global _depth
     own, _depth = os.getpid(), _depth + 1
     try:
         yield
     except KeyboardInterrupt as error:
-        if os.getpid() == own and not _by_hand():
-            raise PluginLeft("it raised KeyboardInterrupt").with_traceback(error.__traceback__) from error
+        if os.getpid() == own and not _user_interrupted():
+            raise PluginExited("it raised KeyboardInterrupt").with_traceback(error.__traceback__) from error
         raise
     finally:
         _depth -= 1
         if os.getpid() != own:
-            # A child of a fork in there: it has no business out here.
+            # A child forked by the third-party code must not continue here.
             _exit(1)
 
 
 def listen_to_ctrl_c() -> None:
-    """Remember when Ctrl-C is pressed, which interrupts as ever; only a process's main thread can listen."""
+    """Record when Ctrl-C is pressed, which still interrupts; only the main thread can install the handler."""
     if threading.current_thread() is threading.main_thread():
         global _pressed
         _pressed = False
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _press)
+            signal.signal(signal.SIGINT, _on_ctrl_c)
 
 
-def _press(number: int, frame: Any) -> None:
+def _on_ctrl_c(number: int, frame: Any) -> None:
     global _pressed
     _pressed = True
     signal.default_int_handler(number, frame)
 
 
-def _by_hand() -> bool:
-    """A KeyboardInterrupt may come from the keyboard: nobody listens who would know better."""
+def _user_interrupted() -> bool:
+    """Whether a KeyboardInterrupt may come from the keyboard: it was pressed, or no handler is installed."""
     handler = signal.getsignal(signal.SIGINT)
-    return handler is signal.default_int_handler or (handler is _press and _pressed)
+    return handler is signal.default_int_handler or (handler is _on_ctrl_c and _pressed)
 
 
 def _refuse_exit(status: int) -> NoReturn:
-    """In place of `os._exit`: in code of others, and in the process that called it, an error."""
+    """Replacement of `os._exit`: raise an error inside guarded third-party code."""
     if _depth and threading.current_thread() is threading.main_thread() and os.getpid() == _owner:
-        raise PluginLeft(f"it called os._exit({status}), which would end the whole process without a word")
+        raise PluginExited(f"it called os._exit({status}), which would end the whole process silently")
     _exit(status)
 
 
 _owner = os.getpid()
 
 
-def _in_child() -> None:
-    """A forked child may leave by `os._exit`: most do, and the libraries' own always."""
+def _release_child() -> None:
+    """Allow `os._exit` in a forked child, where it is the usual way to end."""
     global _owner
     _owner = -1
 
 
-def take_charge() -> None:
-    """This process, forked though it may be, is one of the harness's own."""
+def claim_process() -> None:
+    """Mark this process, even if forked, as one of the harness."""
     global _owner
     _owner = os.getpid()
 
 
-os.register_at_fork(after_in_child=_in_child)
+os.register_at_fork(after_in_child=_release_child)
 os._exit = _refuse_exit

@@ -12,7 +12,7 @@ from harness.workspace.job import PluginFile
 
 
 def load_plugins(paths: Iterable[Path]) -> tuple[PluginFile, ...]:
-    """Load plugins' files; each with its absolute path and the sha256 of its content.
+    """Load plugin files; return each with its absolute path and sha256.
 
     Raises:
         HarnessError: a file is missing, raises when imported, or registers nothing.

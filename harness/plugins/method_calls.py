@@ -1,4 +1,4 @@
-"""Every call into a method's own code: what it raises or returns wrongly becomes a sentence that names it."""
+"""Call a method's code: exceptions and invalid return values become messages that name the method."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 def call_plugin(cls: type[Method], doing: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a method's code; what it raises becomes a sentence. Out of memory and our own errors pass as they are.
+    """Run a method's code. Out-of-memory errors and `HarnessError` propagate unchanged.
 
     Raises:
-        StageFailed: it raised; the sentence names the method, its file and line.
+        StageFailed: it raised; the message names the method, its file and line.
     """
     try:
         with guarded():
@@ -43,20 +43,20 @@ def call_plugin(cls: type[Method], doing: str, call: Callable[P, T], *args: P.ar
 
 
 def display_name(cls: type[Method]) -> str:
-    """A method's name, and where it comes from unless it is built in."""
+    """A method's name, with its origin unless it is built in."""
     origin = METHODS.entry(cls.name).origin if cls.name in METHODS else "not registered"
     return f"'{cls.name}'" if origin == "built-in" else f"'{cls.name}' ({origin})"
 
 
 def _place(error: BaseException, cls: type[Method]) -> str:
-    """File and line of the innermost frame in the method's own file; else of the innermost frame."""
+    """File and line of the innermost frame in the method's file, otherwise of the innermost frame."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == source_file(cls)] or frames
     return f"{own[-1].filename}, line {own[-1].lineno}"
 
 
 def describe_nonfinite(cls: type[Method], term: str, value: float) -> str:
-    """A sentence on a term that is not finite: the method, and where it comes from."""
+    """A message on a term that is not finite, with the method and its origin."""
     return f"term '{term}' of method {display_name(cls)} is {value} ({definition_place(cls, 'forward')})"
 
 
@@ -77,26 +77,26 @@ def definition_place(cls: type, function: str) -> str:
 def check_returned(
     cls: type[Method], values: Any, active: frozenset[str], by: type[Method] | type[Translator] | None = None
 ) -> None:
-    """See that a method gave exactly its active terms, as scalars.
+    """Check that a method returned exactly its active terms, as scalars.
 
     Args:
-        by: whose `forward` gave them, and whose terms they are, if not the method's own: its translator's class.
+        by: the class whose `forward` returned them, if not the method: its translator.
 
     Raises:
-        StageFailed: it did not; the sentence names the method, its file and line.
+        StageFailed: it did not; the message names the method, its file and line.
     """
     by = by or cls
     who, where = f"method {display_name(cls)}", definition_place(by, "forward")
     if not isinstance(values, Mapping):
-        what = f"{who} gave {type(values).__name__} instead of a dict of terms ({where})"
+        what = f"{who} returned {type(values).__name__} instead of a dict of terms ({where})"
         raise StageFailed(what, 'return {"term": scalar tensor}')
     undeclared = sorted(str(name) for name in set(values) - set(by.terms))
     if undeclared:
-        what = f"{who} gave the undeclared term '{undeclared[0]}' ({where})"
+        what = f"{who} returned the undeclared term '{undeclared[0]}' ({where})"
         raise StageFailed(what, f"declare it in terms; declared: {', '.join(by.terms) or 'none'}")
     missing = sorted(active - set(values))
     if missing:
-        what = f"{who} did not give its active term '{missing[0]}' ({where})"
+        what = f"{who} did not return its active term '{missing[0]}' ({where})"
         raise StageFailed(what, "return every term that is in self.active")
     inactive = sorted(set(values) - active)
     if inactive:
@@ -107,30 +107,30 @@ def check_returned(
 
 
 def wrong_value(cls: type[Method], function: str, value: object, hint: str) -> StageFailed:
-    """What one of a method's functions gave is not what is asked of it."""
+    """The error for an invalid return value of one of a method's functions."""
     return StageFailed(
-        f"method {display_name(cls)}: {function} gives {value!r} ({definition_place(cls, function)})", hint
+        f"method {display_name(cls)}: {function} returns {value!r} ({definition_place(cls, function)})", hint
     )
 
 
 def checked_health(cls: type[Method], call: Callable[[], Any]) -> dict[str, float]:
-    """What a method's translator says of itself.
+    """The diagnostics of a method's translator.
 
     Raises:
-        StageFailed: it is useless (ValueError), or its code raised or gave what are not finite numbers.
+        StageFailed: the translator is useless (ValueError), or its code raised or did not return finite numbers.
     """
 
     def ask() -> Any:
         try:
             return call()
         except ValueError as error:
-            raise StageFailed(str(error), "change the translator's parameters; trying again will not help") from error
+            raise StageFailed(str(error), "change the translator's parameters; a retry will not help") from error
 
     health = call_plugin(cls, "the health of its translator", ask)
     numbers = isinstance(health, Mapping) and all(isinstance(value, int | float) for value in health.values())
     if not numbers or not all(math.isfinite(value) for value in health.values()):
         what = f"method {display_name(cls)}: the health of its translator is {health!r}"
-        raise StageFailed(what, "give a dict of finite numbers")
+        raise StageFailed(what, "return a dict of finite numbers")
     return {str(name): float(value) for name, value in health.items()}
 
 

@@ -1,4 +1,4 @@
-"""Every metric over a split, each call of their code guarded: what one raises becomes a sentence that names it."""
+"""Compute all metrics on a split; an exception in a metric's code becomes a message that names the metric."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ T = TypeVar("T")
 
 
 class MetricValues:
-    """All metrics of a network on a split: `update` with every image, then `finish`.
+    """All metrics of a network on a split: call `update` for every image, then `finish`.
 
     Args:
-        entries: of the registry of metrics.
-        classes: K, of the data set.
+        entries: entries of the registry of metrics.
+        classes: K, number of classes of the data set.
 
     Raises:
-        StageFailed: a metric cannot be made.
+        StageFailed: a metric's constructor raised.
     """
 
     def __init__(self, entries: Iterable[Entry[Metric]], classes: int) -> None:
@@ -41,10 +41,10 @@ class MetricValues:
         self.states: dict[str, np.ndarray] = {}
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Show an image to the metrics that do not follow from its confusion matrix.
+        """Pass an image to the metrics that are not computed from confusion matrices.
 
         Args:
-            prediction, label: (H, W), int64; labels of 255 do not count.
+            prediction, label: (H, W), int64; labels of 255 are ignored.
 
         Raises:
             StageFailed: a metric raised.
@@ -57,10 +57,10 @@ class MetricValues:
         """Name -> value and declaration.
 
         Args:
-            matrices: (N, K, K), of the images shown, in their order.
+            matrices: (N, K, K), confusion matrices of the same images in the same order.
 
         Raises:
-            StageFailed: a metric raised, or gave what is not a value.
+            StageFailed: a metric raised or returned an invalid value.
         """
         for entry, metric in zip(self._entries, self._metrics, strict=True):
             if isinstance(metric, ConfusionMetric):
@@ -68,16 +68,18 @@ class MetricValues:
             value = _checked_value(entry, _call(entry, "value", metric.value))
             info = {name: said for name, said in vars(metric.info()).items() if name != "name"}
             self.values[entry.name] = MetricValue(value=value, **info)
-            if entry.name not in COUNT_METRICS:  # those follow from the confusion matrices, which are kept
+            if (
+                entry.name not in COUNT_METRICS
+            ):  # those are computed from the confusion matrices, which are stored anyway
                 states = _call(entry, "states", metric.states)
                 if states is not None:
                     self.states[entry.name] = _checked_states(entry, states, len(matrices))
         return self.values
 
     def save(self, path: Path, names: Sequence[str]) -> None:
-        """Write the states of all images as a compressed .npz, one array a metric, and the images' `names`.
+        """Write the states of all images as a compressed .npz: one array per metric, and the images' `names`.
 
-        Nothing is written, and an old file removed, when no metric keeps any.
+        Without such metrics nothing is written and an old file is removed.
         """
         if not self.states:
             path.unlink(missing_ok=True)
@@ -97,7 +99,7 @@ def _call(entry: Entry[Metric], doing: str, call: Callable[P, T], *args: P.args,
         what = (
             f"metric {_name(entry)} failed in {doing}{f', {where}' if where else ''}: {type(error).__name__}: {error}"
         )
-        raise StageFailed(what, "fix the metric, or leave its plugin out; the training is kept") from error
+        raise StageFailed(what, "fix the metric, or omit its plugin; the training is kept") from error
 
 
 def _name(entry: Entry[Metric]) -> str:
@@ -105,12 +107,14 @@ def _name(entry: Entry[Metric]) -> str:
 
 
 def _checked_value(entry: Entry[Metric], value: Any) -> float | None:
-    """The value as a record takes it: None for NaN."""
+    """The value as stored in a record: None for NaN."""
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
-        raise StageFailed(f"metric {_name(entry)}: value() gives {value!r}", "give a float; NaN where it is undefined")
+        raise StageFailed(
+            f"metric {_name(entry)}: value() returns {value!r}", "return a float; NaN where it is undefined"
+        )
     if entry.cls.unit == "%" and not math.isnan(value) and not 0 <= value <= 1:
-        hint = 'give a fraction in [0, 1], or declare another unit than "%"'
-        raise StageFailed(f"metric {_name(entry)}: value() gives {value!r} for a percentage", hint)
+        hint = 'return a fraction in [0, 1], or declare a unit other than "%"'
+        raise StageFailed(f"metric {_name(entry)}: value() returns {value!r} for a percentage", hint)
     return None if math.isnan(value) else float(value)
 
 
@@ -118,5 +122,5 @@ def _checked_states(entry: Entry[Metric], states: Any, images: int) -> np.ndarra
     found = np.asarray(states, dtype=np.float64)
     if found.ndim != 3 or found.shape[0] != images or found.shape[1] not in (2, 3, 4) or not np.isfinite(found).all():
         what = f"metric {_name(entry)}: its states have shape {found.shape} for {images} images"
-        raise StageFailed(what, "image_state gives (2, G) to (4, G) finite numbers for every image")
+        raise StageFailed(what, "image_state must return (2, G) to (4, G) finite numbers for every image")
     return found

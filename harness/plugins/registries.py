@@ -1,4 +1,4 @@
-"""The registries of the harness: one for each kind of thing that can be added."""
+"""The registries of the harness: one for each kind of extension."""
 
 from __future__ import annotations
 

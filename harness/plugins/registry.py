@@ -1,6 +1,6 @@
-"""One registry class for everything that can be added: methods, backbone families, heads, data sets, launchers.
+"""One registry class for all extensions: methods, backbone families, heads, data sets, metrics, launchers.
 
-Three ways in: a file in the built-in package, an entry point of an installed package, a file given by `--plugin`.
+Entries come from files of a built-in package, entry points of installed packages, and files given by `--plugin`.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ T = TypeVar("T")
 
 _INSTALLED = ("package ", "entry point ")
 _foreign_files: set[str] = set()
-"""Files of plugins and packages that have been registered."""
+"""Files of registered plugins and packages."""
 
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A registered class and where it came from."""
+    """A registered class and its origin."""
 
     name: str
     cls: type[T]
     origin: str
     """"built-in", "package NAME", or the plugin's path."""
     source: str = ""
-    """sha256 of the plugin's file, or of a package's modules; empty for what is built in."""
+    """sha256 of the plugin's file or of the package's modules; empty for built-in classes."""
 
     @property
     def file(self) -> str:
-        """The file to give to `--plugin`; "" for what is built in or installed."""
+        """The file for `--plugin`; "" for built-in and installed classes."""
         return self.origin if self.source and not self.origin.startswith(_INSTALLED) else ""
 
 
 class Registry(Generic[T]):
-    """Classes of one kind by name: collisions refused, base class checked, unknown names answered with a hint.
+    """Classes of one kind by name. Checks base classes and declarations, refuses collisions, and suggests names.
 
     Args:
-        kind: what an error message calls them: "method".
-        base: the class that all must extend.
-        package: dotted name of the package whose modules hold the built-in ones.
+        kind: name of the kind in error messages: "method".
+        base: required base class.
+        package: dotted name of the package with the built-in classes.
         group: entry point group for third parties: "harness.methods".
-        check: raises `HarnessError` for a class whose declarations make no sense.
+        check: raises `HarnessError` for a class with invalid declarations.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Registry(Generic[T]):
         self.kind, self.base, self.package, self.group, self.check = kind, base, package, group, check
         self._entries: dict[str, Entry[T]] = {}
         self.broken: dict[str, str] = {}
-        """Entry points of installed packages that could not be registered, and why."""
+        """Entry points of installed packages that could not be registered -> reason."""
         self._loaded = False
 
     def __iter__(self) -> Iterator[Entry[T]]:
@@ -85,7 +85,7 @@ class Registry(Generic[T]):
         """The entry of that name.
 
         Raises:
-            HarnessError: there is none; the hint says what comes near.
+            HarnessError: there is none; the hint suggests similar names.
         """
         self._load()
         if name not in self._entries and name in self.broken:
@@ -104,8 +104,8 @@ class Registry(Generic[T]):
         """Register a class under its own `name`. Registering the same class again changes nothing.
 
         Raises:
-            HarnessError: it does not extend the base class, has no name, the name is taken, or `check` refuses it;
-                the sentence says where the class is defined.
+            HarnessError: it does not extend the base class, has no name, the name is taken, or `check` refuses it; the
+                message says where the class is defined.
         """
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
             raise _refusal(
@@ -133,23 +133,23 @@ class Registry(Generic[T]):
             except HarnessError as error:
                 raise _refusal(cls, origin, error.message, error.hint) from error
             except Exception as error:
-                what = f"{self.kind} '{name}' declares what cannot be read: {type(error).__name__}: {error}"
+                what = f"{self.kind} '{name}' has invalid declarations: {type(error).__name__}: {error}"
                 raise _refusal(cls, origin, what, "fix its declarations") from error
         if source:
             _foreign_files.add(inspect.getfile(cls))
         self._entries[name] = Entry(name, cls, origin, source)
 
     def add_module(self, module: ModuleType, origin: str, source: str = "") -> int:
-        """Register all concrete, named classes of this kind that a module itself defines; how many there were."""
+        """Register all concrete, named classes of this kind that a module itself defines; return their number."""
         found = [cls for cls in self._defined(module) if not inspect.isabstract(cls) and getattr(cls, "name", None)]
         for cls in found:
             self.add(cls, origin, source)
         return len(found)
 
     def refused(self, module: ModuleType) -> list[str]:
-        """Why classes of this kind that a module defines cannot be registered: abstract, or without a name.
+        """Reasons why classes of this kind in a module cannot be registered: abstract, or without a name.
 
-        A class that others there extend, or whose own name begins with an underscore, is not meant to be registered.
+        Base classes of other classes there, and classes with a leading underscore, are not meant to be registered.
         """
         defined = self._defined(module)
         reasons = []
@@ -163,9 +163,9 @@ class Registry(Generic[T]):
         return reasons
 
     def _defined(self, module: ModuleType) -> list[type[T]]:
-        """Classes of this kind that a module defines itself, in order; what it imports is not its own.
+        """Classes of this kind that a module defines itself, in order, without imported ones.
 
-        A package's own are also those that it imports from its modules.
+        For a package, classes imported from its own modules count.
         """
         inside = f"{module.__name__}." if hasattr(module, "__path__") else None
 
@@ -195,8 +195,8 @@ class Registry(Generic[T]):
                 self.add_module(importlib.import_module(f"{self.package}.{info.name}"), "built-in")
 
     def _load_entry_point(self, point: EntryPoint) -> None:
-        """Register what an installed package offers. If that fails the others still work: it is a warning, and an
-        error only for who asks for that name."""
+        """Register the classes of an installed package. Failure is a warning, and an error only when that name is
+        requested, so that the others still work."""
         origin = f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
         try:
             with guarded():
@@ -217,20 +217,20 @@ class Registry(Generic[T]):
 
     def _break(self, name: str, reason: str) -> None:
         self.broken[name] = reason
-        warnings.warn(f"a {self.kind} of an installed package is left out: {reason}", BrokenPlugin, stacklevel=2)
+        warnings.warn(f"a {self.kind} of an installed package is skipped: {reason}", BrokenPlugin, stacklevel=2)
 
 
 FILE_KINDS: list[Registry[Any]] = []
-"""The registries to which files given by `--plugin` are offered. A room above this one adds its own."""
+"""The registries that files given by `--plugin` may extend. Higher layers add their own."""
 
 
 class BrokenPlugin(UserWarning):
-    """An installed package offers something that cannot be registered."""
+    """An installed package has an entry point that cannot be registered."""
 
 
 @lru_cache(maxsize=256)
 def _package_digest(module: str) -> str:
-    """sha256 over the Python files of the package, or the one file, that an installed module belongs to."""
+    """sha256 of the Python files of an installed module's package, or of its single file."""
     top = sys.modules[module.split(".")[0]]
     folders = [Path(folder) for folder in getattr(top, "__path__", [])]
     files = [(file.relative_to(folder), file) for folder in folders for file in sorted(folder.rglob("*.py"))]
@@ -244,7 +244,7 @@ def _package_digest(module: str) -> str:
 
 
 def plugin_place(error: BaseException) -> str:
-    """`FILE, line N` of the innermost frame that lies in a plugin or a package of others; "" where none does."""
+    """`FILE, line N` of the innermost frame in a plugin or third-party package; "" if there is none."""
     cause: BaseException | None = error
     while cause is not None:
         frames = traceback.extract_tb(cause.__traceback__)
@@ -256,7 +256,7 @@ def plugin_place(error: BaseException) -> str:
 
 
 def foreign_code_ran() -> bool:
-    """A plugin or a package of others was registered in this process."""
+    """Whether a plugin or third-party package was registered in this process."""
     return bool(_foreign_files)
 
 
@@ -265,12 +265,12 @@ def _refusal(cls: object, origin: str, what: str, hint: str) -> HarnessError:
 
 
 def _abstract(cls: type) -> str:
-    """What an abstract class leaves undefined."""
+    """The undefined abstract methods of a class."""
     return ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
 
 
 def _where(cls: object, origin: str) -> str:
-    """Where a class comes from, with its line when the origin is a file or a package."""
+    """The origin of a class, with its line if the origin is a file or a package."""
     if origin == "built-in" or not isinstance(cls, type):
         return origin
     try:

@@ -1,5 +1,4 @@
-"""What plugins declare about themselves, checked when they are registered: a method's names that an expression can tell
-apart, a data set's classes, everybody's summary."""
+"""Checks of declarations at registration: unambiguous names of a method, classes of a data set, summaries."""
 
 from __future__ import annotations
 
@@ -21,50 +20,48 @@ from results.columns import refuse_name
 from results.invalid import first_invalid
 
 READABLE = frozenset({"logits", "last", "features", "images", "labels"})
-"""What a method may declare in `reads`."""
+"""Valid values in a method's `reads`."""
 
 GROWTHS = ("linear", "linearithmic", "quadratic", "cubic")
-"""First words of what a method may declare as `cost`; what is called linear is checked by the conformance suite."""
+"""Valid first words of a method's `cost`. The conformance suite verifies "linear"."""
 
 RESERVED = frozenset({"all", "teacher"})
-"""Names with a meaning of their own in expressions and tables."""
+"""Names with a special meaning in expressions and tables."""
 
 
 def check_declaration(cls: type[Method]) -> None:
-    """See that a method's declarations make sense and that an expression can name everything in them.
+    """Check that a method's declarations are valid and that an expression can name everything in them.
 
     Raises:
-        HarnessError: a reserved or colliding name, a field that is not a term, a weight that is not a number >= 0,
-            parameters without defaults.
+        HarnessError: a reserved or colliding name, an invalid term, a weight that is not a number >= 0, or a parameter
+            without a default.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", cls.name) or keyword.iskeyword(cls.name):
-        raise _bad(cls, "its name cannot be written in an expression", "use small letters, digits and underscores")
+        raise _bad(cls, "its name cannot be written in an expression", "use lower-case letters, digits and underscores")
     if cls.name in RESERVED:
-        raise _bad(cls, f"'{cls.name}' has a meaning of its own in expressions", "choose another name")
+        raise _bad(cls, f"'{cls.name}' is a reserved word in expressions", "choose another name")
     if not isinstance(cls.reads, frozenset | set):
         raise _bad(cls, f"reads is {cls.reads!r}", 'declare reads = frozenset({"logits"})')
     if not cls.reads <= READABLE:
         unknown = ", ".join(sorted(cls.reads - READABLE))
-        raise _bad(cls, f"reads {unknown}, which no network gives", f"known: {', '.join(sorted(READABLE))}")
+        raise _bad(cls, f"reads {unknown}, which networks do not provide", f"known: {', '.join(sorted(READABLE))}")
     if not isinstance(getattr(cls, "summary", None), str) or not cls.summary.strip():
         raise _bad(cls, "has no summary", 'declare summary = "one line that says what it compares"')
     if not (isinstance(cls.Params, type) and issubclass(cls.Params, BaseModel)):
         raise _bad(cls, "Params is not a class of parameters", "subclass methods.base.Params inside the method")
     if growth_of(cls.cost) not in GROWTHS:
-        what = f"cost is {cls.cost!r}, which does not begin with how it grows"
+        what = f"cost is {cls.cost!r}, which does not begin with a growth rate"
         raise _bad(cls, what, f'begin with {", ".join(GROWTHS)}: "quadratic in pooled nodes"')
     _check_terms(cls)
     name_table(cls)
     for name, info in cls.Params.model_fields.items():
         if info.alias or info.validation_alias:
-            raise _bad(
-                cls, f"parameter {name} has an alias", "an expression names it by its field: leave the alias out"
-            )
+            raise _bad(cls, f"parameter {name} has an alias", "expressions use field names: remove the alias")
     if cls.Params.model_computed_fields:
         names = ", ".join(cls.Params.model_computed_fields)
-        raise _bad(cls, f"parameter {names} is computed, which no expression can set", "make it a property")
+        raise _bad(cls, f"parameter {names} is computed, so no expression can set it", "make it a property")
     try:
-        # Twice: pydantic takes defaults as they stand, valid or not.
+        # Twice: pydantic does not validate defaults.
         defaults = cls.Params.model_validate(cls.Params().model_dump())
     except ValidationError as error:
         invalid = first_invalid(error)
@@ -73,10 +70,10 @@ def check_declaration(cls: type[Method]) -> None:
 
 
 def name_table(cls: type[Method]) -> dict[str, tuple[str, str]]:
-    """Every name that may stand in the brackets after a method, with what it means: ("term", x) or ("param", x).
+    """Every name allowed in the brackets after a method, with its meaning: ("term", x) or ("param", x).
 
     Raises:
-        HarnessError: two of them are equal.
+        HarnessError: two names are equal.
     """
     table: dict[str, tuple[str, str]] = {}
 
@@ -101,7 +98,7 @@ def _check_terms(cls: type[Method]) -> None:
     if not isinstance(cls.terms, Mapping):
         raise _bad(cls, "terms is not a mapping", 'declare terms = {"name": Term(weight=1.0)}')
     if not cls.terms and cls.needs_teacher:
-        raise _bad(cls, "declares no terms, so it would train what none trains", "declare terms = {...}, spelt so")
+        raise _bad(cls, "declares no terms, so it would equal none", 'declare terms = {"name": Term(weight=1.0)}')
     for name, term in cls.terms.items():
         if not isinstance(term, Term):
             raise _bad(cls, f"'{name}' in terms is not a Term", 'declare terms = {"name": Term(weight=1.0)}')
@@ -109,7 +106,7 @@ def _check_terms(cls: type[Method]) -> None:
 
 
 def growth_of(cost: object) -> str:
-    """How a declared cost grows: its first word."""
+    """The growth rate of a declared cost: its first word."""
     words = re.findall(r"\w+", str(cost))
     return words[0] if words else ""
 
@@ -118,14 +115,14 @@ def checked_weights(cls: type[Method], params: Any) -> dict[str, float]:
     """The weight of every term under these parameters.
 
     Raises:
-        HarnessError: weights() raises, names other terms, or gives what is not a number >= 0.
+        HarnessError: weights() raises, names other terms, or returns a weight that is not a number >= 0.
     """
     try:
         weights = cls.weights(params)
     except (Exception, SystemExit) as error:
         raise _bad(cls, f"weights() raises {type(error).__name__}: {error}", "fix the method") from error
     if not isinstance(weights, Mapping):
-        raise _bad(cls, f"weights() gives {type(weights).__name__}", "return {term: weight}")
+        raise _bad(cls, f"weights() returns {type(weights).__name__}", "return {term: weight}")
     if set(weights) != set(cls.terms):
         raise _bad(cls, "weights() does not name exactly its terms", f"terms: {', '.join(cls.terms) or 'none'}")
     _check_weights(cls, weights)
@@ -146,7 +143,7 @@ def _bad(cls: type[Method], what: str, hint: str) -> HarnessError:
 
 
 def check_summary(cls: type[Any]) -> None:
-    """See that a class says in a sentence what it is: lists show it.
+    """Check that a class has a summary, which lists show.
 
     Raises:
         HarnessError: it declares no summary.
@@ -156,24 +153,23 @@ def check_summary(cls: type[Any]) -> None:
 
 
 def check_metric(cls: type[Metric]) -> None:
-    """See that a metric's declarations make sense, and that it says how it is computed.
+    """Check that a metric's declarations are valid and that it defines a computation.
 
     Raises:
-        HarnessError: a name that is a column's, an unknown direction, no number of digits, nothing to compute.
+        HarnessError: the name of a column, an unknown direction, an invalid number of digits, or no computation.
     """
     check_summary(cls)
     if reason := refuse_name(cls.name):
         raise HarnessError(f"metric {cls.name!r}: {reason}", "choose another name")
     if cls.direction not in ("higher", "lower"):
-        raise HarnessError(f"metric {cls.name}: direction is {cls.direction!r}", "higher or lower is better")
+        raise HarnessError(f"metric {cls.name}: direction is {cls.direction!r}", "give higher or lower")
     if isinstance(cls.digits, bool) or not isinstance(cls.digits, int) or not 0 <= cls.digits <= 12:
-        raise HarnessError(f"metric {cls.name}: digits is {cls.digits!r}", "how many decimals tables show, 0 to 12")
+        raise HarnessError(f"metric {cls.name}: digits is {cls.digits!r}", "give the decimals in tables, 0 to 12")
     if not isinstance(cls.unit, str) or not isinstance(cls.heading, str):
-        raise HarnessError(f"metric {cls.name}: unit and heading are texts", 'declare unit = "%"')
+        raise HarnessError(f"metric {cls.name}: unit and heading must be strings", 'declare unit = "%"')
     computes_alone = cls.update is not Metric.update and cls.value is not Metric.value
     if cls.image_state is Metric.image_state and not computes_alone:
-        what = f"metric {cls.name} does not say what it keeps of an image"
-        raise HarnessError(what, "define image_state, or both update and value")
+        raise HarnessError(f"metric {cls.name} defines no computation", "define image_state, or both update and value")
 
 
 def check_loss(cls: type[Loss]) -> None:
@@ -192,11 +188,11 @@ def check_loss(cls: type[Loss]) -> None:
 
 
 def check_dataset(cls: type[Dataset]) -> None:
-    """See that a data set's declarations make sense.
+    """Check that a data set's declarations are valid.
 
     Raises:
-        HarnessError: no classes or a class without a colour, initial weights or a recipe that there are not, parameters
-            without valid defaults.
+        HarnessError: no classes, a class without a colour, unknown initial weights or recipe, or a parameter without a
+            valid default.
     """
     check_summary(cls)
     classes, palette = getattr(cls, "classes", ()), getattr(cls, "palette", ())
@@ -204,10 +200,12 @@ def check_dataset(cls: type[Dataset]) -> None:
         raise _unfit(cls, f"its classes are {classes!r}", 'declare classes = ("sky", "road", ...)')
     if len(palette) != len(classes) or not all(_is_colour(colour) for colour in palette):
         raise _unfit(
-            cls, f"its palette has {len(palette)} colours for {len(classes)} classes", "three of 0..255 a class"
+            cls,
+            f"its palette has {len(palette)} colours for {len(classes)} classes",
+            "give (r, g, b), 0..255, per class",
         )
     if cls.weights not in ("imagenet", "random"):
-        raise _unfit(cls, f"its weights are {cls.weights!r}", "imagenet or random")
+        raise _unfit(cls, f"its weights are {cls.weights!r}", "give imagenet or random")
     try:
         load_recipe(cls.recipe)
     except HarnessError as error:

@@ -229,7 +229,7 @@ FURTHER = [
     def forward(self, step):
         return {"main": self.distance(step)} if step.iteration == 0 else {}
 """,
-        "did not give its active term 'main'",
+        "did not return its active term 'main'",
     ),
     (
         "finite",
@@ -510,7 +510,7 @@ def test_what_could_not_be_tried_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cost", ["Linear", "fast", "", "n log n", None])
 def test_an_unknown_cost_is_refused(tmp_path: Path, cost: str | None) -> None:
-    with pytest.raises(HarnessError, match=f"cost is {cost!r}, which does not begin with how it grows"):
+    with pytest.raises(HarnessError, match=f"cost is {cost!r}, which does not begin with a growth rate"):
         outcomes(tmp_path, f"    cost = {cost!r}\n")
 
 

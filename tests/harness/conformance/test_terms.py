@@ -194,10 +194,10 @@ class Faulty(Method):
     [
         (ZeroDivisionError("by zero"), "failed in forward, .*test_terms.py, line .*ZeroDivisionError: by zero"),
         (KeyError("depth"), "failed in forward, .*KeyError: 'depth'"),
-        ({"man": torch.ones(())}, "gave the undeclared term 'man'"),
-        ({}, "did not give its active term 'main'"),
+        ({"man": torch.ones(())}, "returned the undeclared term 'man'"),
+        ({}, "did not return its active term 'main'"),
         (torch.ones(2), r"main is a torch.float32 tensor of shape \(2,\)"),
-        (3.0, "gave float instead of a dict"),
+        (3.0, "returned float instead of a dict"),
     ],
 )
 def test_a_method_that_goes_wrong_is_told_as_in_training(

@@ -97,7 +97,7 @@ def test_our_own_teacher_from_another_workspace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ("{sky: 0}", "says nothing of class 'ground'"),
+        ("{sky: 0}", "does not name class 'ground'"),
         ("{skyy: 0}", "has no class 'skyy'"),
         ("[0, 1]", "no table of names and numbers"),
         ("{sky: -1}", "no table of names and numbers"),
@@ -127,7 +127,7 @@ def test_classes_by_name(tmp_path: Path, lraspp: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ({"teachers": ("smp-hub:no/such-model",)}, "neither a folder here nor to be had from the hub"),
+        ({"teachers": ("smp-hub:no/such-model",)}, "is not a local folder and cannot be downloaded"),
         ({"teacher_weights": "nowhere.pt"}, "nowhere.pt is not a file"),
         ({"teacher_weights": "/dev/null"}, "is not a file"),
         ({"teachers": ("torchvision:deeplab",)}, "knows no encoder 'deeplab'"),

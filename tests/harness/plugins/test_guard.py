@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.plugins.file_plugin import load_plugin
-from harness.plugins.guard import PluginLeft, guarded, listen_to_ctrl_c
+from harness.plugins.guard import PluginExited, guarded, listen_to_ctrl_c
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def listening() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("os._exit(0)", r"line 3: PluginLeft: it called os._exit\(0\)"),
-        ("from os import _exit; _exit(7)", r"line 3: PluginLeft: it called os._exit\(7\)"),
-        ("raise KeyboardInterrupt", "line 3: PluginLeft: it raised KeyboardInterrupt"),
+        ("os._exit(0)", r"line 3: PluginExited: it called os._exit\(0\)"),
+        ("from os import _exit; _exit(7)", r"line 3: PluginExited: it called os._exit\(7\)"),
+        ("raise KeyboardInterrupt", "line 3: PluginExited: it raised KeyboardInterrupt"),
         ("sys.exit(0)", "line 3: SystemExit: 0"),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_forked_child_may_leave_as_it_likes() -> None:
 
 
 def test_an_error_in_between_does_not_leave_the_guard_up() -> None:
-    with pytest.raises(PluginLeft), guarded():
+    with pytest.raises(PluginExited), guarded():
         os._exit(0)
     code = (
         "import os, harness.plugins.guard as g\ntry:\n with g.guarded(): 1 / 0\nexcept ZeroDivisionError: os._exit(7)"

@@ -230,9 +230,9 @@ def test_heads_backbones_and_data_sets_of_a_plugin_are_listed_and_counted(
         (
             "a data set",
             "    palette = (('a', 'b', 'c'),) * 8\n",
-            "data set 'my_shapes' declares what cannot be read: TypeError",
+            "data set 'my_shapes' has invalid declarations: TypeError",
         ),
-        ("a data set", "    classes = 5\n", "data set 'my_shapes' declares what cannot be read: TypeError"),
+        ("a data set", "    classes = 5\n", "data set 'my_shapes' has invalid declarations: TypeError"),
         ("a data set", "    classes = ()\n", r"data set my_shapes: its classes are \(\)"),
         ("a data set", "    palette = ((0, 0, 0),)\n", "its palette has 1 colours for 8 classes"),
         ("a data set", "    weights = 'coco'\n", "its weights are 'coco'"),
@@ -251,9 +251,12 @@ def test_data_sets_and_heads_that_make_no_sense_are_refused(places: Path, at: st
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ("super().__init__(channels, strides, classes + 1)", "declares classes 2 and gives 3"),
-        ("super().__init__(channels, strides, classes); self.stride = 4", "declares stride 4 and gives 8"),
-        ("super().__init__(channels, strides, classes); self.last_channels = 7", "declares last_channels 7 and gives"),
+        ("super().__init__(channels, strides, classes + 1)", "declares classes 2 but returns 3"),
+        ("super().__init__(channels, strides, classes); self.stride = 4", "declares stride 4 but returns 8"),
+        (
+            "super().__init__(channels, strides, classes); self.last_channels = 7",
+            "declares last_channels 7 but returns",
+        ),
         ("raise KeyError('depth')", r"cannot run: KeyError: 'depth' \(plugin .*my places.py, line 11\)"),
         ("raise SystemExit(0)", r"cannot run: SystemExit: 0 \(plugin .*my places.py, line 11\)"),
     ],
@@ -377,7 +380,7 @@ def line_of(file: Path, text: str) -> int:
             "undeclared term 'man'",
             "def forward",
         ),
-        ("    def forward(self, step):\n        return {}\n", "did not give its active term 'main'", "def forward"),
+        ("    def forward(self, step):\n        return {}\n", "did not return its active term 'main'", "def forward"),
         (
             "    def forward(self, step):\n"
             "        x = step.student.logits.mean()\n        return {'main': x, 'other': x}\n",
@@ -410,7 +413,7 @@ def test_a_fault_in_a_plugin_names_it_its_file_and_line(mine: Path, body: str, s
 @pytest.mark.parametrize(
     ("declaration", "says"),
     [
-        ("    term = {'main': Term(1.0)}\n", "declares no terms, so it would train what none trains"),
+        ("    term = {'main': Term(1.0)}\n", "declares no terms, so it would equal none"),
         ("    terms = {'main': Term(1.0)}\n    reads = 'logits'\n", "reads is 'logits'"),
         (
             "    terms = {'main': Term(1.0)}\n    class Params(Params):\n        tau: PositiveFloat = -1.0\n",
@@ -437,7 +440,7 @@ def test_a_fault_in_a_plugin_names_it_its_file_and_line(mine: Path, body: str, s
             "    terms = {'main': Term(1.0)}\n    class Params(Params):\n        x: float = float('inf')\n",
             "parameter x has no valid default: Input should be a finite number",
         ),
-        ("    terms = {1: Term(1.0)}\n", "method 'mine' declares what cannot be read"),
+        ("    terms = {1: Term(1.0)}\n", "method 'mine' has invalid declarations"),
         ("    terms = {'main': Term(1.0)}\n    name = 'Mine'\n", "its name cannot be written in an expression"),
         ("    terms = {'main': Term(1.0)}\n    name = 'import'\n", "its name cannot be written in an expression"),
     ],
@@ -590,7 +593,7 @@ def run_student(mine: Path, body: str, tmp_path: Path) -> int:
         (JUDGED, "the discriminator's loss of method 'mine' ({mine}) is nan ({mine}, line"),
         (
             JUDGED.replace("return self.judge", "return 5", 1),
-            "method 'mine' ({mine}): get_discriminator gives 5 ({mine}, line",
+            "method 'mine' ({mine}): get_discriminator returns 5 ({mine}, line",
         ),
         (JUDGED.replace("return self.judge", "raise SystemExit(0)", 1), "failed in get_discriminator, {mine}, line"),
         (JUDGED + "    discriminator_recipe = {'name': 'zzz'}\n", "discriminator_recipe names the optimiser 'zzz'"),
@@ -669,5 +672,5 @@ def test_a_plugin_that_changed_is_refused_before_it_is_imported(
 def test_a_changed_version_is_refused() -> None:
     spec = resolve("kd")[0]
     old = spec.model_copy(update={"parts": (spec.parts[0].model_copy(update={"version": 99}),)})
-    with pytest.raises(HarnessError, match="the plan was made with version 99"):
+    with pytest.raises(HarnessError, match="but the plan was made with version 99"):
         resolved_parts(old)

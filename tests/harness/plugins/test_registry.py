@@ -118,7 +118,7 @@ def test_a_check_that_raises_anything_names_the_class(package: Path, tmp_path: P
         raise TypeError("no number")
 
     file = plugin(tmp_path, ONE)
-    with pytest.raises(HarnessError, match="thing 'one' declares what cannot be read: TypeError: no number") as caught:
+    with pytest.raises(HarnessError, match="thing 'one' has invalid declarations: TypeError: no number") as caught:
         load_plugin(file, [registry(check=check)])
     assert f"{file}, line 2" in caught.value.message
 
@@ -245,7 +245,7 @@ def test_a_file_beside_a_plugin_is_refused(
     for name in ("neighbour", "inner", "inner.deep"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     for number in range(2):
-        with pytest.raises(HarnessError, match="which lies beside it: what changes there would go unnoticed"):
+        with pytest.raises(HarnessError, match="a file next to it: changes of that file would go unnoticed"):
             load_plugin(plugin(tmp_path, line + "\n" + ONE + f"NUMBER = {number}\n"), [registry()])
 
 
