@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 AUTO_MOST = 16
 """Default maximum of students in a cohort: each keeps its weights and optimiser state in memory."""
 _EQUAL = ("crop", "batch_size", "iterations", "augment", "precision", "channels_last", "deterministic", "teacher_norm")
-"""Fields of a recipe that determine the batches, the teacher's outputs and the numerics, so that they must be equal in a
-cohort. Optimiser, schedule and evaluation may differ."""
+"""Fields of a recipe that determine batches, teacher outputs and numerics; they must be equal within a cohort.
+Optimiser, schedule and evaluation may differ."""
 
 
 def shared_part(spec: StageSpec) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def make_cohorts(
     """Stages grouped as they are run, parents before children; teachers and translators are not grouped.
 
     "auto" fills all slots first: with two slots, ten students are two cohorts of five. A cohort runs its teacher once
-    for all members, so fewer, larger cohorts are less work; but no slot should be idle. The number of cohorts is the one
-    that minimises the makespan.
+    for all members, so fewer, larger cohorts are less work; but no slot should be idle. The number of cohorts minimises
+    the makespan.
 
     Args:
         keys: the stages to run.

@@ -1,1 +1,1 @@
-"""What can be asked: sweeps and stages, their canonical JSON and keys, and recipes."""
+"""Specifications of sweeps and stages, their canonical JSON and keys, and recipes."""

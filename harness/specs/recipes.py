@@ -1,4 +1,4 @@
-"""Recipes: named YAML files that say how to train. A file has fields common to all stages, and changes by kind."""
+"""Recipes: named YAML files with training settings. A file has common fields, and changes by kind of stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = get_args(Kind)
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe as written: common fields, and what differs by kind of stage."""
+    """A recipe as written: common fields, and changes by kind of stage."""
 
     name: str
     summary: str
@@ -28,10 +28,10 @@ class RecipeFile:
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def for_kind(self, kind: Kind, extra: Mapping[str, Any] | None = None) -> Recipe:
-        """The resolved recipe of a kind of stage; `extra` is what a translator prescribes, under the file's own words.
+        """The resolved recipe of a kind of stage. The file's fields override `extra`, a translator's prescribed ones.
 
         Raises:
-            HarnessError: a field is unknown or its value does not fit; the sentence names it.
+            HarnessError: a field is unknown or its value invalid; the message names it.
         """
         merged = merge(merge(self.common, extra or {}), self.kinds.get(kind, {}))
         if kind == "teacher":
@@ -43,7 +43,8 @@ class RecipeFile:
             recipe = Recipe.model_validate(merged)
             if not recipe.iterations:
                 raise HarnessError(
-                    f"recipe '{self.name}', {kind}: iterations: it must be greater than 0", "train for one at least"
+                    f"recipe '{self.name}', {kind}: iterations: it must be greater than 0",
+                    "train at least one iteration",
                 )
             return recipe
         except ValidationError as error:
@@ -66,12 +67,12 @@ class RecipeFile:
         return RecipeFile(self.name, self.summary, common, kinds)
 
     def label(self) -> str:
-        """Its name with a short digest of how students are trained: `quick-1a2b3c`."""
+        """The name with a short digest of the student's fields: `quick-1a2b3c`."""
         return f"{self.name}-{digest(self.for_kind('student').content)[:6]}"
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`, mappings merged in depth."""
+    """`base` updated with `over`; nested mappings are merged recursively."""
     result = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
@@ -85,7 +86,7 @@ def _nest(path: str, value: Any) -> dict[str, Any]:
 
 
 def _without(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The fields less one dotted path: a change of the common part holds for every kind."""
+    """The fields without one dotted path: a change of a common field applies to every kind."""
     head, _, rest = path.partition(".")
     result = dict(fields)
     if rest and isinstance(result.get(head), Mapping):
@@ -101,10 +102,10 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> RecipeFile:
-    """A built-in recipe by name, or any by the path of its YAML file.
+    """A built-in recipe by name, or a recipe by the path of its YAML file.
 
     Raises:
-        HarnessError: there is none of that name, or the file is not a recipe.
+        HarnessError: unknown name, or the file is not a recipe.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
@@ -120,7 +121,7 @@ def load_recipe(name: str) -> RecipeFile:
 def differences(one: RecipeFile, other: RecipeFile) -> list[tuple[str, Any, Any]]:
     """Fields in which two recipes differ, as (dotted path, value, other value).
 
-    A field that differs alike for every kind of stage stands once, without the kind before it.
+    A field that differs equally for every kind of stage appears once, without the prefix of the kind.
     """
     found: dict[Kind, dict[str, tuple[Any, Any]]] = {}
     for kind in KINDS:
@@ -140,7 +141,7 @@ def differences(one: RecipeFile, other: RecipeFile) -> list[tuple[str, Any, Any]
 
 
 def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Values by dotted path."""
+    """The values by dotted path."""
     result: dict[str, Any] = {}
     for key, value in data.items():
         result |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}

@@ -1,7 +1,7 @@
-"""What is asked for: sweeps and stages as frozen, validated values with one canonical JSON form.
+"""Specifications of sweeps and stages: frozen, validated values with one canonical JSON form.
 
-The sha256 of a stage's canonical JSON is its *key*. What changes the result is in it (recipe, data manifest, parent
-keys, method parameters, seed); what does not (launcher, workspace, number of workers) is not.
+The sha256 of a stage's canonical JSON is its *key*. It covers everything that changes the result (recipe, manifest of
+the data, parent keys, method parameters, seed) and nothing else (launcher, workspace, number of workers).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Kind = Literal["teacher", "translator", "student"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""Fits the signed column of a database."""
+"""The maximum of a signed 64-bit database column."""
 
 
 class Frozen(BaseModel):
-    """Immutable, and strict about unknown fields."""
+    """Base class: immutable, rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ class Frozen(BaseModel):
 
 
 def canonical_json(value: BaseModel | dict[str, Any]) -> str:
-    """One text for one value: sorted keys, no spaces, shortest floats."""
+    """The unique JSON of a value: sorted keys, no spaces, shortest floats."""
     data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -48,19 +48,19 @@ def digest(value: BaseModel | dict[str, Any]) -> str:
 
 
 class WeightsSpec(Frozen):
-    """Initial weights: random; an encoder's, ImageNet's or a file's; or those of a whole network. Named by content."""
+    """Initial weights: random, ImageNet, a file for the encoder, or a whole network. Files are named by sha256."""
 
     source: Literal["random", "imagenet", "file", "network"] = "random"
     sha256: str = ""
     classes: tuple[int, ...] = ()
-    """Of a whole network: for each class of the data set its number in the file; empty when they are the same."""
+    """For a whole network: the index in the file of each class of the data set; empty if the classes are equal."""
 
 
 _WORD = re.compile(r"^(?P<family>[A-Za-z_][\w-]*):(?P<encoder>[\w.\-]+)(?:/(?P<head>[\w\-]+))?(?:@(?P<stride>\d+))?$")
 
 
 class ModelSpec(Frozen):
-    """A model, in one word: `family:encoder/head@stride`."""
+    """A model, written as one word: `family:encoder/head@stride`."""
 
     family: str
     encoder: str
@@ -68,26 +68,26 @@ class ModelSpec(Frozen):
     stride: Positive
     weights: WeightsSpec = WeightsSpec()
     source: str = ""
-    """sha256 of the files that backbone and head come from when they are plugins."""
+    """sha256 of the plugin files of backbone and head; empty for built-in ones."""
     options: str = ""
-    """Of a whole network: what its configuration says besides the name, as canonical JSON."""
+    """For a whole network: its configuration in addition to the name, as canonical JSON."""
 
     @property
     def word(self) -> str:
-        """The word that names it."""
+        """The model as one word."""
         return f"{self.family}:{self.encoder}/{self.head}@{self.stride}"
 
     @property
     def label(self) -> str:
-        """The word without the stride: what a table groups by."""
+        """The word without the stride, by which tables group."""
         return f"{self.family}:{self.encoder}/{self.head}"
 
 
 def parse_model(word: str, head: str | None = None, stride: int | None = None) -> ModelSpec:
-    """A model from its word; `head` and `stride` fill in what the word leaves out.
+    """Parse a model's word; `head` and `stride` are defaults for what the word omits.
 
     Raises:
-        HarnessError: the word is not of that form, or something is still missing.
+        HarnessError: the word is malformed, or head or stride is missing.
     """
     match = _WORD.match(word.strip())
     if not match:
@@ -103,43 +103,43 @@ def parse_model(word: str, head: str | None = None, stride: int | None = None) -
 
 
 class DatasetSpec(Frozen):
-    """A data set: its name, parameters, and the digest of all it holds."""
+    """A data set: its name, parameters, and the digest of its content."""
 
     name: str
     params: dict[str, Any] = {}
     manifest: str = ""
     source: str = ""
-    """sha256 of the file it comes from when it is a plugin."""
+    """sha256 of the plugin's file; empty for built-in ones."""
 
     @property
     def label(self) -> str:
-        """Its name with the parameters that differ from the defaults: `shapes[size=96]`."""
+        """The name with the parameters that differ from the defaults: `shapes[size=96]`."""
         if not self.params:
             return self.name
         return f"{self.name}[{','.join(f'{k}={v}' for k, v in sorted(self.params.items()))}]"
 
 
 class MethodPart(Frozen):
-    """One method of an expression, fully resolved: every parameter, and the weight of every active term."""
+    """One method of an expression, fully resolved: all parameters, and the weight of every active term."""
 
     name: str
     version: int = 1
     params: dict[str, Any] = {}
     weights: dict[str, float] = {}
     source: str = ""
-    """sha256 of the file it comes from when it is a plugin."""
+    """sha256 of the plugin's file; empty for built-in ones."""
 
 
 class MethodSpec(Frozen):
-    """A sum of methods' terms. No parts at all is `none`."""
+    """A sum of the terms of methods. Without parts it is `none`."""
 
     expression: str = "none"
-    """The canonical expression: what a table shows."""
+    """The canonical expression, shown in tables."""
     parts: tuple[MethodPart, ...] = ()
 
 
 class TranslatorSpec(Frozen):
-    """What a method learns from its teacher before any student."""
+    """The translator that a method learns from its teacher before any student."""
 
     method: str
     version: int = 1
@@ -163,7 +163,7 @@ class Optimizer(Frozen):
 
 
 class Schedule(Frozen):
-    """Learning rate over iterations, after a linear warm-up."""
+    """Learning-rate schedule over iterations, after a linear warm-up."""
 
     name: Literal["poly", "cosine", "onecycle", "constant"] = "poly"
     power: float = 0.9
@@ -173,7 +173,7 @@ class Schedule(Frozen):
 
 
 class Augment(Frozen):
-    """Random scale, crop, flip and colour, joint on image and label."""
+    """Random scale, crop, flip and colour jitter, applied jointly to image and label."""
 
     scale: tuple[float, float] = (0.5, 2.0)
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -223,12 +223,12 @@ class LossSpec(Frozen):
 
 
 class Recipe(Frozen):
-    """How to train one stage. The name is for people; the content is what is keyed."""
+    """Training settings of one stage. The name is for display; only the content enters the key."""
 
     crop: tuple[Positive, Positive] = (64, 64)
     batch_size: Positive = 16
     iterations: Annotated[int, Field(ge=0)] = 300
-    """0 for a network that comes as it is: it is evaluated, not trained."""
+    """0 for an imported network, which is evaluated but not trained."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augment: Augment = Augment()
@@ -238,7 +238,7 @@ class Recipe(Frozen):
     compile: bool = False
     deterministic: bool = True
     validate_every: Annotated[int, Field(ge=0)] = 0
-    """Iterations between evaluations on the validation split; 0 for none but the last."""
+    """Iterations between evaluations on the validation split; 0 for the final one only."""
     eval_size: tuple[Positive, Positive] | None = None
     """Images are resized to this before they enter the network at evaluation; labels never are."""
     eval_batch: Annotated[int, Field(ge=0)] = 0
@@ -260,7 +260,7 @@ class Recipe(Frozen):
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is keyed: every field, but one added since the first release only where it is not at its default."""
+        """The fields that enter the key: all, except fields added since the first release while at their defaults."""
         data = self.model_dump(mode="json")
         for name in _ADDED:
             if getattr(self, name) == type(self).model_fields[name].default:
@@ -275,12 +275,12 @@ _ADDED = ("eval_batch", "teacher_norm", "evaluation", "loss", "accumulate", "fre
 
 
 class StageSpec(Frozen):
-    """One piece of training: a node of the plan. Its digest is its key."""
+    """One stage of training, a node of the plan. Its digest is its key."""
 
     kind: Kind
     dataset: DatasetSpec
     model: ModelSpec
-    """The network that is trained; for a translator, the teacher that it reads."""
+    """The network to train; for a translator, the teacher that it reads."""
     method: MethodSpec = MethodSpec()
     translator: TranslatorSpec | None = None
     recipe: Recipe
@@ -290,11 +290,11 @@ class StageSpec(Frozen):
 
     @property
     def key(self) -> str:
-        """The name of the stage: the first 20 hexadecimal digits of its digest, without display names."""
+        """The stage's identifier: the first 20 hexadecimal digits of its digest, without display names."""
         data = self.model_dump(mode="json")
         data["method"].pop("expression")
         data["recipe"] = self.recipe.content
-        # Fields added since the first release count only where they are not at their defaults.
+        # Fields added since the first release count only if they are not at their defaults.
         for part, name in (
             (data["model"], "source"),
             (data["model"], "options"),
@@ -307,7 +307,7 @@ class StageSpec(Frozen):
 
 
 class SweepSpec(Frozen):
-    """A matrix of cells, from the command line's flags or from a YAML file; both give the same value."""
+    """A matrix of cells, from command-line flags or a YAML file; equal input gives equal values."""
 
     methods: tuple[str, ...] = ("none", "kd", "pixel_kd", "ka")
     students: tuple[str, ...] = ("timm:mobilenetv2_100",)
@@ -318,17 +318,17 @@ class SweepSpec(Frozen):
     teacher_strides: tuple[int, ...] = (8,)
     dataset: str = "shapes"
     recipe: str = "auto"
-    """A recipe: its name, a YAML file, or "auto" for the one that suits the data set."""
+    """A recipe: its name, a YAML file, or "auto" for the data set's default."""
     set: dict[str, Any] = {}
     """Changes to the recipe, by dotted path: {"student.iterations": 500}."""
     seeds: tuple[Seed, ...] = (0,)
     teacher_seed: Seed = 0
     weights: str = "auto"
-    """Initial weights of the students: auto (what the data set suggests), random, imagenet, or a safetensors file."""
+    """Initial weights of the students: auto (the data set's default), random, imagenet, or a safetensors file."""
     teacher_weights: str = "auto"
     """Initial weights of teachers' encoders, or a file of a whole trained teacher, which is then not trained again."""
     teacher_classes: str = ""
-    """A YAML file: name of each class of the data set -> its number in the teacher's file."""
+    """A YAML file: name of each class of the data set -> its index in the teacher's file."""
 
     @field_validator("methods", "students", "strides", "teachers", "teacher_strides", "seeds")
     @classmethod

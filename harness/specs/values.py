@@ -1,10 +1,10 @@
-"""The one way in which values are written: in `ka[beta=10]`, `shapes[size=96]`, `--set`, `--option` and `--param`.
+"""The syntax of values in `ka[beta=10]`, `shapes[size=96]`, `--set`, `--option` and `--param`.
 
     value   := number | true | false | null | word | "text" | list | mapping
     list    := "(" value, ... ")"  |  "[" value, ... "]"
     mapping := "{" name: value, ... "}"
 
-A value that stands alone (after `name=` of a flag) may also be plain text without quotes: a path, `4:00:00`, `8G`.
+A standalone value (after `name=` of a flag) may also be plain text without quotes: a path, `4:00:00`, `8G`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _BRACKETS = {"(": ")", "[": "]"}
 
 
 class ValueParser:
-    """Reads values from a place in a text; grammars that hold values extend it."""
+    """Recursive-descent parser of values; grammars that contain values extend it."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
 
     def value(self) -> Any:
-        """The value that begins here."""
+        """Parse the value at the current position."""
         for opening, closing in _BRACKETS.items():
             if self.take(opening):
                 items = self.items(closing)
@@ -48,24 +48,24 @@ class ValueParser:
             try:
                 return json.loads(match)
             except ValueError as error:
-                raise self.error("this text cannot be read", 'text is quoted as in JSON: "a b"', at) from error
+                raise self.error("invalid quoted text", 'quote text as in JSON: "a b"', at) from error
         if match := self.match(_TEXT):
             return _CONSTANTS.get(match, match)
         if self.peek("'"):
-            raise self.error("single quotes are not known", 'write tau=4, or quote text as in JSON: "a b"')
-        raise self.error("a value is missing", "a number, true, false, null, a word, or a tuple like (1,2,3)")
+            raise self.error("single quotes are not supported", 'write tau=4, or quote text as in JSON: "a b"')
+        raise self.error("a value is missing", "give a number, true, false, null, a word, or a tuple like (1,2,3)")
 
     def items(self, closing: str) -> list[Any]:
-        """What stands up to the closing bracket."""
+        """Parse the items up to the closing bracket."""
         items: list[Any] = []
         while not self.take(closing):
             items.append(self.value())
             if not self.take(",") and not self.peek(closing):
-                raise self.error(f"',' or '{closing}' is expected here", "a list is written (1,2,3)")
+                raise self.error(f"',' or '{closing}' is expected here", "as in (1,2,3)")
         return items
 
     def pairs(self) -> dict[str, Any]:
-        """What stands up to the closing brace."""
+        """Parse the pairs up to the closing brace."""
         pairs: dict[str, Any] = {}
         while not self.take("}"):
             at = self.at
@@ -74,14 +74,14 @@ class ValueParser:
                 raise self.error("'name: value' is expected here", "as in {lr: 0.5, name: sgd}")
             name = str(json.loads(name)) if name.startswith('"') else name
             if name in pairs:
-                raise self.error(f"'{name}' stands there twice", "set it once", at)
+                raise self.error(f"'{name}' is set twice", "set it once", at)
             pairs[name] = self.value()
             if not self.take(",") and not self.peek("}"):
                 raise self.error("',' or '}' is expected here", "as in {lr: 0.5, name: sgd}")
         return pairs
 
     def match(self, pattern: re.Pattern[str]) -> str | None:
-        """What fits the pattern here, read; None where nothing does."""
+        """Consume a match of the pattern at the current position; None if there is none."""
         self.space()
         found = pattern.match(self.text, self.at)
         if not found:
@@ -90,12 +90,12 @@ class ValueParser:
         return found.group()
 
     def peek(self, mark: str) -> bool:
-        """The mark stands here."""
+        """Whether the mark is next."""
         self.space()
         return self.text.startswith(mark, self.at)
 
     def take(self, mark: str) -> bool:
-        """The mark stands here, and is read."""
+        """Consume the mark if it is next; return whether it was."""
         if not self.peek(mark):
             return False
         self.at += len(mark)
@@ -107,20 +107,20 @@ class ValueParser:
             self.at += 1
 
     def ended(self) -> bool:
-        """Nothing but spaces is left."""
+        """Whether only spaces are left."""
         self.space()
         return self.at == len(self.text)
 
     def error(self, what: str, hint: str, at: int | None = None) -> HarnessError:
-        """An error that names the place."""
+        """An error that names the position."""
         return HarnessError(f"column {(self.at if at is None else at) + 1} of '{self.text}': {what}", hint)
 
 
 def parse_value(text: str) -> Any:
-    """A value that stands alone; nothing at all is null, and what is no other value is text.
+    """Parse a standalone value; empty text is null, and anything that is not another value is text.
 
     Raises:
-        HarnessError: a bracket or a quote is left open.
+        HarnessError: a bracket or a quote is not closed.
     """
     text = text.strip()
     if not text:
@@ -135,15 +135,15 @@ def parse_value(text: str) -> Any:
     if parser.ended():
         return value
     if text[0] in '([{"':
-        raise parser.error("nothing is expected here", "the value has ended")
+        raise parser.error("unexpected text after the value", "remove it, or quote the whole value")
     return text
 
 
 def value_text(value: Any) -> str:
-    """A value as it is written; `parse_value` gives it back.
+    """The text of a value; `parse_value` is the inverse.
 
     Raises:
-        HarnessError: it cannot be written.
+        HarnessError: the value has no text form.
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -162,21 +162,21 @@ def value_text(value: Any) -> str:
 
 
 def parse_pairs(words: Iterable[str], flag: str) -> dict[str, Any]:
-    """`name=value` words as a mapping.
+    """Parse `name=value` words into a mapping.
 
     Raises:
-        HarnessError: a word without `=`, or whose value cannot be read; `flag` begins the sentence.
+        HarnessError: a word without `=`, or with an invalid value; the message begins with `flag`.
     """
     pairs: dict[str, Any] = {}
     for word in words:
         name, found, value = word.partition("=")
         if not found or not name.strip():
             raise HarnessError(
-                f"{flag} {word}: no name=value", f"write {flag} name=value, as in student.iterations=500"
+                f"{flag} {word} is not name=value", f"write {flag} name=value, as in student.iterations=500"
             )
         try:
             pairs[name.strip()] = parse_value(value)
         except HarnessError as error:
-            hint = f"{error.message}; a bracket or a quote is left open?"
+            hint = f"{error.message}; is a bracket or a quote not closed?"
             raise HarnessError(f"{flag} {word}: '{value}' is not a valid value", hint) from error
     return pairs

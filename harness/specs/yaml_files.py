@@ -1,4 +1,4 @@
-"""YAML 1.2, read safely: no text makes an object of its own, and a key that stands twice is an error."""
+"""Safe loading of YAML 1.2: no custom objects, and duplicate keys are an error."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from harness.errors import HarnessError
 
 
 class InvalidYaml(ValueError):
-    """A text is not YAML; the message says in one line what is wrong and where."""
+    """The text is not valid YAML; the message gives the error and its position in one line."""
 
 
 def parse_yaml(text: str) -> Any:
-    """What a YAML text holds: mappings, lists, texts, numbers, booleans, None.
+    """Parse a YAML text into mappings, lists, strings, numbers, booleans, None.
 
     Raises:
-        InvalidYaml: it is not YAML, or a key stands in it twice.
+        InvalidYaml: the text is not YAML, or has a duplicate key.
     """
     try:
         return _yaml().load(text)
@@ -28,15 +28,15 @@ def parse_yaml(text: str) -> Any:
         mark, problem = error.problem_mark or error.context_mark, error.problem or error.context
         where = f"line {mark.line + 1}: " if mark else ""
         raise InvalidYaml(f"{where}{' '.join(str(problem).split())}") from error
-    except (YAMLError, ValueError, TypeError) as error:  # such as a date that is none, a mapping for a key
+    except (YAMLError, ValueError, TypeError) as error:  # for example an invalid date, or a mapping as a key
         raise InvalidYaml(" ".join(str(error).split())) from error
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
+    """Parse a YAML file.
 
     Raises:
-        InvalidYaml: it is not YAML, or a key stands in it twice.
+        InvalidYaml: the text is not YAML, or has a duplicate key.
         OSError: it cannot be read.
     """
     try:
@@ -46,16 +46,16 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_mapping(path: Path, what: str, hint: str, place: str = "", empty: bool = False) -> dict[Any, Any]:
-    """The fields in a YAML file.
+    """Read the fields of a YAML file.
 
     Args:
-        what: the file should be, as an error names it: "a recipe".
-        hint: how such a file is written.
-        place: begins what an error says, in place of the path.
-        empty: it may hold nothing at all.
+        what: the expected content, for error messages: "a recipe".
+        hint: how to write such a file.
+        place: prefix of error messages, instead of the path.
+        empty: allow an empty file.
 
     Raises:
-        HarnessError: it is missing, cannot be read, is no YAML, or holds something else than fields.
+        HarnessError: the file is missing, unreadable, not YAML, or not a mapping.
     """
     place = place or str(path)
     try:
@@ -74,7 +74,7 @@ def read_mapping(path: Path, what: str, hint: str, place: str = "", empty: bool 
 
 
 def yaml_word(value: Any) -> str:
-    """A value on one line, quoted where it would be read as something else."""
+    """A value as YAML on one line, quoted where necessary."""
     stream = StringIO()
     yaml = _yaml()
     yaml.default_flow_style, yaml.width = True, 1 << 20
@@ -83,5 +83,5 @@ def yaml_word(value: Any) -> str:
 
 
 def _yaml() -> YAML:
-    # The C parser of ruamel.yaml reads YAML 1.1, in which 4:00:00 is a number and `no` is false.
+    # The C parser of ruamel.yaml implements YAML 1.1, in which 4:00:00 is a number and `no` is false.
     return YAML(typ="safe", pure=True)

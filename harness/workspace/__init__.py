@@ -1,1 +1,1 @@
-"""The folder in which everything happens: its files, jobs, events and states."""
+"""The workspace: the folder of all files, jobs, events and states of sweeps."""

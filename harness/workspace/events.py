@@ -1,4 +1,4 @@
-"""Live metrics of an attempt, one JSON object a line; appended, flushed, and read by whoever wants to watch."""
+"""Live metrics of an attempt: one JSON object per line, flushed after each, so that other processes can follow."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Any, TextIO
 
 
 class Events:
-    """Writer of an attempt's events. `progress` is throttled; everything else is written at once."""
+    """Writer of an attempt's events. `progress` events are throttled; others are written immediately."""
 
     def __init__(self, path: Path | None, every_s: float = 0.5) -> None:
         self._file: TextIO | None = path.open("a", buffering=1) if path else None
         self._every_s, self._last = every_s, 0.0
 
     def write(self, event: str, **values: Any) -> None:
-        """Append one event with the time."""
+        """Append one event with a timestamp."""
         if self._file:
             self._file.write(json.dumps({"t": round(time.time(), 3), "event": event, **values}) + "\n")
 
     def due(self) -> bool:
-        """It is time for another progress event."""
+        """Whether the next progress event is due."""
         if time.monotonic() - self._last < self._every_s:
             return False
         self._last = time.monotonic()
         return True
 
     def close(self) -> None:
-        """No more events."""
+        """Close the file."""
         if self._file:
             self._file.close()
 
 
 class Movement:
-    """How far an attempt is, and since when nothing has happened in it: what it writes down tells.
+    """Progress of an attempt, and time since its last event, read from its events.
 
     Args:
-        events: the attempt's file of events.
+        events: the attempt's event file.
     """
 
     def __init__(self, events: Path) -> None:
@@ -45,7 +45,7 @@ class Movement:
         self._iteration: int | None = None
 
     def look(self) -> dict[str, Any]:
-        """The iteration, if there is one yet, and the seconds since anything was written down."""
+        """`iteration`, if any is known, and `still_s`, the seconds since the last event."""
         try:
             size = self._events.stat().st_size
         except OSError:
@@ -58,7 +58,7 @@ class Movement:
 
 
 def last_events(path: Path, tail_bytes: int = 8192) -> dict[str, dict[str, Any]]:
-    """The latest event of each type near the end of a file; empty when there is none. Half lines are skipped."""
+    """The latest event of each type in the last `tail_bytes` of a file. Incomplete lines are skipped."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read only when whole."""
+"""Atomic writes, and reads of complete files only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def now() -> str:
-    """The time, ISO 8601, UTC, to the millisecond."""
+    """The current time in ISO 8601, UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -45,7 +45,7 @@ def write_json(path: Path, value: Any, private: bool = False) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """The JSON in a file; None when it is missing or not whole."""
+    """The JSON in a file; None if it is missing or incomplete."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):

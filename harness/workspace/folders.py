@@ -1,10 +1,10 @@
-"""The workspace on disk: one folder a stage, everything written to a temporary name and then renamed.
+"""The workspace on disk: one folder per stage; files are written under a temporary name and then renamed.
 
     WORKSPACE/stages/<key>/     spec.json  job.json  record.json  weights.safetensors  checkpoint.pt
                                 confusion.npz  samples/  attempts/N/{attempt.json, events.jsonl, log, outcome.json}
-    WORKSPACE/sweeps/<id>.json  what was asked for, and the plan that came of it
+    WORKSPACE/sweeps/<id>.json  the command of a sweep, and its plan
 
-No locks: correctness rests on atomic renames alone, so that shared file systems and two attempts at one stage are safe.
+There are no locks: atomic renames alone make shared file systems and two concurrent attempts at one stage safe.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from results.invalid import first_invalid
 from results.record import SCHEMA_VERSION, Attempt, Record, schema_version
 
 HEARTBEAT_S = 5.0
-"""Seconds between two signs of life of an attempt."""
+"""Seconds between two heartbeats of an attempt."""
 STALE_S = 60.0
-"""An attempt without a sign of life for so long is taken for dead."""
+"""Seconds without a heartbeat after which an attempt counts as dead."""
 
 
 class NewerRecord(HarnessError):
-    """A record that a newer version of the harness wrote: it can be neither read here nor replaced."""
+    """The record was written by a newer version of the harness: it can be neither read nor replaced."""
 
     def __init__(self, file: Path, version: int) -> None:
         super().__init__(
@@ -42,58 +42,58 @@ class NewerRecord(HarnessError):
 
 
 class InvalidRecord(HarnessError):
-    """A file in a record's place that is none."""
+    """The record file is not a valid record."""
 
     def __init__(self, file: Path, why: str) -> None:
-        super().__init__(f"{file} is not a valid record: {why}", "run the sweep again: it is set aside")
+        super().__init__(f"{file} is not a valid record: {why}", "run the sweep again, which renames the file")
         self.why = why
 
 
 @dataclass(frozen=True)
 class AttemptFolder:
-    """One try at a stage."""
+    """One attempt at a stage."""
 
     path: Path
 
     @property
     def number(self) -> int:
-        """Counts from 1."""
+        """The attempt's number, from 1."""
         return int(self.path.name)
 
     @property
     def events(self) -> Path:
-        """What happened, one JSON object a line."""
+        """The event file, one JSON object per line."""
         return self.path / "events.jsonl"
 
     @property
     def log(self) -> Path:
-        """What the process printed."""
+        """The output of the process."""
         return self.path / "log"
 
     def begin(self, **facts: Any) -> None:
-        """Say that the attempt has begun, where, and as which process."""
+        """Record the start of the attempt: time, host and process."""
         self.beat()
         host, pid = socket.gethostname(), os.getpid()
         write_json(self.path / "attempt.json", {"started": now(), "host": host, "pid": pid, **facts})
 
     def beat(self, **facts: Any) -> None:
-        """A sign of life, with how far the attempt is: `iteration`, `still_s` (seconds without any progress)."""
+        """Write a heartbeat with progress: `iteration`, and `still_s` (seconds without progress)."""
         file = self.path / "heartbeat"
         try:
             file.write_text(json.dumps(facts))
         except OSError:
-            file.touch()  # no room for a word on a full disk; the sign itself needs none
+            file.touch()  # works on a full disk, too
 
     def heartbeat(self) -> dict[str, Any]:
-        """What the last sign of life said."""
+        """The content of the last heartbeat."""
         found = read_json(self.path / "heartbeat")
         return found if isinstance(found, dict) else {}
 
     def shows_life(self) -> bool:
-        """It has shown a sign of life lately.
+        """Whether the last heartbeat is recent.
 
-        One that lies in the future says nothing (a clock was wrong, or is): on this machine the process itself is
-        looked for, and on others it is taken for dead when the clocks differ by more than the usual.
+        A heartbeat in the future (from a wrong clock) does not count: on this host the process is looked up, on other
+        hosts the attempt counts as dead if the clocks differ too much.
         """
         silence = self.silence_s()
         if 0 <= silence < STALE_S:
@@ -106,26 +106,26 @@ class AttemptFolder:
         return silence > -STALE_S
 
     def silence_s(self) -> float:
-        """Seconds since the last sign of life; negative when it lies in the future."""
+        """Seconds since the last heartbeat; negative if it is in the future."""
         try:
             return time.time() - (self.path / "heartbeat").stat().st_mtime
         except OSError:
             return float("inf")
 
     def end(self, outcome: str, reason: str = "") -> None:
-        """Say how the attempt ended."""
+        """Record how the attempt ended."""
         write_json(self.path / "outcome.json", {"ended": now(), "outcome": outcome, "reason": reason})
 
     def started(self) -> dict[str, Any]:
-        """What `begin` wrote."""
+        """The content written by `begin`."""
         return read_json(self.path / "attempt.json") or {}
 
     def outcome(self) -> dict[str, Any] | None:
-        """What `end` wrote, or None when it did not come to that."""
+        """The content written by `end`, or None."""
         return read_json(self.path / "outcome.json")
 
     def summary(self) -> Attempt:
-        """The attempt as a record tells it."""
+        """The attempt as stored in a record."""
         begun, end = self.started(), self.outcome() or {}
         return Attempt(
             number=self.number,
@@ -138,17 +138,17 @@ class AttemptFolder:
 
 
 def close_silent_attempts(folder: StageFolder, before: int) -> None:
-    """Say of earlier attempts that ended without a word that they did; those that may be alive are left alone."""
+    """Close earlier attempts that died without an outcome; those that may be alive are left alone."""
     for attempt in folder.attempts():
         if attempt.number < before and attempt.outcome() is None and not attempt.shows_life():
             begun = attempt.started()
             where = f"process {begun['pid']} on {begun['host']}" if "pid" in begun and "host" in begun else "it"
-            attempt.end("interrupted", f"{where} ended without a word: killed, or the machine went down")
+            attempt.end("interrupted", f"{where} ended without an outcome: it was killed, or the machine went down")
 
 
 @dataclass(frozen=True)
 class StageFolder:
-    """All that belongs to one stage."""
+    """The folder of one stage."""
 
     path: Path
 
@@ -159,26 +159,26 @@ class StageFolder:
 
     @property
     def job_file(self) -> Path:
-        """What a worker is given."""
+        """The job file, input of a worker."""
         return self.path / "job.json"
 
     @property
     def record_file(self) -> Path:
-        """There, and valid, if and only if the stage is done."""
+        """The record file: valid if and only if the stage is done."""
         return self.path / "record.json"
 
     @property
     def weights_file(self) -> Path:
-        """What was learned, as safetensors."""
+        """The trained weights, in safetensors format."""
         return self.path / "weights.safetensors"
 
     @property
     def checkpoint_file(self) -> Path:
-        """Where to go on after an interruption."""
+        """The checkpoint from which an interrupted stage resumes."""
         return self.path / "checkpoint.pt"
 
     def done(self) -> bool:
-        """Nothing is left to do: the record is there, valid and of this stage, or of a newer version of the harness."""
+        """Whether the stage is done: its record is valid, or from a newer version of the harness."""
         try:
             self.record()
         except NewerRecord:
@@ -188,10 +188,10 @@ class StageFolder:
         return True
 
     def missing(self) -> bool:
-        """The stage is still to be run.
+        """Whether the stage is still to be run.
 
         Raises:
-            NewerRecord: it is done, but its record cannot be read here.
+            NewerRecord: it is done, but its record is from a newer version and cannot be read.
         """
         try:
             self.record()
@@ -205,9 +205,9 @@ class StageFolder:
         """The record.
 
         Raises:
-            NewerRecord: a newer version of the harness wrote it.
-            InvalidRecord: it is not a record of this stage.
-            HarnessError: it is missing.
+            NewerRecord: the record was written by a newer version of the harness.
+            InvalidRecord: the file is not a valid record of this stage.
+            HarnessError: the record is missing.
         """
         try:
             content = self.record_file.read_bytes()
@@ -216,11 +216,11 @@ class StageFolder:
         return self._parsed(content)
 
     def write_record(self, record: Record) -> None:
-        """Write the record: with it, the stage is done.
+        """Write the record, which marks the stage as done.
 
         Raises:
-            NewerRecord: there is one of a newer version, which stays.
-            StageFailed: what would be written could not be read back; nothing is written.
+            NewerRecord: a record of a newer version exists, and is kept.
+            StageFailed: the record would not be readable; nothing is written.
         """
         content = record.model_dump_json(indent=1).encode()
         try:
@@ -231,10 +231,10 @@ class StageFolder:
         write_atomic(self.record_file, content)
 
     def set_aside_record(self) -> str:
-        """Move a record that cannot be read out of the way, for the stage is run again.
+        """Rename an invalid record, so that the stage can be run again.
 
         Returns:
-            A sentence that names the file and what is wrong with it; "" if there is no such record.
+            A message that names the file and the error; "" if there is no invalid record.
         """
         try:
             self.record()
@@ -245,14 +245,14 @@ class StageFolder:
             try:
                 self.record_file.rename(aside)
             except FileNotFoundError:
-                return ""  # another attempt has set it aside
-            return f"{error.message}; it is set aside as {aside.name}, and the stage is run again"
+                return ""  # another attempt has renamed it
+            return f"{error.message}; it is renamed to {aside.name}, and the stage is run again"
         except HarnessError:
             return ""
         return ""
 
     def _parsed(self, content: bytes) -> Record:
-        """The record in a file's content, which must be this stage's."""
+        """Parse the content of a record file and check that it belongs to this stage."""
         try:
             record = Record.model_validate_json(content)
         except ValidationError as error:
@@ -260,11 +260,11 @@ class StageFolder:
                 raise NewerRecord(self.record_file, version) from error
             raise InvalidRecord(self.record_file, str(first_invalid(error))) from error
         if record.key != self.key:
-            raise InvalidRecord(self.record_file, f"it is of stage {record.key}")
+            raise InvalidRecord(self.record_file, f"it belongs to stage {record.key}")
         return record
 
     def attempts(self) -> list[AttemptFolder]:
-        """All tries, oldest first."""
+        """All attempts, oldest first."""
         folder = self.path / "attempts"
         if not folder.is_dir():
             return []
@@ -272,12 +272,12 @@ class StageFolder:
         return [AttemptFolder(folder / str(n)) for n in numbers]
 
     def last_attempt(self) -> AttemptFolder | None:
-        """The latest try."""
+        """The latest attempt."""
         attempts = self.attempts()
         return attempts[-1] if attempts else None
 
     def new_attempt(self) -> AttemptFolder:
-        """A folder for the next try; safe when two processes ask at once."""
+        """Create the folder of the next attempt; safe if two processes do so at once."""
         number = len(self.attempts()) + 1
         while True:
             path = self.path / "attempts" / str(number)
@@ -290,15 +290,15 @@ class StageFolder:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder in which everything happens."""
+    """The workspace folder."""
 
     root: Path
 
     def stage(self, key: str) -> StageFolder:
-        """The folder of a stage, there or not.
+        """The folder of a stage, whether it exists or not.
 
         Raises:
-            HarnessError: the key is not one.
+            HarnessError: invalid key.
         """
         if not (key.isalnum() and key.isascii()):
             raise HarnessError(f"'{key}' is not a stage key")
@@ -306,10 +306,10 @@ class Workspace:
 
     @property
     def sweeps(self) -> Path:
-        """The folder of plans."""
+        """The folder of saved plans."""
         return self.root / "sweeps"
 
     @property
     def database(self) -> Path:
-        """Where the database is unless another is named."""
+        """The default path of the database."""
         return self.root / "results.db"

@@ -1,4 +1,4 @@
-"""A job: all that a worker is told, as one JSON file. No pickles, and nothing else on the command line."""
+"""A job: the whole input of a worker, as one JSON file. No pickles, no further command-line options."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from results.invalid import first_invalid
 
 
 class PluginFile(Frozen):
-    """A plugin, by path and content."""
+    """A plugin file, identified by path and sha256."""
 
     path: str
     sha256: str
 
 
 class Job(Frozen):
-    """A stage to train, and all around it that does not change its result."""
+    """A stage to train, with settings that do not change its result."""
 
     stage: StageSpec
     name: str
-    """For people: `ka timm:mobilenetv2_100/linear@16 seed 0`."""
+    """Display name: `ka timm:mobilenetv2_100/linear@16 seed 0`."""
     cell: dict[str, Any] | None = None
-    """Where it stands in the matrix (results.record.Cell), for teachers and students."""
+    """Its cell in the matrix (results.record.Cell), for teachers and students."""
     reproduce: str = ""
-    """The command that makes its row again."""
+    """The command that reproduces its row."""
     workspace: str
     data_root: str | None = None
     weights: dict[str, str] = Field(default_factory=dict)
@@ -39,11 +39,11 @@ class Job(Frozen):
     plugins: tuple[PluginFile, ...] = ()
     device: str = "auto"
     threads: int = 0
-    """CPU threads of the stage; 0 leaves torch's choice."""
+    """CPU threads of the stage; 0 for torch's default."""
     loader_workers: int | None = None
-    """Processes that load data; None: none on a CPU, with a GPU its cores but one. Changes no batch."""
+    """Data-loading processes; None for the default: 0 on a CPU, cores - 1 with a GPU. Does not change batches."""
     loader_timeout_s: float = PATIENCE_S
-    """Seconds without a batch after which loading is given up where it is; 0 for never."""
+    """Seconds without a batch after which data loading is aborted; 0 for never."""
     checkpoint_every: int = 100
     """Iterations between checkpoints."""
     gradients_every: int = 0
@@ -54,28 +54,28 @@ class Job(Frozen):
     """Sinks to which its curves are mirrored (harness.curves)."""
     workers_beside: int = 0
     code: str = ""
-    """Digest of the source tree that planned it; the worker refuses another one. Empty: not checked."""
+    """Digest of the source tree at planning; the worker refuses a different one. Empty: not checked."""
     launcher: str = "local"
     extra: dict[str, Any] = Field(default_factory=dict)
-    """What a launcher wants to remember."""
+    """Data of the launcher."""
 
     @property
     def folder(self) -> StageFolder:
-        """The stage's folder."""
+        """The folder of the stage."""
         return Workspace(Path(self.workspace)).stage(self.stage.key)
 
     def write(self, durable: bool = True) -> Path:
-        """Write the job and its spec into the stage's folder; the job's file."""
+        """Write the job and its spec into the stage's folder; return the job file."""
         write_atomic(self.folder.path / "spec.json", self.stage.model_dump_json(indent=1), durable)
         write_atomic(self.folder.job_file, self.model_dump_json(indent=1), durable)
         return self.folder.job_file
 
 
 def read_job(path: Path) -> Job:
-    """The job in a file.
+    """Read a job file.
 
     Raises:
-        HarnessError: there is none, or it is not one.
+        HarnessError: the file is missing or is not a job.
     """
     try:
         return Job.model_validate_json(path.read_bytes())

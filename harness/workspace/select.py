@@ -1,4 +1,4 @@
-"""Which stages a user's words mean."""
+"""Select stages by the words that a user gives."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _HINT = "harness status --all lists them"
 
 
 def stages_called(listed: Sequence[PlannedStage], words: Sequence[str]) -> list[str]:
-    """Keys of the stages whose name holds a word, or whose key begins with it.
+    """Keys of the stages whose name contains a word, or whose key begins with it.
 
     Raises:
-        HarnessError: a word means no stage.
+        HarnessError: a word matches no stage.
     """
     found: list[str] = []
     for word in words:
         named = [stage.key for stage in listed if word in stage.name or stage.key.startswith(word)]
         if not named:
-            raise HarnessError(f"no stage is called '{word}'", _HINT)
+            raise HarnessError(f"no stage matches '{word}'", _HINT)
         found += named
     return list(dict.fromkeys(found))
 
@@ -36,10 +36,10 @@ def select_stages(
     blocked: bool = False,
     cells: Sequence[str] = (),
 ) -> list[PlannedStage]:
-    """The stages to send again, parents before children, with the parents that they need.
+    """The stages to run again, parents before children, with the parents that they need.
 
     Raises:
-        HarnessError: no stage is called so.
+        HarnessError: a word matches no stage.
     """
     away = {State.DONE, State.QUEUED, State.RUNNING}
     wanted = set(stages_called(listed, cells))
@@ -55,10 +55,10 @@ def select_stages(
 
 
 def find_stage(workspace: Workspace, word: str) -> PlannedStage:
-    """The one stage that a word means: a key's beginning, or a part of its name.
+    """The single stage that a word matches: the beginning of its key, or a part of its name.
 
     Raises:
-        HarnessError: none, or several.
+        HarnessError: no stage, or several.
     """
     listed = read_sweeps(workspace)
     found = [s for s in listed if s.key.startswith(word)] or [s for s in listed if s.name == word]
@@ -66,9 +66,9 @@ def find_stage(workspace: Workspace, word: str) -> PlannedStage:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise HarnessError(f"no stage is called '{word}'", _HINT)
+        raise HarnessError(f"no stage matches '{word}'", _HINT)
     names = "; ".join(f"{s.key[:10]} {s.name}" for s in found[:5])
-    raise HarnessError(f"'{word}' means {len(found)} stages", f"give a key: {names}{' ...' if len(found) > 5 else ''}")
+    raise HarnessError(f"'{word}' matches {len(found)} stages", f"give a key: {names}{' ...' if len(found) > 5 else ''}")
 
 
 def run_folder(workspace: Workspace, database: str, words: Sequence[str]) -> StageFolder:

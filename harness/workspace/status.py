@@ -1,4 +1,4 @@
-"""The state of every stage, read from the workspace alone: records first, then attempts. A pure read."""
+"""The state of every stage, read from the workspace: records first, then attempts. Read-only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.workspace.folders import AttemptFolder, InvalidRecord, NewerRecord,
 
 
 class State(StrEnum):
-    """Of a stage."""
+    """The state of a stage."""
 
     DONE = "done"
     RUNNING = "running"
@@ -31,20 +31,20 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.DONE, State.FAILED, State.BLOCKED})
-"""States that change by no one's doing but a user's."""
+"""States that only a user's action changes."""
 
 
 STILL_S = 120.0
-"""Seconds after which a living attempt that does not move is said not to."""
+"""Seconds without progress after which a running attempt is reported as stalled."""
 
 
 _OPEN = frozenset({State.WAITING, State.INTERRUPTED, State.LOST, State.FAILED})
-"""What a stage's own files may say while a scheduler knows better: it may have been sent again."""
+"""States from a stage's files that a scheduler may override, since the stage may have been submitted again."""
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """What is known of a stage now.
+    """The current status of a stage.
 
     Attributes:
         reason: why it failed, was interrupted or is blocked.
@@ -63,7 +63,7 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage as a saved plan lists it."""
+    """A stage of a saved plan."""
 
     key: str
     name: str
@@ -126,10 +126,10 @@ def _saved_sweep(file: Path) -> SavedSweep | None:
 
 
 def read_sweeps(workspace: Workspace, sweep: str | None = None) -> list[PlannedStage]:
-    """The stages of all saved plans, or of one, each once, parents before children.
+    """The stages of all saved plans, or of one sweep, each once, parents before children.
 
     Raises:
-        HarnessError: no such sweep, or nothing was ever planned here.
+        HarnessError: unknown sweep, or no sweep was planned in this workspace.
     """
     saved = saved_sweeps(workspace, sweep)
     if not saved:
@@ -139,7 +139,7 @@ def read_sweeps(workspace: Workspace, sweep: str | None = None) -> list[PlannedS
 
 
 def stage_state(folder: StageFolder) -> tuple[State, str, int]:
-    """A stage's state by its own files, its parents not considered: (state, reason, number of attempts)."""
+    """A stage's state by its own files, without its parents: (state, reason, number of attempts)."""
     try:
         folder.record()
         return State.DONE, "", 0
@@ -148,7 +148,7 @@ def stage_state(folder: StageFolder) -> tuple[State, str, int]:
     except InvalidRecord as error:
         return State.LOST, error.message, len(folder.attempts())
     except HarnessError:
-        pass  # it has none
+        pass  # it has no record
     attempts = folder.attempts()
     if not attempts:
         return State.WAITING, "", 0
@@ -159,9 +159,9 @@ def stage_state(folder: StageFolder) -> tuple[State, str, int]:
             return State.RUNNING, _stillness(last), len(attempts)
         silence, host = last.silence_s(), last.started().get("host", "?")
         if silence < 0:
-            ahead = f"lies {-silence:.0f} s in the future: its clock was wrong, and it is gone"
-            return State.LOST, f"its last sign of life on {host} {ahead}", len(attempts)
-        return State.LOST, f"no sign of life for {silence:.0f} s on {host}", len(attempts)
+            ahead = f"is {-silence:.0f} s in the future: the clock was wrong, and the process is gone"
+            return State.LOST, f"its last heartbeat on {host} {ahead}", len(attempts)
+        return State.LOST, f"no heartbeat for {silence:.0f} s on {host}", len(attempts)
     reason = str(outcome.get("reason", ""))
     if outcome["outcome"] == "done":
         return State.LOST, "it ended without a record", len(attempts)
@@ -187,7 +187,7 @@ def _stage_state_again(folder: StageFolder, done: dict[str, int] | None) -> tupl
 
 
 def _stillness(attempt: AttemptFolder) -> str:
-    """Since when a living attempt has not moved; "" when it moves."""
+    """A message on a running attempt without progress; "" if it makes progress."""
     beat = attempt.heartbeat()
     still_s = float(beat.get("still_s", 0.0)) + max(0.0, attempt.silence_s())
     if still_s < STILL_S:
@@ -219,7 +219,7 @@ def stage_states(
                 status = scheduler(stage, status)
             culprit = next((found[p] for p in stage.parents if found[p].state in (State.FAILED, State.BLOCKED)), None)
             if culprit and status.state is not State.FAILED:
-                # A blocked parent's reason names the stage that failed already.
+                # A blocked parent's reason already names the failed stage.
                 why = culprit.reason if culprit.state is State.BLOCKED else f"{culprit.name} failed: {culprit.reason}"
                 status = _with(status, state=State.BLOCKED, reason=why)
         elif state is State.RUNNING and (attempt := folder.last_attempt()):
@@ -234,5 +234,5 @@ def _with(status: StageStatus, **changes: Any) -> StageStatus:
 
 
 def count_states(statuses: Iterable[StageStatus]) -> Counter[str]:
-    """How many stages are in each state."""
+    """The number of stages in each state."""
     return Counter(str(status.state) for status in statuses)

@@ -99,7 +99,7 @@ class Place:
         return [{**begun, **ended} for begun, ended in read]
 
     def silence(self, key: str) -> None:
-        """Let a minute pass since the latest sign of life of a stage's attempts."""
+        """Let a minute pass since the latest heartbeat of a stage's attempts."""
         for sign in self.stage(key).glob("attempts/*/heartbeat"):
             os.utime(sign, (0, 0))
 

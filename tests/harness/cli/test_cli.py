@@ -14,7 +14,7 @@ WRONG = [
     (["sweep", "--methods", "all-kd"], "'all' stands for every method, by itself"),
     (["sweep", "--methods", "ka[beta=lots]"], "beta"),
     (["sweep", "--methods", "kd[tau=true]"], "true is not a number"),
-    (["sweep", "--methods", "kd[tau='4']"], "single quotes are not known"),
+    (["sweep", "--methods", "kd[tau='4']"], "single quotes are not supported"),
     (["sweep", "--methods", "kd[tau=inf]"], "tau"),
     (["sweep", "--methods", "kd[tau=1e999]"], "tau"),
     (["new-method", "torch"], "would hide the Python module 'torch'"),
@@ -40,7 +40,7 @@ WRONG = [
     (["sweep", "--nonsense"], "nonsense"),
     (["swep"], "swep"),
     (["recipes", "quik"], "quick"),
-    (["status", "--workspace", "nowhere"], "nothing was planned"),
+    (["status", "--workspace", "nowhere"], "no sweep was planned"),
     (["show", "zzz", "--workspace", "nowhere"], ""),
 ]
 

@@ -253,7 +253,7 @@ def test_words_become_parameters() -> None:
         "mask_ignored": True,
         "x": None,
     }
-    with pytest.raises(HarnessError, match="--param tau: no name=value"):
+    with pytest.raises(HarnessError, match="--param tau is not name=value"):
         parse_pairs(["tau"], "--param")
 
 

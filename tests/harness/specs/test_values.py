@@ -38,7 +38,7 @@ def test_what_is_no_value_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("word", ["", "x", "=4", " =4"])
 def test_a_word_without_a_name_or_a_value_is_refused(word: str) -> None:
-    with pytest.raises(HarnessError, match="no name=value"):
+    with pytest.raises(HarnessError, match="is not name=value"):
         parse_pairs([word], "--set")
 
 

@@ -88,7 +88,7 @@ def test_a_stage_without_a_record_is_missing(tmp_path: Path) -> None:
         (lambda f: f.record_file.write_bytes(b"\xff\xfe"), "Invalid JSON"),
         (lambda f: f.record_file.write_text("[]"), "Input should be an object"),
         (lambda f: edit(f, attempts=None), "attempts: Input should be a valid array"),
-        (lambda f: edit(f, key="another"), "it is of stage another"),
+        (lambda f: edit(f, key="another"), "it belongs to stage another"),
         (lambda f: edit(f, colour="red"), "colour: Extra inputs are not permitted"),
         (lambda f: edit(f, schema_version=0), "schema_version: Input should be 1"),
         (lambda f: edit(f, schema_version="2"), "schema_version: Input should be 1"),

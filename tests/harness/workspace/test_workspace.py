@@ -70,7 +70,7 @@ def test_silence_is_death(tmp_path: Path) -> None:
     old = time.time() - 1000
     os.utime(attempt.path / "heartbeat", (old, old))
     state, reason, attempts = stage_state(folder)
-    assert state == State.LOST and reason.startswith("no sign of life for 100") and attempts == 1
+    assert state == State.LOST and reason.startswith("no heartbeat for 100") and attempts == 1
 
 
 def _ended_process() -> int:
@@ -145,7 +145,7 @@ def test_attempts_that_ended_without_a_word_are_closed_and_living_ones_left_alon
     ended.end("failed", "the loss is nan")
     os.utime(old.path / "heartbeat", (time.time() - 1000,) * 2)
     close_silent_attempts(folder, folder.new_attempt().number)
-    assert old.summary().outcome == "interrupted" and "ended without a word" in old.summary().reason
+    assert old.summary().outcome == "interrupted" and "ended without an outcome" in old.summary().reason
     assert ended.summary().reason == "the loss is nan"
     assert living.outcome() is None
 

@@ -97,7 +97,7 @@ class World:
         self.workspace.stage(key).write_record(record_of(key))
 
     def attempt(self, key: str, outcome: str = "", reason: str = "", ago_s: float = 0.0) -> None:
-        """An attempt that ended so, or (with no outcome) shows no sign of life since some time."""
+        """An attempt that ended so, or (with no outcome) has had no heartbeat for some time."""
         attempt = self.workspace.stage(key).new_attempt()
         attempt.begin()
         if outcome:
@@ -344,7 +344,7 @@ def test_a_lost_attempt_and_a_job_that_began_again(world: World, fake: FakeSlurm
     world.attempt(world.teacher, ago_s=300)
     begun = int(time.time())
     status = _said(world, fake, world.teacher, f"TASK|RUNNING|{begun - 900}|n1|None")
-    assert status.state is State.LOST and "no sign of life" in status.reason and "running on n1" in status.reason
+    assert status.state is State.LOST and "no heartbeat" in status.reason and "running on n1" in status.reason
     status = _said(world, fake, world.teacher, f"TASK|RUNNING|{begun + 60}|n1|None")
     assert status.state is State.QUEUED and "starting" in status.reason
 
@@ -369,7 +369,7 @@ def test_retry_brings_parents_and_keeps_settings(world: World, fake: FakeSlurm) 
     assert [s.key for s in select_stages(listed, statuses, failed=True)] == [world.teacher]
     chosen = select_stages(listed, statuses, cells=["student of seed 1"])
     assert [s.key for s in chosen] == [world.teacher, world.translator, world.students[1]]
-    with pytest.raises(HarnessError, match="no stage is called"):
+    with pytest.raises(HarnessError, match="no stage matches"):
         select_stages(listed, statuses, cells=["nobody"])
     retry(cell=["student of seed 1"], option=["time=8:00:00", "mem=64G"], workspace=world.workspace.root)
     _, translator, student, collect = fake.jobs[4:]
