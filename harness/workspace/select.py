@@ -68,7 +68,9 @@ def find_stage(workspace: Workspace, word: str) -> PlannedStage:
     if not found:
         raise HarnessError(f"no stage matches '{word}'", _HINT)
     names = "; ".join(f"{s.key[:10]} {s.name}" for s in found[:5])
-    raise HarnessError(f"'{word}' matches {len(found)} stages", f"give a key: {names}{' ...' if len(found) > 5 else ''}")
+    raise HarnessError(
+        f"'{word}' matches {len(found)} stages", f"give a key: {names}{' ...' if len(found) > 5 else ''}"
+    )
 
 
 def run_folder(workspace: Workspace, database: str, words: Sequence[str]) -> StageFolder:
