@@ -1,7 +1,7 @@
-"""What every distillation method must keep to, checked on made-up maps. Third parties run it: `harness check-method`.
+"""Conformance suite of distillation methods, on random maps. Authors of plugins run it by `harness check-method`.
 
-Nothing is trained and no data set is read: maps are random tensors with the sizes that networks of various output
-strides give, so a method is checked in a second or two.
+Nothing is trained and no data set is read: maps are random tensors with the sizes of networks at various output
+strides, so the check of a method takes a second or two.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from harness.errors import HarnessError
 from harness.plugins.registries import METHODS
 
 EXCLUSIONS: Mapping[tuple[str, str], str] = {}
-"""(method, property) -> why a built-in method is excused. The only place for exceptions."""
+"""(method, property) -> why a built-in method is exempt. The only place for exceptions."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out for one property.
+    """The result for one property.
 
     Attributes:
-        reason: why it failed or says nothing; of one that passed, what could not be tried.
+        reason: why it failed or does not apply; for a pass, what could not be tested.
     """
 
     property: str
@@ -38,10 +38,10 @@ class Result:
 
 
 def check(name: str, only: Sequence[str] = ()) -> list[Result]:
-    """Check a registered method against every property, or some.
+    """Check a registered method against all properties, or some.
 
     Raises:
-        HarnessError: there is no such method or property.
+        HarnessError: unknown method or property.
     """
     unknown = sorted(set(only) - {p.name for p in PROPERTIES})
     if unknown:
@@ -51,7 +51,7 @@ def check(name: str, only: Sequence[str] = ()) -> list[Result]:
 
 
 def run_property(item: Property, subject: MethodUnderTest) -> Result:
-    """One property of one method; never raises for what the method does."""
+    """Check one property of one method; errors of the method become results."""
     excused = EXCLUSIONS.get((subject.cls.name, item.name))
     if excused:
         return Result(item.name, "skip", excused)

@@ -1,13 +1,13 @@
-"""Given arrays as what a network would give: read from a file, checked, and shaped like a step.
+"""Arrays from a file, validated and presented as the step and sizes of a network.
 
-Names (all optional; what a term needs and is not given is told):
+Names (all optional; a missing array that a term needs is reported):
 
     student_logits, teacher_logits      (B, K, h, w)
-    student_features, teacher_features  (B, C, h, w)   read as the last map and as the backbone's only one
+    student_features, teacher_features  (B, C, h, w)   used as the last map and as the backbone's only map
     student_features_0, _1, ...         (B, C, h, w)   the backbone's maps, shallow to deep; the deepest is also the
                                                        last map, unless student_features or student_last is given
-    student_last, teacher_last          (B, C, h, w)   what the classifier reads
-    labels                              (B, H, W)      -1 or 255 is ignored
+    student_last, teacher_last          (B, C, h, w)   the classifier's input
+    labels                              (B, H, W)      -1 and 255 are ignored
     images                              (B, 3, H, W)
 
 Any other array sets the learned tensor of that name in the method or its translator (`tokens` of MasKD).
@@ -42,18 +42,18 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     """The arrays of an .npz file.
 
     Raises:
-        HarnessError: no such file, not one, nothing in it, or an array that would have to be unpickled.
+        HarnessError: the file is missing, invalid or empty, or contains an array that needs unpickling.
     """
     try:
         archive = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise HarnessError(f"inputs {path}: no such file", _HOW) from error
-    except ValueError as error:  # which goes on to advise to unpickle it
+    except ValueError as error:  # its message would advise unpickling
         raise HarnessError(f"inputs {path} is not an .npz file: it is not an archive of arrays", _HOW) from error
     except (OSError, EOFError, BadZipFile) as error:
         raise HarnessError(f"inputs {path} is not an .npz file: {error}", _HOW) from error
     if isinstance(archive, np.ndarray):
-        raise HarnessError(f"inputs {path} is not an .npz file: it holds one array without a name", _HOW)
+        raise HarnessError(f"inputs {path} is not an .npz file: it contains one array without a name", _HOW)
     found: dict[str, np.ndarray] = {}
     with archive:
         for name in archive.files:
@@ -62,12 +62,12 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
             except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
                 raise HarnessError(f"inputs {path}, array '{name}' cannot be read: {error}", _HOW) from error
     if not found:
-        raise HarnessError(f"inputs {path} holds no arrays", _HOW)
+        raise HarnessError(f"inputs {path} contains no arrays", _HOW)
     return found
 
 
 class Missing(HarnessError):
-    """A term asked for an array that was not given."""
+    """A term needs an array that is not given."""
 
     def __init__(self, array: str) -> None:
         super().__init__(f"needs the array {array}, which is not given")
@@ -75,13 +75,13 @@ class Missing(HarnessError):
 
 @dataclass(frozen=True)
 class _Absent:
-    """Stands where an array is missing; `_Guard` refuses to hand it out."""
+    """Placeholder of a missing array, on which `_Guard` raises."""
 
     array: str
 
 
 class _Guard:
-    """Raises `Missing` when an attribute that is absent is read."""
+    """Raises `Missing` when a missing attribute is read."""
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
@@ -98,23 +98,23 @@ class _Maps:
 
 
 class GivenMaps(_Guard, _Maps):
-    """A network's maps, in which what is not given raises `Missing` when it is read."""
+    """Maps of a network; reading a missing one raises `Missing`."""
 
 
 class GivenSizes(_Guard, Sizes):
-    """Sizes, likewise."""
+    """Sizes; reading a missing one raises `Missing`."""
 
 
 class GivenStep(_Guard, Step):
-    """A step, likewise."""
+    """A step; reading a missing part raises `Missing`."""
 
 
 class Given:
-    """The arrays as a step and sizes.
+    """The given arrays as a step and sizes.
 
     Raises:
-        HarnessError: an array is of the wrong shape or kind, holds what is not a number, or does not fit another; the
-            sentence names it.
+        HarnessError: an array has the wrong shape or type, contains NaN or infinity, or does not fit another one; the
+            message names it.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -124,7 +124,7 @@ class Given:
         self.input_size = self._input_size()
 
     def step(self) -> GivenStep:
-        """The step, in which what is missing raises when it is read."""
+        """The step; reading a missing part raises `Missing`."""
         return GivenStep(
             student=self.maps("student"),
             teacher=self.maps("teacher"),
@@ -159,10 +159,10 @@ class Given:
         )
 
     def refuse_unused(self, learned: Iterable[str]) -> None:
-        """See that every array was an input or the name of a learned tensor.
+        """Check that every array is an input or names a learned tensor.
 
         Raises:
-            HarnessError: one was neither.
+            HarnessError: one is neither.
         """
         learned = set(learned)
         unused = sorted(set(self.extra) - learned)
@@ -173,14 +173,14 @@ class Given:
             )
 
     def _plain(self, name: str) -> Any:
-        """The array of that name, or what stands for it."""
+        """The array of that name, or the placeholder of a missing one."""
         return self.tensors.get(name, _Absent(name))
 
     def _layers(self, role: str) -> tuple[Tensor, ...]:
         return tuple(x for _, x in sorted(_numbered(self.tensors, role)))
 
     def _input_size(self) -> tuple[int, int]:
-        """Of labels or images; without them, the largest map is taken to be at stride 8."""
+        """(H, W) of labels or images; without them, the largest map is assumed to have stride 8."""
         if "labels" in self.tensors or "images" in self.tensors:
             height, width = self.tensors.get("labels", self.tensors.get("images")).shape[-2:]  # type: ignore[union-attr]
             return height, width
@@ -201,19 +201,19 @@ def _numbered(tensors: Mapping[str, Tensor], role: str) -> list[tuple[int, Tenso
 
 
 def _numbers(name: str, array: np.ndarray) -> np.ndarray:
-    """The array in float64; labels too, for they may be floats that are whole."""
+    """The array in float64; labels too, since they may be whole numbers stored as floats."""
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise HarnessError(f"array '{name}' is {array.dtype}", "it must hold numbers")
     found = array.astype(np.float64)
     if not np.isfinite(found).all():
         raise HarnessError(
-            f"array '{name}' holds {np.count_nonzero(~np.isfinite(found))} values that are NaN or infinite"
+            f"array '{name}' has {np.count_nonzero(~np.isfinite(found))} values that are NaN or infinite"
         )
     return found
 
 
 def _tensor(name: str, array: np.ndarray) -> Tensor:
-    """float64, or int64 labels with every ignored pixel as `IGNORE`."""
+    """A float64 tensor, or int64 labels with ignored pixels as `IGNORE`."""
     form = {"labels": "(B, H, W)", "images": "(B, 3, H, W)"}.get(name, "(B, C, h, w)")
     fits = array.ndim == form.count(",") + 1 and 0 not in array.shape
     if not fits or (name == "images" and array.shape[1] != 3):
@@ -222,13 +222,13 @@ def _tensor(name: str, array: np.ndarray) -> Tensor:
     if name != "labels":
         return torch.from_numpy(numbers)
     if not np.array_equal(numbers, np.round(numbers)):
-        raise HarnessError("array 'labels' holds fractions", "class indices, with -1 or 255 for ignored pixels")
+        raise HarnessError("array 'labels' contains fractions", "give class indices, and -1 or 255 for ignored pixels")
     labels = torch.from_numpy(numbers.astype(np.int64))
     return labels.masked_fill(labels == -1, IGNORE)
 
 
 def _check_fit(tensors: Mapping[str, Tensor]) -> None:
-    """One batch, one set of classes, no gaps between backbone maps."""
+    """Check that batch sizes and classes agree and that backbone maps are numbered without gaps."""
     for role in _ROLES:
         numbers = {number for number, _ in _numbered(tensors, role)}
         if gaps := set(range(max(numbers, default=-1) + 1)) - numbers:
@@ -243,8 +243,8 @@ def _check_fit(tensors: Mapping[str, Tensor]) -> None:
         valid = tensors["labels"][tensors["labels"] != IGNORE]
         if bad := [int(x) for x in valid.unique() if not 0 <= x < classes]:
             raise HarnessError(
-                f"array 'labels' holds {bad[-1]}, but '{logits[0]}' has {classes} classes",
-                f"class indices from 0 to {classes - 1}, with -1 or 255 for ignored pixels",
+                f"array 'labels' contains {bad[-1]}, but '{logits[0]}' has {classes} classes",
+                f"give class indices from 0 to {classes - 1}, and -1 or 255 for ignored pixels",
             )
 
 

@@ -1,4 +1,4 @@
-"""Networks that do not exist: sizes that networks of various output strides have, and random maps of those sizes."""
+"""Test cases: sizes of fictitious networks at various output strides, and random maps of those sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = 5
 
 @dataclass(frozen=True)
 class Case:
-    """A student and a teacher that might meet, and a batch for them."""
+    """Sizes of a student and a teacher, and of a batch."""
 
     label: str
     student: Sizes
@@ -26,13 +26,13 @@ class Case:
 
 
 def sizes(stride: int, channels: Sequence[int], last: int, last_stride: int | None = None) -> Sizes:
-    """A network's sizes: as many backbone maps as channels, the deepest at the output stride.
+    """Sizes of a network with one backbone map per entry of `channels`, the deepest at the output stride.
 
     Args:
         stride: output stride.
-        channels: of the backbone's maps, shallow to deep.
-        last: channels of what the classifier reads.
-        last_stride: its stride, where a head upsamples; else the output stride.
+        channels: channels of the backbone's maps, shallow to deep.
+        last: channels of the classifier's input.
+        last_stride: stride of the classifier's input, if the head upsamples; by default the output stride.
     """
     first = 6 - len(channels)
     strides = tuple(min(2**level, stride) for level in range(first, 6))
@@ -60,24 +60,24 @@ class RandomMaps:
     features: tuple[Tensor, ...]
 
     def tensors(self) -> list[Tensor]:
-        """All of them, in a fixed order."""
+        """All maps, in a fixed order."""
         return [self.logits, self.last, *self.features]
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> RandomMaps:
-        """Maps from tensors in the order that `tensors` gives."""
+        """Maps from tensors in the order of `tensors`."""
         return cls(tensors[0], tensors[1], tuple(tensors[2:]))
 
     def each(self, change: Callable[[Tensor], Tensor]) -> RandomMaps:
-        """Every map changed; the results are leaves, which ask for gradients where the old ones did."""
+        """Apply a function to every map; the results are leaves that require gradients where the originals do."""
         return self.of([change(t.detach()).requires_grad_(t.requires_grad) for t in self.tensors()])
 
     def to(self, dtype: torch.dtype) -> RandomMaps:
-        """The same values in another type."""
+        """The same values in another data type."""
         return self.each(lambda t: t.to(dtype))
 
     def at(self, order: Tensor) -> RandomMaps:
-        """The images of the batch in another order."""
+        """The maps with the images of the batch reordered."""
         return self.each(lambda t: t[order])
 
 
@@ -89,7 +89,7 @@ def random_maps(of: Sizes, batch: int, size: tuple[int, int], generator: torch.G
         return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
 
     features = tuple(draw(c, s) for c, s in zip(of.features, of.strides, strict=True))
-    # With a head that changes nothing, what the classifier reads is the backbone's last map.
+    # If the head does not change the map, the classifier's input is the backbone's last map.
     return RandomMaps(draw(of.classes, of.logits_stride), draw(of.last, of.last_stride), features)
 
 
@@ -110,7 +110,7 @@ def made_labels(kind: str, batch: int, size: tuple[int, int], generator: torch.G
 def random_step(
     case: Case, seed: int = 0, labels: str = "blocks", dtype: torch.dtype = torch.float64, iteration: int = 0
 ) -> Step:
-    """One iteration of a case: maps of student (asking for gradients) and teacher, images and labels."""
+    """One iteration of a case: maps of student (requiring gradients) and teacher, images and labels."""
     generator = torch.Generator().manual_seed(seed)
     student = random_maps(case.student, case.batch, case.size, generator, grad=True).to(dtype)
     teacher = random_maps(case.teacher, case.batch, case.size, generator, grad=False).to(dtype)
@@ -119,14 +119,14 @@ def random_step(
 
 
 def step_to(step: Step, dtype: torch.dtype) -> Step:
-    """A random step with maps and images in another type; labels stay as they are."""
+    """A random step with maps and images in another data type; labels are unchanged."""
     assert isinstance(step.student, RandomMaps)
     teacher = step.teacher.to(dtype) if isinstance(step.teacher, RandomMaps) else None
     return replace(step, student=step.student.to(dtype), teacher=teacher, images=step.images.to(dtype))
 
 
 def step_tensors(step: Step) -> dict[str, Tensor]:
-    """Every tensor of a random step, by a name that an error can show."""
+    """All tensors of a random step, by a name for error messages."""
     found = {"images": step.images, "labels": step.labels}
     for who, maps in (("student", step.student), ("teacher", step.teacher)):
         if isinstance(maps, RandomMaps):

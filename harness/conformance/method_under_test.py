@@ -1,4 +1,4 @@
-"""The method under examination: ways to build and call it, and what a property says when it does not hold."""
+"""The method under test: ways to build and call it, and exceptions for the results of a property."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class PropertyViolated(AssertionError):
 
 
 class NotApplicable(Exception):
-    """A property says nothing about this method; the message says why."""
+    """A property does not apply to this method; the message says why."""
 
 
 @dataclass
 class MethodUnderTest:
-    """A method class, and ways to build and call it."""
+    """A method class, with ways to build and call it."""
 
     cls: type[Method]
     refusals: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What the property at hand could not try."""
+    """What the current property could not test."""
 
     @cached_property
     def full(self) -> MethodSpec:
-        """Every term active, those without a default weight at weight 1."""
+        """The method with every term active; terms without a default weight get weight 1."""
         return self.spec(tuple(self.cls.terms))
 
     def spec(self, terms: Sequence[str], params: Mapping[str, Any] | None = None) -> MethodSpec:
@@ -59,14 +59,14 @@ class MethodUnderTest:
 
     @cached_property
     def subsets(self) -> list[tuple[str, ...]]:
-        """Sets of active terms: all of them while there are few, else single ones and all but one."""
+        """Sets of active terms: all subsets if there are few, otherwise single terms and all but one."""
         terms = tuple(self.cls.terms)
         counts = range(1, len(terms)) if len(terms) <= 4 else (1, len(terms) - 1)
         return [chosen for count in counts for chosen in itertools.combinations(terms, count)]
 
     @cached_property
     def cases(self) -> list[Case]:
-        """The cases that the method says it fits."""
+        """The cases that the method accepts."""
         fitting = []
         self.refusals.clear()
         for case in CASES:
@@ -81,17 +81,17 @@ class MethodUnderTest:
 
     @property
     def left_out(self) -> str:
-        """Which cases could not be tried, and why; "" if all could."""
+        """The cases that could not be tested, with reasons; "" if all were."""
         if not self.refusals:
             return ""
         return f"on {len(CASES) - len(self.refusals)} of {len(CASES)} cases; not on {'; '.join(self.refusals)}"
 
     def teacher(self, case: Case) -> Sizes | None:
-        """The case's teacher; a method that needs none is given none."""
+        """The case's teacher; None for a method that needs none."""
         return case.teacher if self.cls.needs_teacher else None
 
     def build(self, spec: MethodSpec, case: Case, dtype: torch.dtype = torch.float64, seed: int = 1) -> Distiller:
-        """The method in training mode, with untrained translators where it wants some."""
+        """The method in training mode, with untrained translators if it needs any."""
         teacher = self.teacher(case)
         translators: dict[str, Translator] = {}
         if teacher is not None:
@@ -107,19 +107,19 @@ class MethodUnderTest:
         dtype: torch.dtype = torch.float64,
         iteration: int = 0,
     ) -> Step:
-        """A step of the case; without a teacher for a method that needs none."""
+        """A step of the case, without a teacher for a method that needs none."""
         step = random_step(case, seed, labels, dtype, iteration)
         return step if self.cls.needs_teacher else replace(step, teacher=None)
 
 
 def values_of(built: Distiller, step: Step, seed: int = 3) -> dict[str, Tensor]:
-    """The terms by their own names, computed under a seed, as the trainer does it."""
+    """The terms by name, computed under a seed as in training."""
     seed_all(seed, "method")
     return {name.split(".", 1)[1]: value for name, (value, _) in built(step).items()}
 
 
 def total_of(built: Distiller, values: Mapping[str, Tensor]) -> Tensor:
-    """The weighted sum of terms."""
+    """The weighted sum of the terms."""
     weights = {name.split(".", 1)[1]: weight for name, weight in built.weights.items()}
     return torch.stack([weights[name] * value.double() for name, value in values.items()]).sum()
 

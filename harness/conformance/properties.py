@@ -1,4 +1,4 @@
-"""What every method must keep to, one function a property; the table at the end names them."""
+"""The properties that every method must have: one function per property, listed in the table at the end."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def _declaration(subject: MethodUnderTest) -> None:
     check_declaration(cls)
     file = source_file(cls)
     if not file:
-        raise PropertyViolated("its source file cannot be found, so no error could name a line")
+        raise PropertyViolated("its source file cannot be found, so errors could not name a line")
     for spec in (subject.full, *resolve(cls.name), *(subject.spec(terms) for terms in subject.subsets)):
         if resolve(spec.expression) != [spec]:
-            raise PropertyViolated(f"the expression '{spec.expression}' does not resolve to what it was written for")
+            raise PropertyViolated(f"the expression '{spec.expression}' does not resolve to its own specification")
         if canonical_expression(spec.parts) != spec.expression:
             raise PropertyViolated(f"'{spec.expression}' is not its own canonical form")
 
@@ -67,12 +67,12 @@ def _weights(subject: MethodUnderTest) -> None:
     values = values_of(built, subject.step(subject.cases[0]))
     if set(values) != set(cls.terms):
         raise PropertyViolated(
-            f"declared {sorted(cls.terms)}, computed {sorted(values)}; give exactly the terms in self.active"
+            f"declared {sorted(cls.terms)}, computed {sorted(values)}; return exactly the terms in self.active"
         )
 
 
 ITERATIONS = (0, 1, 5, 9)
-"""Of ten: the first ones, the middle, the last."""
+"""Iterations of ten to test: the first ones, the middle, the last."""
 
 
 def _finite(subject: MethodUnderTest) -> None:
@@ -89,10 +89,10 @@ def _finite(subject: MethodUnderTest) -> None:
 
 
 def expect_finite(built: Distiller, step: Step, where: str) -> None:
-    """See that terms and gradients are finite.
+    """Check that terms and gradients are finite.
 
     Raises:
-        PropertyViolated: one is not; the sentence names it and ends with `where`.
+        PropertyViolated: one is not; the message names it and ends with `where`.
     """
     built.zero_grad()
     try:
@@ -111,7 +111,7 @@ def expect_finite(built: Distiller, step: Step, where: str) -> None:
 
 
 def _extremes(subject: MethodUnderTest) -> None:
-    """Maps that are all zero, equal to the teacher's, or very large are what diverging and converged runs give."""
+    """Terms and gradients are finite for zero, very large and the teacher's own maps (converged or diverged runs)."""
     some_terms(subject)
     case = next((c for c in subject.cases if c.student == c.teacher), subject.cases[0])
     built = subject.build(subject.full, case, torch.float32)
@@ -135,11 +135,11 @@ def _extremes(subject: MethodUnderTest) -> None:
 
 
 def _choices(subject: MethodUnderTest) -> None:
-    """Every value of a parameter that is a choice: terms and gradients are finite."""
+    """Terms and gradients are finite for every value of an enumerated parameter."""
     alternatives = list(_alternatives(subject.cls))
     some_terms(subject)
     if not alternatives:
-        raise NotApplicable("no parameter is a choice")
+        raise NotApplicable("no parameter is enumerated")
     for params in alternatives:
         spec, where = subject.spec(tuple(subject.cls.terms), params), _shown(params)
         fitting = (c for c in subject.cases if not skip_reason(spec, c.student, subject.teacher(c)))
@@ -166,12 +166,12 @@ def _alternatives(cls: type[Method]) -> Iterator[dict[str, Any]]:
             try:
                 validated(cls, {name: value})
             except ValidationError:
-                continue  # possible only together with others, says the method
+                continue  # the method accepts it only together with others
             yield {name: value}
 
 
 def _choices_of(annotation: Any) -> list[Any]:
-    """The values that an annotation lists: of literals, bool and enumerations, also within unions and Annotated."""
+    """The values that an annotation enumerates: literals, bool and enumerations, also within unions and Annotated."""
     if annotation is bool:
         return [False, True]
     if annotation is None or annotation is type(None):
@@ -192,7 +192,7 @@ def _shown(params: Mapping[str, Any]) -> str:
 
 
 def _reads(subject: MethodUnderTest) -> None:
-    """Only what is declared in `reads` is looked at."""
+    """The method reads only what `reads` declares."""
     some_terms(subject)
     case = subject.cases[0]
     seen: set[str] = set()
@@ -204,26 +204,24 @@ def _reads(subject: MethodUnderTest) -> None:
     values_of(built, watched)
     undeclared = sorted(seen - subject.cls.reads)
     if undeclared:
-        raise PropertyViolated(
-            f"it looks at {', '.join(undeclared)}, which `reads` does not declare: add what it needs"
-        )
+        raise PropertyViolated(f"it reads {', '.join(undeclared)}, which `reads` does not declare: add them")
 
 
 class _Watched:
-    """Maps that note what is looked at."""
+    """Maps that record what is read."""
 
     def __init__(self, maps: Maps, seen: set[str]) -> None:
         self._maps, self._seen = maps, seen
 
     def __getattr__(self, name: str) -> Any:
         if name == "memo":
-            raise AttributeError(name)  # these maps remember nothing, and to ask for it is to look at none
+            raise AttributeError(name)  # these maps have no cache; asking for one is not a read
         self._seen.add(name)
         return getattr(self._maps, name)
 
 
 class _WatchedStep(Step):
-    """A step that notes whether images and labels are looked at."""
+    """A step that records whether images and labels are read."""
 
     def __getattribute__(self, name: str) -> Any:
         if name in ("images", "labels"):
@@ -234,12 +232,12 @@ class _WatchedStep(Step):
 
 
 def _gradients(subject: MethodUnderTest) -> None:
-    """Gradients reach the student and the adapters, and nothing else; what is read is left as it was."""
+    """Gradients reach the student and the adapters only, and inputs are not modified."""
     some_terms(subject)
     for case in subject.cases:
         built = subject.build(subject.full, case)
         first = subject.step(case, 8)
-        values_of(built, first)  # memories have something to compare with
+        values_of(built, first)  # fills memories
         _expect_nothing_done(built, first, case)
         step = subject.step(case, 9)
         before = {name: tensor.detach().clone() for name, tensor in step_tensors(step).items()}
@@ -255,11 +253,11 @@ def _gradients(subject: MethodUnderTest) -> None:
 
 
 def _expect_nothing_done(built: Distiller, step: Step, case: Case) -> None:
-    """After `forward` alone nothing has a gradient yet; and all there is to train is known to the harness."""
+    """After `forward`, no gradient exists yet, and every trainable tensor is registered."""
     reached = [name for name, t in (*step_tensors(step).items(), *built.named_parameters()) if t.grad is not None]
     if reached:
         raise PropertyViolated(
-            f"its forward calls backward() itself, which reaches {reached[0]} ({case.label}): return the terms"
+            f"its forward calls backward(), which reaches {reached[0]} ({case.label}): return the terms instead"
         )
     for method in built.parts.values():
         assert isinstance(method, Method)
@@ -287,12 +285,11 @@ def _expect_parameter_gradients(built: Distiller, where: str) -> None:
     for name, parameter in built.named_parameters():
         if id(parameter) in adversarial and parameter.grad is not None:
             raise PropertyViolated(
-                f"a term gives the discriminator's {name} a gradient ({where}): freeze it while the term is computed"
+                f"a term gives the discriminator's {name} a gradient ({where}): freeze it while computing the term"
             )
         if id(parameter) not in adversarial and parameter.requires_grad and parameter.grad is None:
             raise PropertyViolated(
-                f"the parameter {name} is built, and no active term uses it ({where}): build in setup what self.active "
-                "needs"
+                f"no active term uses the parameter {name} ({where}): build in setup only what self.active needs"
             )
     for part in built.parts.values():
         assert isinstance(part, Method)
@@ -301,14 +298,14 @@ def _expect_parameter_gradients(built: Distiller, where: str) -> None:
 
 
 DISTANCE, DERIVATIVE = 1e-6, 1e-4
-"""How far maps are moved for finite differences, and how closely the derivatives must agree."""
+"""Step size of finite differences, and tolerance of the derivatives."""
 
 
 def _derivatives(subject: MethodUnderTest) -> None:
-    """The gradient of every term with respect to all of the student's maps is that of finite differences."""
+    """The gradient of every term with respect to the student's maps agrees with finite differences."""
     some_terms(subject)
     if not subject.cls.exact_gradients:
-        raise NotApplicable("not claimed")
+        raise NotApplicable("not declared")
     case = min(subject.cases, key=lambda c: c.batch * c.size[0] * c.size[1])
     built, step = subject.build(subject.full, case).eval(), subject.step(case)
     assert isinstance(step.student, RandomMaps)
@@ -335,7 +332,7 @@ def _derivatives(subject: MethodUnderTest) -> None:
 
 
 def _zero(subject: MethodUnderTest) -> None:
-    """With all terms taken off it is `none`; and building it leaves the global random state alone."""
+    """Without terms the method equals `none`, and building it does not change the global random state."""
     name = subject.cls.name
     off = name + "".join(f"-{term}" for term in subject.cls.terms)
     if resolve(off) != [MethodSpec()]:
@@ -353,12 +350,12 @@ def _zero(subject: MethodUnderTest) -> None:
     for (key, first), second in zip(built.state_dict().items(), again.state_dict().values(), strict=True):
         if not torch.equal(first, second):
             raise PropertyViolated(
-                f"{key} is not the same when built again under the same seed: draw from torch, and do not seed it"
+                f"{key} differs when built again under the same seed: draw from torch, and do not seed it"
             )
 
 
 def _deterministic(subject: MethodUnderTest) -> None:
-    """Under a seed, terms and gradients are the same bit for bit."""
+    """Under a seed, terms and gradients are equal bit for bit."""
     some_terms(subject)
     case = subject.cases[0]
     runs = []
@@ -379,10 +376,10 @@ def _deterministic(subject: MethodUnderTest) -> None:
 
 
 def _permutable(subject: MethodUnderTest) -> None:
-    """The same value whatever the order of the images in a batch."""
+    """Terms do not depend on the order of the images in a batch."""
     some_terms(subject)
     if not subject.cls.permutable:
-        raise NotApplicable("not claimed")
+        raise NotApplicable("not declared")
     case = max(subject.cases, key=lambda c: c.batch)
     if case.batch < 2:
         raise NotApplicable("it fits no case with several images")
@@ -405,11 +402,11 @@ def _permutable(subject: MethodUnderTest) -> None:
 
 
 SINGLE, HALF = 1e-4, 0.06
-"""How far float32, and bfloat16 autocast, may be from float64, relative to a term's own size."""
+"""Tolerances of float32 and of bfloat16 autocast relative to float64."""
 
 
 def _precision(subject: MethodUnderTest) -> None:
-    """float32 and bfloat16 autocast come close to float64."""
+    """Terms in float32 and under bfloat16 autocast are close to those in float64."""
     some_terms(subject)
     for case in subject.cases[:2]:
         exact = values_of(subject.build(subject.full, case), subject.step(case))
@@ -429,7 +426,7 @@ def _precision(subject: MethodUnderTest) -> None:
 
 
 def _half(subject: MethodUnderTest) -> None:
-    """bfloat16 maps, which a network under autocast gives, lose nothing that they have not lost already."""
+    """Terms of bfloat16 maps, as from a network under autocast, are computed in full precision."""
     some_terms(subject)
     for case in subject.cases[:2]:
         step = step_to(subject.step(case), torch.bfloat16)
@@ -439,7 +436,7 @@ def _half(subject: MethodUnderTest) -> None:
         for name, value in half.items():
             if value.dtype in (torch.bfloat16, torch.float16):
                 raise PropertyViolated(
-                    f"term '{name}' of bf16 maps is computed in {value.dtype} ({case.label}): cast them up first, "
+                    f"term '{name}' of bf16 maps is computed in {value.dtype} ({case.label}): cast the maps first, "
                     "with methods.parts.precision.precise"
                 )
             expected = float(exact[name].detach())
@@ -447,7 +444,7 @@ def _half(subject: MethodUnderTest) -> None:
 
 
 def _subsets(subject: MethodUnderTest) -> None:
-    """Terms do not depend on which others are active; what is not active is neither built nor computed."""
+    """Terms do not depend on which others are active; inactive ones are neither built nor computed."""
     if len(subject.cls.terms) < 2:
         raise NotApplicable("the method has fewer than two terms")
     case = subject.cases[0]
@@ -460,7 +457,7 @@ def _subsets(subject: MethodUnderTest) -> None:
         built = subject.build(subject.spec(terms), case)
         extra = sorted(set(built.state_dict()) - set(state))
         if extra:
-            raise PropertyViolated(f"{extra[0]} is built {where}, and not when all terms are active")
+            raise PropertyViolated(f"{extra[0]} is built {where}, but not when all terms are active")
         built.load_state_dict({key: state[key] for key in built.state_dict()})
         step = subject.step(case)
         values = values_of(built, step)
@@ -471,12 +468,12 @@ def _subsets(subject: MethodUnderTest) -> None:
         without_discriminator |= not built.discriminators()
     if not without_discriminator:
         raise PropertyViolated(
-            "it has a discriminator whatever terms are active: give one only if its term is in self.active"
+            "it has a discriminator regardless of active terms: return one only if its term is in self.active"
         )
 
 
 def _discriminator(subject: MethodUnderTest) -> None:
-    """The discriminator learns from its own loss only, and its loss teaches nobody else."""
+    """The discriminator is trained by its own loss only, and its loss trains nothing else."""
     built = subject.build(subject.full, subject.cases[0])
     if not built.discriminators():
         raise NotApplicable("the method has no discriminator")
@@ -503,14 +500,14 @@ def _discriminator(subject: MethodUnderTest) -> None:
 
 
 def _translator(subject: MethodUnderTest) -> None:
-    """What is learned from a teacher first: its terms are finite and declared, its key is plain JSON."""
+    """A translator's terms are finite and declared, and its key is plain JSON."""
     wanted = {}
     for case in subject.cases:
         teacher = subject.teacher(case)
         for spec in translator_specs(subject.full, case.student, teacher).values():
             wanted[case.label] = (case, spec)
     if not wanted:
-        raise NotApplicable("the method learns nothing before the student")
+        raise NotApplicable("the method has no translator")
     for where, (case, spec) in wanted.items():
         translator = build_translator(spec, case.teacher, seed=5).train()
         load_recipe("quick").for_kind("translator", translator.recipe)
@@ -546,12 +543,12 @@ def _expect_health(cls: type[Method], translator: Translator, teacher: Maps) -> 
         checked_health(cls, lambda: translator.health(teacher))
     except StageFailed as error:
         if not isinstance(error.__cause__, ValueError):
-            raise  # untrained, it may well be useless; that it says so is what is asked
+            raise  # an untrained translator may be useless, and must report it this way
 
 
 @dataclass(frozen=True)
 class Property:
-    """One thing that every method must keep to."""
+    """One property that every method must have."""
 
     name: str
     summary: str
@@ -559,7 +556,7 @@ class Property:
 
 
 PROPERTIES: tuple[Property, ...] = (
-    Property("declaration", "names, symbols, parameters and expressions can be told apart", _declaration),
+    Property("declaration", "names, symbols, parameters and expressions are unambiguous", _declaration),
     Property(
         "weights",
         "computes the terms it declares, with the weights it declares, in every variant",
@@ -567,26 +564,26 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property("finite", "finite terms and gradients at several shapes, strides, labels and iterations", _finite),
     Property("extremes", "finite for zero, constant, very large, and the teacher's own maps", _extremes),
-    Property("choices", "finite for every value of a parameter that is a choice", _choices),
-    Property("reads", "looks only at what it declares", _reads),
+    Property("choices", "finite for every value of an enumerated parameter", _choices),
+    Property("reads", "reads only what it declares", _reads),
     Property(
         "gradients",
         "gradients reach the student and all adapters only; the teacher is unchanged",
         _gradients,
     ),
-    Property("derivatives", "gradients are those of finite differences, where claimed", _derivatives),
-    Property("zero", "all terms off is none; building it draws no random numbers of others", _zero),
-    Property("deterministic", "the same under the same seed, bit for bit", _deterministic),
-    Property("permutable", "the same whatever the order of the images, where claimed", _permutable),
-    Property("state", "saved and resumed after 1, 3 or 6 steps, it goes on exactly", resumable),
+    Property("derivatives", "gradients agree with finite differences, where declared", _derivatives),
+    Property("zero", "without terms it is none; building it leaves the global random state unchanged", _zero),
+    Property("deterministic", "equal under the same seed, bit for bit", _deterministic),
+    Property("permutable", "independent of the order of the images, where declared", _permutable),
+    Property("state", "saved and resumed after 1, 3 or 6 steps, it continues exactly", resumable),
     Property("precision", "float32 and bf16 autocast are close to float64", _precision),
-    Property("half", "bf16 maps give terms in float32, close to float64's on the same maps", _half),
-    Property("subsets", "each term is the same whatever others are active; inactive ones are not built", _subsets),
-    Property("discriminator", "its discriminator learns from its own loss only", _discriminator),
-    Property("translator", "what it learns from a teacher first is declared, finite and healthy", _translator),
+    Property("half", "terms of bf16 maps are in float32, close to float64 on the same maps", _half),
+    Property("subsets", "terms do not depend on which others are active; inactive ones are not built", _subsets),
+    Property("discriminator", "its discriminator is trained by its own loss only", _discriminator),
+    Property("translator", "its translator is declared, finite and healthy", _translator),
     Property(
         "cost",
-        "grows linearly with positions, in all and in its largest tensor, or says otherwise",
+        "grows linearly with positions, in total and in its largest tensor, or declares otherwise",
         linear_cost,
     ),
 )

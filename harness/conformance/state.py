@@ -1,4 +1,4 @@
-"""Is all of a method's state saved? A fresh one, loaded in the middle of training, must go on exactly."""
+"""Check that all state of a method is saved: a new instance loaded in mid-training must continue exactly."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from methods.base import Method, Step
 
 STEPS = 8
 SAVED_AFTER = (1, 3, 6)
-_KEEP = "keep all state in parameters and buffers (register_buffer), made in setup"
+_KEEP = "keep all state in parameters and buffers (register_buffer), created in setup"
 
 
 def resumable(subject: MethodUnderTest) -> None:
-    """A method saved in the middle of training and loaded into a fresh one goes on exactly as if nothing had been."""
+    """A method saved in mid-training and loaded into a new instance continues exactly like the original."""
     some_terms(subject)
     case = subject.cases[0]
     built = subject.build(subject.full, case, torch.float32)
@@ -54,14 +54,14 @@ def _step(subject: MethodUnderTest, case: Case, number: int) -> Step:
 
 
 def _loaded(subject: MethodUnderTest, case: Case, file: io.BytesIO) -> Distiller:
-    """A method built under another seed, with the saved state."""
+    """A new instance, built under another seed, with the saved state loaded."""
     fresh = subject.build(subject.full, case, torch.float32, seed=99)
     file.seek(0)
     try:
         fresh.load_state_dict(torch.load(file, weights_only=True))
     except RuntimeError as error:
         raise PropertyViolated(
-            f"what it saves does not fit a fresh one: {' '.join(str(error).split())}; {_KEEP}"
+            f"its saved state does not fit a new instance: {' '.join(str(error).split())}; {_KEEP}"
         ) from error
     return fresh
 
@@ -71,27 +71,27 @@ def _expect_same(theirs: Mapping[str, float], ours: Mapping[str, float], first: 
         if value != theirs[name]:
             raise PropertyViolated(
                 f"{name} is {theirs[name]} in step {number + 1} when it was saved after step {first} and loaded, "
-                f"{value} without: {_KEEP}"
+                f"{value} otherwise: {_KEEP}"
             )
 
 
 def _expect_no_other_state(built: Distiller, fresh: Distiller) -> None:
-    """Both have just done the same step: what still differs comes from earlier ones, and was not saved."""
+    """After the same step, any remaining difference comes from earlier steps and was not saved."""
     for method, other in zip(built.parts.values(), fresh.parts.values(), strict=True):
         ours, theirs = (dict(_contents(part)) for part in (method, other))
         for path in sorted(ours.keys() | theirs.keys()):
             if ours.get(path) != theirs.get(path):
-                raise PropertyViolated(f"self.{path} remembers earlier steps and is not saved: {_KEEP}")
+                raise PropertyViolated(f"self.{path} depends on earlier steps and is not saved: {_KEEP}")
 
 
 # What stands in plain attributes --------------------------------------------------------------------------------------
 
 
 def hidden_parameters(method: Method, given: Iterable[Tensor]) -> Iterator[str]:
-    """Paths of plain attributes that hold something to train, which therefore is neither trained nor saved.
+    """Paths of plain attributes with trainable tensors, which are therefore neither trained nor saved.
 
     Args:
-        given: tensors of the step, which the method may well remember.
+        given: tensors of the step, which the method may keep.
     """
     translator = method.translator
     known = {id(x) for x in (*method.modules(), *method.parameters(), *given)}
@@ -106,7 +106,7 @@ def hidden_parameters(method: Method, given: Iterable[Tensor]) -> Iterator[str]:
 
 
 def _attributes(method: nn.Module) -> Iterator[tuple[str, Any]]:
-    """(path, value) of everything in plain attributes of a method and its submodules."""
+    """(path, value) of all plain attributes of a method and its submodules."""
     ordinary = set(vars(nn.Module()))
     for path, module in method.named_modules():
         shared = {name: value for name, value in vars(type(module)).items() if isinstance(value, list | dict | deque)}
@@ -130,7 +130,7 @@ def _leaves(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def _contents(method: nn.Module) -> Iterator[tuple[str, object]]:
-    """(path, what can be compared) of plain attributes and buffers; what cannot be compared is left out."""
+    """(path, comparable value) of plain attributes and buffers; values that cannot be compared are omitted."""
     for path, value in (*_attributes(method), *method.named_buffers()):
         if isinstance(value, Tensor):
             raw = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
@@ -151,7 +151,7 @@ def _contents(method: nn.Module) -> Iterator[tuple[str, object]]:
 
 
 def _train_once(built: Distiller, step: Step) -> dict[str, float]:
-    """One plain gradient step on adapters, then on discriminators; what the terms were."""
+    """One gradient step on adapters, then on discriminators; return the values of the terms."""
     values = values_of(built, step)
     built.zero_grad()
     backward(total_of(built, values))

@@ -1,6 +1,6 @@
-"""A method's unweighted terms on given arrays, in float64: how a loss is checked against another implementation.
+"""Compute a method's unweighted terms on given arrays, in float64, to compare a loss with another implementation.
 
-Which arrays there are, `harness/arrays.py` says. A term whose arrays are not given is left out, and the reason is told.
+`harness.conformance.arrays` lists the arrays. A term whose arrays are not given is skipped, with a reason.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from results.invalid import first_invalid
 
 @dataclass
 class Terms:
-    """What was computed.
+    """The computed terms.
 
     Attributes:
-        values: unweighted, by term; "translator.TERM" for those of the translator's own training, and
-            "METHOD.TERM" throughout if the expression is a sum of methods.
-        notes: by term, why it was left out, or that it is not finite.
+        values: unweighted values by term; "translator.TERM" for the terms of the translator's training, and
+            "METHOD.TERM" for all terms if the expression is a sum of methods.
+        notes: by term, why it was skipped, or that it is not finite.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -44,7 +44,7 @@ def compute_terms(
     arrays: Mapping[str, np.ndarray],
     identity_adapters: bool = False,
 ) -> dict[str, float]:
-    """The values alone of `evaluate_terms`, with the same arguments and errors."""
+    """The values of `evaluate_terms`, with the same arguments and errors."""
     return evaluate_terms(method, params, arrays, identity_adapters).values
 
 
@@ -58,15 +58,15 @@ def evaluate_terms(
     """Compute a method's unweighted terms in float64.
 
     Args:
-        method: a method's name or class: all its terms, those of weight 0 included. Or an expression
-            (`cwd-kd`, `ka.affinity`): the terms it leaves active.
-        params: of the method, over those of the expression.
-        arrays: see `harness/arrays.py`.
+        method: a method's name or class, for all its terms including those of weight 0; or an expression
+            (`cwd-kd`, `ka.affinity`), for its active terms.
+        params: parameters of the method, which override those of the expression.
+        arrays: see `harness.conformance.arrays`.
         identity_adapters: replace learned adapters and translators by the identity.
-        seed: of adapters, translators and discriminators that are not replaced; they are untrained.
+        seed: seed of untrained adapters, translators and discriminators that are not replaced.
 
     Raises:
-        HarnessError: unknown method, parameter or array; shapes that do not fit; no term can be computed.
+        HarnessError: unknown method, parameter or array; shapes do not fit; or no term can be computed.
     """
     given = Given(arrays)
     found = Terms()
@@ -107,7 +107,7 @@ def _parts(method: str | type[Method], params: Mapping[str, Any]) -> list[tuple[
 
     specs = resolve(method)
     if len(specs) != 1:
-        raise HarnessError(f"'{method}' is {len(specs)} methods", "ask for one at a time")
+        raise HarnessError(f"'{method}' is {len(specs)} methods", "give one at a time")
     found = specs[0].parts
     if params and len(found) != 1:
         raise HarnessError("--param needs a single method", "set parameters in the expression: kd[tau=4]+ka.affinity")
@@ -135,22 +135,22 @@ def _validated(cls: type[Method], given: Mapping[str, Any]) -> Params:
 
 
 class _Run:
-    """One method over the given arrays. Every term is built and computed alone, as if it were the only active one."""
+    """One method on the given arrays. Every term is built and computed separately, as the only active one."""
 
     def __init__(self, cls: type[Method], params: Params, given: Given, identity: bool, seed: int) -> None:
         self.cls, self.params, self.given, self.identity, self.seed = cls, params, given, identity, seed
         self.learned: set[str] = set()
 
     def jobs(self, names: Iterable[str]) -> list[tuple[str, frozenset[str]]]:
-        """(label, active terms) of each computation; the last is the translator's own, if there is one."""
+        """(label, active terms) of each computation; the last is the translator's, if there is one."""
         names = tuple(names)
         return [(name, frozenset({name})) for name in names] + [("translator", frozenset(names))]
 
     def compute(self, label: str, active: frozenset[str]) -> dict[str, float]:
-        """The values of a job.
+        """The values of one computation.
 
         Raises:
-            Missing: an array that is not given is needed.
+            Missing: a required array is not given.
             HarnessError: the arrays do not fit.
         """
         state = torch.get_rng_state()
@@ -192,7 +192,7 @@ class _Run:
         return translator.eval()
 
     def _prepare(self, module: nn.Module) -> None:
-        """Put the identity in place of what is learned, and given arrays in place of learned tensors."""
+        """Replace learned modules by the identity, and learned tensors by given arrays."""
         if self.identity and has_adapters(module):
             identity_adapters(module)
         tensors = dict([*module.named_parameters(), *module.named_buffers()])
@@ -200,7 +200,7 @@ class _Run:
             paths = [name] if name in tensors else [path for path in tensors if path.rsplit(".", 1)[-1] == name]
             if len(paths) > 1:
                 which = " or ".join(f"'{path}'" for path in paths)
-                raise HarnessError(f"array '{name}' may be any of {len(paths)} learned tensors", f"say {which}")
+                raise HarnessError(f"array '{name}' may be any of {len(paths)} learned tensors", f"give {which}")
             for path in paths:
                 _set(tensors[path], path, name, array)
                 self.learned.add(name)
@@ -208,11 +208,11 @@ class _Run:
 
 
 def _set(tensor: Tensor, path: str, name: str, array: np.ndarray) -> None:
-    """Put an array in place of a learned tensor."""
+    """Replace a learned tensor by an array."""
     if array.shape != tuple(tensor.shape):
         hint = f"the learned tensor '{path}' has {tuple(tensor.shape)}"
         raise HarnessError(f"array '{name}' has shape {array.shape}", hint)
     values = torch.from_numpy(array)
     if not tensor.is_floating_point() and not torch.equal(values, values.round()):
-        raise HarnessError(f"array '{name}' holds fractions", f"the learned tensor '{path}' holds whole numbers")
+        raise HarnessError(f"array '{name}' contains fractions", f"the learned tensor '{path}' contains whole numbers")
     tensor.data = values.to(tensor.dtype)

@@ -1,1 +1,1 @@
-"""Which precision and memory layout can be trusted on a device."""
+"""Check which precisions and memory layouts compute correct convolutions on a device."""

@@ -1,14 +1,14 @@
-"""The numerics guard: no precision and no memory layout is trusted that has not been compared.
+"""The numerics guard: compare convolutions at a precision and memory layout with a float64 reference before training.
 
-Some kernels are wrong without saying so. On CPUs with AVX-512 bf16, the weight gradient of a stride-1 depthwise
-convolution with dilation 2 or more, under bf16 autocast in channels_last, is garbage (relative error 1.4 and more, now
-and then NaN) as soon as its map is some 29 columns wide, while the forward pass and the input gradient are right. That
-is what an output stride below 32 is made of, so a comparison of strides would be faked in silence.
+Some kernels are silently wrong. On CPUs with AVX-512 bf16, the weight gradient of a stride-1 depthwise convolution with
+dilation 2 or more, under bf16 autocast in channels_last, is garbage (relative error 1.4 and more, sometimes NaN) for
+maps of about 29 columns and more, while the forward pass and the input gradient are right. Output strides below 32 use
+exactly this kind of convolution, so a comparison of strides would be silently invalid.
 
 Before a stage trains, every distinct convolution that its network executes is run forward and backward at the stage's
-precision and layout and compared with the same convolution in float64 by its definition. That kind has gradients of our
-own on CPUs (`harness.numerics.kernels`), which are compared like torch's. Where a convolution is wrong, the stage is
-trained in the next combination that is right, and the log, the record and the board say so.
+precision and layout and compared with the same convolution in float64 by its definition. For dilated depthwise
+convolutions on CPUs there are custom gradients (`harness.numerics.kernels`), compared like torch's. If a convolution is
+wrong, the stage is trained in the next combination that is right, and the log, the record and the board say so.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from harness.system.devices import device_name
 from harness.workspace.files import write_atomic
 
 TOLERANCE: dict[str, float] = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3}
-"""Largest relative error that counts as right.
+"""Largest acceptable relative error.
 
 Right kernels measure 1.7e-3 in bf16, 2e-4 in fp16 and at most 3e-6 in fp32, for every kind of convolution and for the
-output and both gradients alike: it is the rounding of the result, since the operands are exact in all three, and does
-not grow with the size. Wrong ones measure 1.3 and more. The tolerances leave 10 to 30 times the former, for kernels
-that accumulate less carefully, and stay far below the latter.
+output and both gradients alike: this is the rounding of the result, since the operands are exact in all three, and does
+not grow with the size. Wrong ones measure 1.3 and more. The tolerances are 10 to 30 times the former, for kernels that
+accumulate less carefully, and far below the latter.
 """
 
 TF32_TOLERANCE = 5e-3
-"""For fp32 where the GPU may use TF32: its mantissa is fp16's."""
+"""Tolerance of fp32 where the GPU may use TF32, which has fp16's mantissa."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How far one convolution is from float64 at a precision and a layout.
+    """Errors of one convolution relative to float64, at a precision and a layout.
 
     Attributes:
-        forward, input_gradient, weight_gradient: norm of the difference over norm of the truth; NaN and infinity stand
-            for a result that has some, or for a convolution that cannot be run at all.
-        tolerance: the largest error that is right.
-        error: why it cannot be run; empty when it can.
-        own: computed with gradients of our own instead of torch's.
+        forward, input_gradient, weight_gradient: norm of the difference over norm of the reference; NaN or infinity for
+            a result that contains them, or for a convolution that cannot run.
+        tolerance: the largest acceptable error.
+        error: why the convolution cannot run; empty if it can.
+        own: computed with custom gradients instead of torch's.
     """
 
     case: ConvCase
@@ -69,7 +69,7 @@ class Finding:
 
     @property
     def errors(self) -> dict[str, float]:
-        """What was compared -> relative error."""
+        """Compared quantity -> relative error."""
         return {
             "output": self.forward,
             "input gradient": self.input_gradient,
@@ -78,17 +78,17 @@ class Finding:
 
     @property
     def what(self) -> str:
-        """The convolution in words, and whose gradients it has."""
+        """A description of the convolution and its gradients."""
         return f"{self.case}, own gradients" if self.own else str(self.case)
 
     @property
     def wrong(self) -> list[str]:
-        """What is wrong: of "output", "input gradient", "weight gradient". NaN is wrong."""
+        """The wrong quantities: of "output", "input gradient", "weight gradient". NaN is wrong."""
         return [name for name, error in self.errors.items() if not error <= self.tolerance]
 
     @property
     def right(self) -> bool:
-        """All three within the tolerance."""
+        """Whether all three are within the tolerance."""
         return not self.error and not self.wrong
 
     def __str__(self) -> str:
@@ -99,12 +99,12 @@ class Finding:
 
 
 def combination(precision: str, channels_last: bool) -> str:
-    """In words: "bf16 channels_last"."""
+    """A description of a combination: "bf16 channels_last"."""
     return f"{precision} {'channels_last' if channels_last else 'contiguous'}"
 
 
 def tolerance(precision: str, device: torch.device) -> float:
-    """The largest relative error that is right at a precision on a device."""
+    """The largest acceptable relative error at a precision on a device."""
     if precision == "fp32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32:
         return TF32_TOLERANCE
     return TOLERANCE[precision]
@@ -118,7 +118,7 @@ def _run(
     channels_last: bool,
     convolve: Convolve,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output and both gradients as a training step computes them: fp32 leaves, autocast, the layout asked for."""
+    """Output and both gradients as in a training step: fp32 leaves, autocast, the given layout."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x, weight = (
         t.to(device, torch.float32).contiguous(memory_format=layout).requires_grad_() for t in (truth.x, truth.weight)
@@ -126,7 +126,7 @@ def _run(
     with torch.enable_grad():
         with autocast(device, precision):
             y = convolve(case, x, weight)
-        # In a network the gradient comes back in the output's layout, from a neighbour that works in it.
+        # In a network, the gradient arrives in the output's layout, from a layer that works in it.
         gradient = truth.gradient.to(device, y.dtype).contiguous(memory_format=layout)
         x_gradient, weight_gradient = torch.autograd.grad(y, (x, weight), gradient)
     return y.detach(), x_gradient, weight_gradient
@@ -153,10 +153,10 @@ def _measure(
 
 
 class Cache:
-    """Findings that need not be made twice: in this process, and in a JSON file where one is given.
+    """Cache of findings, in this process and optionally in a JSON file.
 
-    What was found holds for one torch, device, number of threads and set of switches; all are part of the name under
-    which it is kept. A file that cannot be read or written is as good as none.
+    A finding holds for one torch version, device, number of threads and set of backend switches, all of which are part
+    of its key. An unreadable or unwritable file is ignored.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -166,22 +166,22 @@ class Cache:
         self._truths: dict[tuple[ConvCase, torch.device], ReferenceResult] = {}
 
     def truth(self, case: ConvCase, device: torch.device) -> ReferenceResult:
-        """Inputs of a case and what is right for them; kept for the next combination."""
+        """Inputs and reference results of a case; kept for the next combination."""
         if (case, device) not in self._truths:
             self._truths[case, device] = reference_result(case, device)
         return self._truths[case, device]
 
     def get(self, name: str) -> dict[str, Any] | None:
-        """What is known under a name, here or in the process."""
+        """The finding under a name, or None."""
         return _PROCESS.get(name) or self._known.get(name)
 
     def put(self, name: str, finding: dict[str, Any]) -> None:
-        """Keep a finding, in the process and for the next `save`."""
+        """Store a finding, for the process and for the next `save`."""
         _PROCESS[name] = self._known[name] = finding
         self._fresh = True
 
     def save(self) -> None:
-        """Write the file atomically, with what others have written meanwhile. Does nothing without news or a path."""
+        """Write the file atomically, merged with entries of other processes. Does nothing without changes or a path."""
         if self.path is None or not self._fresh:
             return
         with suppress(OSError):
@@ -193,7 +193,7 @@ _PROCESS: dict[str, dict[str, Any]] = {}
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """The file of a cache; nothing if it is missing or damaged."""
+    """The content of a cache file; empty if it is missing or damaged."""
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -202,7 +202,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _machine(device: torch.device) -> str:
-    """All besides the case that the result may depend on, in one text."""
+    """Everything except the case that the result may depend on, as text."""
     parts = [f"torch {torch.__version__}", device_name(device), f"{torch.get_num_threads()} threads"]
     if device.type == "cuda":
         cudnn = torch.backends.cudnn
@@ -223,15 +223,15 @@ def check(
 ) -> list[Finding]:
     """Run each convolution forward and backward at a precision and a layout, and compare with float64.
 
-    Large ones are compared at the size given by `reduced_case`. The inputs come from a generator of their own: the
-    global random state is left alone.
+    Large ones are reduced by `reduced_case`. Inputs come from a separate generator: the global random state is
+    preserved.
 
     Args:
-        cases: what to compare.
-        device, precision, channels_last: where and how it would be trained.
-        cache: known findings are taken from it and new ones put into it; the process's own by default.
-        convolve: what to compare, in place of torch's own kernels; findings of others than `own_convolve` are never
-            cached.
+        cases: the convolutions to compare.
+        device, precision, channels_last: the conditions of training.
+        cache: source of known findings and store of new ones; by default the cache of the process.
+        convolve: the implementation to compare, in place of torch's kernels; findings of implementations other than
+            `own_convolve` are not cached.
     """
     cache = cache if cache is not None else Cache()
     kept = convolve in (torch_convolve, own_convolve)
@@ -256,7 +256,7 @@ def check(
 
 
 def _stored(finding: Finding) -> dict[str, Any]:
-    """The part of a finding that is not in its name."""
+    """The part of a finding that is not in its cache key."""
     names = ("forward", "input_gradient", "weight_gradient", "tolerance", "error")
     return {name: getattr(finding, name) for name in names}
 
@@ -293,7 +293,7 @@ TABLE: tuple[ConvCase, ...] = (
     _case(5, groups=64, dilation=2),
     _case(3, stride=2, transposed=True),
 )
-"""Kinds of convolution that segmentation networks are made of."""
+"""Kinds of convolution used in segmentation networks."""
 
 
 def table(
@@ -303,10 +303,10 @@ def table(
     cases: Sequence[ConvCase] = TABLE,
     cache: Path | None = None,
 ) -> list[Finding]:
-    """Every kind of convolution at every precision and layout: what `harness doctor --numerics` prints.
+    """Findings of every kind of convolution at every precision and layout, for `harness doctor --numerics`.
 
-    Findings come case by case, precisions within, layouts (contiguous, channels_last) innermost. What has gradients of
-    our own on the device comes once more, with them.
+    Ordered by case, then precision, then layout (contiguous, channels_last). Convolutions with custom gradients on the
+    device are listed a second time, with those.
     """
     store = Cache(cache)
     return [

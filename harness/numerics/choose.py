@@ -1,4 +1,4 @@
-"""Which precision and memory layout a network is trained in: the first asked for that is right."""
+"""Choose the precision and memory layout in which a network is trained: the requested one if it is right."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from harness.system.devices import device_name
 
 @dataclass(frozen=True)
 class Decision:
-    """What a stage is trained in.
+    """The precision, layout and gradients with which a stage is trained.
 
     Attributes:
-        precision, channels_last: the combination to use; every convolution of the network is right in it.
-        note: a sentence that says why it is not the one that was asked for; empty when it is.
-        findings: all that were made on the way, asked combination first.
-        kernels: a sentence that says which convolutions have gradients of our own, and whether torch's are wrong; empty
-            when none has. `apply` gives them to the network.
+        precision, channels_last: the combination to use, in which every convolution of the network is right.
+        note: why it differs from the requested combination; empty if it does not.
+        findings: all findings, those of the requested combination first.
+        kernels: which convolutions use custom gradients, and whether torch's are wrong; empty if none does. `apply`
+            installs them in the network.
     """
 
     precision: Precision
@@ -37,7 +37,7 @@ class Decision:
     kernels: str = ""
 
     def apply(self, network: nn.Module) -> None:
-        """Give a network that is to be trained the gradients decided on."""
+        """Install the chosen gradients in a network to be trained."""
         if self.kernels:
             use_own_gradients(network)
 
@@ -53,20 +53,19 @@ def choose_numerics(
     run: Callable[[], object] | None = None,
     convolve: Convolve | None = None,
 ) -> Decision:
-    """The combination to train in: the one asked for, or the next in which every convolution is right.
+    """Choose the combination to train in: the requested one, or the next in which every convolution is right.
 
-    The next ones are, in this order: the same precision in the other layout, fp32 in the layout asked for, fp32 in the
-    other. On a CPU dilated depthwise convolutions have gradients of our own in each of them, or torch's where ours are
-    wrong.
+    The order is: the same precision in the other layout, fp32 in the requested layout, fp32 in the other. On a CPU,
+    dilated depthwise convolutions use custom gradients in each, or torch's where the custom ones are wrong.
 
     Args:
-        network: what is to be trained, on any device; it is left as it is.
+        network: the network to train, on any device; it is not modified.
         size: (H, W) of the images of a training step.
-        batch: how many there are.
-        device, precision, channels_last: what is asked for.
-        cache: JSON file in which findings are kept, so that a sweep makes them once.
+        batch: number of images of a training step.
+        device, precision, channels_last: the requested combination.
+        cache: JSON file of findings, so that a sweep makes each once.
         run: see `count_convolutions`.
-        convolve: how every convolution is computed, in place of what is described here.
+        convolve: implementation of all convolutions, instead of those described above.
 
     Raises:
         StageFailed: no combination is right.
@@ -74,7 +73,7 @@ def choose_numerics(
     with counting_own(network, batch) as own:
         counts = count_convolutions(network, size, batch, run)
     cases = sorted(counts)
-    # One that also runs elsewhere than in a module that can be given other gradients is trained with torch's as well.
+    # A convolution that also runs outside a replaceable module uses torch's gradients there, so those are checked too.
     others = [case for case in cases if counts[case] > own[case]]
     store = Cache(cache)
     order: list[tuple[Precision, bool]] = [
@@ -101,12 +100,12 @@ def choose_numerics(
         faults.append(wrong)
     raise StageFailed(
         f"no precision and memory layout gives right convolutions on {device_name(device)}: {faults[-1][0]}",
-        "`harness doctor --numerics` prints all that was compared; another version of torch may help",
+        "`harness doctor --numerics` prints all comparisons; another version of torch may help",
     )
 
 
 def _kernels(torchs: Sequence[Finding], count: int) -> str:
-    """One sentence on how many convolutions have gradients of our own, and on torch's for them."""
+    """A message on how many convolutions use custom gradients, and on torch's for them."""
     plural = "" if count == 1 else "s"
     note = f"own gradients of {count} dilated depthwise convolution{plural}"
     wrong = [finding for finding in torchs if not finding.right]
@@ -119,7 +118,7 @@ def _kernels(torchs: Sequence[Finding], count: int) -> str:
 
 
 def _note(faults: list[list[Finding]], precision: str, channels_last: bool, device: torch.device) -> str:
-    """One sentence on what was wrong and what is used instead; empty if nothing was."""
+    """A message on what is wrong and what is used instead; empty if nothing is wrong."""
     if not faults:
         return ""
     asked = faults[0]

@@ -1,4 +1,4 @@
-"""The distinct convolutions that a network executes, and small cases that stand for them."""
+"""The distinct convolutions that a network executes, and reduced cases that represent them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.numerics.modes import evaluation_mode
 
 _MAC_CAP = 12_000_000
-"""Multiply-adds of one forward pass that a check may cost on a CPU; a GPU may use `_GPU_FACTOR` times as many."""
+"""Maximum multiply-adds of a check's forward pass on a CPU; a GPU may use `_GPU_FACTOR` times as many."""
 
 
 _GPU_FACTOR = 16
 
 
 _GROUPED_FACTOR = 8
-"""A multiply-add of a grouped convolution takes this much longer: it is bound by memory."""
+"""Relative time of a multiply-add in a grouped convolution, which is memory-bound."""
 
 
 _BATCH_CAP = 2
@@ -40,10 +40,10 @@ class ConvCase:
 
     Attributes:
         kernel, stride, padding, dilation: (rows, columns).
-        groups: equal to `in_channels` for a depthwise one.
-        in_channels, out_channels: of the whole convolution.
-        size: (h, w) of its input, in positions.
-        batch: images.
+        groups: equal to `in_channels` for a depthwise convolution.
+        in_channels, out_channels: channels of the whole convolution.
+        size: (h, w) of the input.
+        batch: number of images.
         transposed: a transposed convolution, with its `output_padding`.
     """
 
@@ -61,7 +61,7 @@ class ConvCase:
 
     @property
     def kind(self) -> str:
-        """In words: "depthwise 3x3, dilation 2"."""
+        """A description: "depthwise 3x3, dilation 2"."""
         words = f"{self.kernel[0]}x{self.kernel[1]}"
         if self.groups > 1:
             words = f"depthwise {words}" if self.groups == self.in_channels else f"{words}, {self.groups} groups"
@@ -95,7 +95,7 @@ Convolve = Callable[[ConvCase, Tensor, Tensor], Tensor]
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes every convolution that runs, functional ones and those of third parties' modules included."""
+    """Records every convolution that runs, including functional ones and those in third-party modules."""
 
     def __init__(self, batch: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -155,17 +155,17 @@ def count_convolutions(
     batch: int,
     run: Callable[[], object] | None = None,
 ) -> Counter[ConvCase]:
-    """The distinct convolutions of a network and how often each runs, by a dry forward pass of one image.
+    """The distinct convolutions of a network and how often each runs, recorded in a forward pass of one image.
 
-    Equal ones are one, whatever their place and bias. They are taken where they are executed, so padding computed
-    on the fly, weights standardised on the fly and transposed convolutions are seen as they run. Neither weights,
-    batch-norm statistics, training modes nor the global random state change.
+    Convolutions are equal regardless of their place and bias. They are recorded at execution, so dynamic padding,
+    weight standardisation and transposed convolutions are seen as they run. Weights, batch-norm statistics, training
+    modes and the global random state are unchanged.
 
     Args:
-        network: takes (1, 3, H, W) images, on any device.
+        network: module that takes (1, 3, H, W) images, on any device.
         size: (H, W) of the images.
-        batch: images in a training step.
-        run: another dry forward, for modules that do not take images (a translator reads a teacher's maps).
+        batch: number of images of a training step.
+        run: another forward pass, for modules that do not take images (a translator reads a teacher's maps).
     """
     parameter = next(network.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
@@ -180,11 +180,11 @@ def count_convolutions(
 
 
 def reduced_case(case: ConvCase, device: torch.device) -> ConvCase:
-    """The case at a size that is quick to check: fewer images, fewer rows and, of depthwise ones, fewer channels.
+    """The case at a size that is quick to check: fewer images, rows and, for depthwise convolutions, channels.
 
-    Columns are kept up to 256, because kernels choose their blocks by them: the fault that this module was written for
-    is there from 29 columns on and not before. Rows never fall below twice the kernel's reach: it needs so many, too.
-    Depthwise channels are independent of each other: 128 and the same remainder by 64 stand for more.
+    Columns are kept up to 256, because kernels choose their blocks by them: the fault that this module detects occurs
+    from 29 columns on. Rows stay at least twice the kernel's extent, which the fault also requires. Depthwise channels
+    are independent of each other: 128, with the same remainder modulo 64, represent more.
     """
     budget = _MAC_CAP * (_GPU_FACTOR if device.type == "cuda" else 1)
     case = replace(case, batch=min(case.batch, _BATCH_CAP), size=(case.size[0], min(case.size[1], _WIDTH_CAP)))
@@ -204,7 +204,7 @@ def reduced_case(case: ConvCase, device: torch.device) -> ConvCase:
 
 
 def torch_convolve(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
-    """The convolution of a case by torch's own kernels."""
+    """The convolution of a case by torch's kernels."""
     if case.transposed:
         return F.conv_transpose2d(
             x, weight, None, case.stride, case.padding, case.output_padding, case.groups, case.dilation

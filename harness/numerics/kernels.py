@@ -1,16 +1,16 @@
-"""Gradients of our own for dilated depthwise convolutions on a CPU.
+"""Custom gradients for dilated depthwise convolutions on a CPU.
 
-They are what an output stride below 32 is made of, and where a training step on a CPU spends a quarter of its time:
-torch has no fast gradient for them there, and in bf16 channels_last a wrong one (`harness.numerics.check`). With
-stride 1 both gradients are convolutions that torch does fast and rightly:
+Output strides below 32 use these convolutions, and a training step on a CPU spends a quarter of its time in them:
+torch's gradients are slow there, and wrong in bf16 channels_last (`harness.numerics.check`). With stride 1, both
+gradients are convolutions that torch computes fast and correctly:
 
-* to the input: the forward convolution of the output's gradient with the kernel turned by 180°;
-* to the weight: pixels of equal row and column modulo the dilation d see only each other, so the map is cut into d×d
-  small ones that enter as further images of a convolution without dilation. Where that pads too much, or the kernel
-  is large, the products of shifted maps are summed tap by tap. In contiguous float32 torch's own is fast enough.
+** input gradient: the convolution of the output's gradient with the kernel rotated by 180°;
+* weight gradient: only pixels with equal row and column modulo the dilation d interact, so the map is split into d×d
+  small maps that become additional images of a convolution without dilation. Where that pads too much, or the kernel
+  is large, the products of shifted maps are summed tap by tap. In contiguous float32, torch's is fast enough.
 
-The forward pass is torch's own, bit for bit. Whether these are used is a rule of shapes, never of timing, so that a
-resumed run computes the same; the numerics guard compares them as it does torch's.
+The forward pass is torch's, bit for bit. The choice depends on shapes, never on timing, so a resumed run computes the
+same; the numerics guard compares these gradients like torch's.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from harness.numerics.convolutions import ConvCase, torch_convolve
 Pair = tuple[int, int]
 
 _LARGEST_CUT = 3
-"""Kernels up to this size are cut into phases, larger ones are summed tap by tap: it takes less time."""
+"""Up to this kernel size the map is split into phases; larger kernels are summed tap by tap, which is faster."""
 _MOST_PADDING = 2.0
-"""Area of the padded map over that of the map, up to which cutting it takes less time than going tap by tap."""
+"""Ratio of padded to original area up to which splitting is faster than summing tap by tap."""
 
 
 def has_own_gradients(case: ConvCase) -> bool:
-    """Whether a convolution on a CPU is one of those: depthwise, dilated, stride 1, one output channel an input's."""
+    """Whether a convolution on a CPU has them: depthwise, dilated, stride 1, one output channel per input channel."""
     reach = [d * (k - 1) for d, k in zip(case.dilation, case.kernel)]
     return (
         not case.transposed
@@ -55,14 +55,14 @@ def own_convolve(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def use_own_gradients(network: nn.Module) -> None:
-    """Give a network's dilated depthwise convolutions these gradients. Names, weights and outputs stay as they are."""
+    """Install these gradients in a network's dilated depthwise convolutions; names, weights and outputs stay."""
     for module in _suitable(network):
         module.__class__ = DepthwiseConv2d
 
 
 @contextmanager
 def counting_own(network: nn.Module, batch: int) -> Iterator[Counter[ConvCase]]:
-    """Counts the convolutions that run inside and would have these gradients; `batch` as in `ConvCase`."""
+    """Count the convolutions that run in this context and would have these gradients; `batch` as in `ConvCase`."""
     counts: Counter[ConvCase] = Counter()
 
     def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -109,7 +109,7 @@ def _pair(values: Sequence[int]) -> Pair:
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A dilated depthwise convolution whose gradients on a CPU are those of this module."""
+    """A dilated depthwise convolution with the custom gradients on a CPU."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if input.device.type != "cpu" or not torch.is_grad_enabled():
@@ -119,7 +119,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair, dilation: Pair) -> Tensor:
-    """A depthwise convolution of stride 1, in autocast's precision where that is on.
+    """A depthwise convolution of stride 1, in autocast's precision if autocast is enabled.
 
     Args:
         x: (B, C, h, w), on a CPU.
@@ -167,12 +167,12 @@ def _input_gradient(gradient: Tensor, weight: Tensor, padding: Pair, dilation: P
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, weight: Tensor, padding: Pair, dilation: Pair) -> Tensor:
-    """The gradient to the weight: like it in shape and type.
+    """The gradient with respect to the weight, with the weight's shape and type.
 
     Args:
         x: (B, C, h, w), the input.
-        gradient: (B, C, h', w'), of the output, in the layout of the input.
-        weight: (C, 1, rows, columns); only its shape and type count.
+        gradient: (B, C, h', w'), gradient of the output, in the layout of the input.
+        weight: (C, 1, rows, columns); only its shape and type are used.
         padding, dilation: (rows, columns).
     """
     last = gradient.is_contiguous(memory_format=torch.channels_last)
@@ -210,7 +210,7 @@ def _phases(x: Tensor, dilation: Pair) -> Tensor:
 
 
 def _tap_by_tap(x: Tensor, gradient: Tensor, weight: Tensor, padding: Pair, dilation: Pair) -> Tensor:
-    # In float32 at least: nothing is rounded before it is summed, and half precision would take longer.
+    # In float32 at least: products are not rounded before summation, and half precision would be slower.
     precise = torch.promote_types(weight.dtype, torch.float32)
     x, gradient, found = x.to(precise), gradient.to(precise), torch.zeros_like(weight, dtype=precise)
     for i in range(weight.shape[2]):
@@ -224,7 +224,7 @@ def _tap_by_tap(x: Tensor, gradient: Tensor, weight: Tensor, padding: Pair, dila
 
 
 def _overlap(shift: int, inputs: int, outputs: int) -> tuple[slice, slice]:
-    """Places of the input and of the output that a tap joins, where output y reads input y + shift."""
+    """Slices of input and output that a tap connects, where output y reads input y + shift."""
     first, last = max(0, -shift), min(outputs, inputs - shift)
     last = max(first, last)
     return slice(first + shift, last + shift), slice(first, last)

@@ -1,4 +1,4 @@
-"""How a network is run: in evaluation mode, and under autocast at a precision."""
+"""Contexts for running a network: evaluation mode, and autocast at a precision."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import nn
 from harness.specs.spec import Precision
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What autocast runs convolutions in."""
+"""Data type of convolutions under autocast."""
 
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Eval mode inside; every module gets its own mode back afterwards, frozen batch norms too."""
+    """Switch to eval mode; afterwards restore each module's mode, including those of frozen batch norms."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -27,5 +27,5 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Autocast at a precision; for fp32 a context in which autocast is off."""
+    """Autocast at a precision; autocast is disabled for fp32."""
     return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")

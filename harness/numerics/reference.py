@@ -1,4 +1,4 @@
-"""A convolution and its gradients in float64 by their definition."""
+"""Reference convolutions and gradients in float64, computed from the definition."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from harness.numerics.convolutions import ConvCase
 
 
 def reference_convolution(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
-    """The convolution of a case by its definition, as a sum over the kernel's taps: no convolution kernel is involved.
+    """The convolution of a case by definition, as a sum over the kernel's taps, without convolution kernels.
 
-    y[o, p] = Σ_(tap t) Σ_c weight[o, c, t] · x[c, stride·p + dilation·t - padding], per group; transposed ones scatter
-    where these gather.
+    y[o, p] = Σ_(tap t) Σ_c weight[o, c, t] · x[c, stride·p + dilation·t - padding], per group; a transposed convolution
+    scatters instead of gathering.
 
     Args:
         x: (B, C, h, w), padded with zeros by the case's padding.
-        weight: as torch lays it out.
+        weight: in torch's layout.
     """
     groups = case.groups
     pad_rows, pad_columns = case.padding
@@ -53,7 +53,7 @@ def reference_convolution(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _window(case: ConvCase, i: int, j: int, spans: Sequence[int]) -> tuple[slice, slice]:
-    """The rows and columns that tap (i, j) touches."""
+    """The rows and columns that tap (i, j) reads."""
     starts = (i * case.dilation[0], j * case.dilation[1])
     rows, columns = (slice(at, at + span, step) for at, span, step in zip(starts, spans, case.stride))
     return rows, columns
@@ -61,7 +61,7 @@ def _window(case: ConvCase, i: int, j: int, spans: Sequence[int]) -> tuple[slice
 
 @dataclass(frozen=True)
 class ReferenceResult:
-    """Float64 input (B, C, h, w), weight, and gradient of the output, with the output and gradients they give."""
+    """Input (B, C, h, w), weight and output gradient in float64, with the resulting output and gradients."""
 
     x: Tensor
     weight: Tensor
@@ -70,13 +70,13 @@ class ReferenceResult:
 
 
 def reference_result(case: ConvCase, device: torch.device) -> ReferenceResult:
-    """Inputs from a generator of their own, and what is right in float64 by the definition."""
+    """Random inputs from a separate generator, with their reference results in float64."""
     generator = torch.Generator().manual_seed(0)
-    # float64 is missing on some accelerators (Apple's): there the truth is computed on the CPU.
+    # Some accelerators (Apple's) have no float64: there the reference is computed on the CPU.
     place = device if device.type in ("cpu", "cuda") else torch.device("cpu")
 
     def normal(*shape: int) -> Tensor:
-        # Rounded to bf16, which the other precisions hold exactly: what is compared is then arithmetic alone.
+        # Rounded to bf16, which the other precisions represent exactly, so that only the arithmetic is compared.
         return torch.randn(*shape, generator=generator).bfloat16().to(place, torch.float64)
 
     x = normal(case.batch, case.in_channels, *case.size).requires_grad_()
@@ -90,6 +90,6 @@ def reference_result(case: ConvCase, device: torch.device) -> ReferenceResult:
 
 
 def relative_error(value: Tensor, truth: Tensor) -> float:
-    """‖value - truth‖ / ‖truth‖ in float64; infinity or NaN if the value has such entries."""
+    """‖value - truth‖ / ‖truth‖ in float64; infinity or NaN if `value` contains such entries."""
     value = value.to(truth.device).double()
     return float((value - truth).norm() / truth.norm().clamp_min(torch.finfo(torch.float64).tiny))

@@ -175,7 +175,7 @@ def test_heads_and_families_that_do_not_go_together() -> None:
 
 
 def test_a_folder_that_smp_did_not_write(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"config\.json and model\.safetensors are looked for there"):
+    with pytest.raises(ValueError, match=r"it needs config\.json and model\.safetensors"):
         saved_model(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text('{"encoder_name": "resnet18"}')

@@ -54,7 +54,7 @@ def test_collect(workspace: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1 and "invalid: " in result.stderr  # something was set aside
     found = json.loads(result.stdout)
     assert len(found["added"]) == 8 and len(found["invalid"]) == 1
-    with pytest.raises(HarnessError, match="no workspace"):
+    with pytest.raises(HarnessError, match="not a workspace"):
         harness("collect", "--workspace", str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
 

@@ -72,7 +72,7 @@ def test_flags_and_file_give_the_same_sweep(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("methods: {ka: {beta: 10}}", "methods: {'ka': {'beta': 10}} is not valid here"),
-        ("methods: [ka[beta=1]]", "in quotes:  methods: [none, 'ka[beta=1|10]']"),
+        ("methods: [ka[beta=1]]", "quote values with brackets or colons:  methods: [none, 'ka[beta=1|10]']"),
         ("methods: [[none]]", "methods: ['none'] is not valid here"),
         ("methods: 5", "methods: 5 is not valid here"),
         ("methods:", "methods has no value"),

@@ -192,7 +192,7 @@ FURTHER = [
         self.calls += 1
         return {"main": self.distance(step) * (2 if self.calls > 1000 else 1)}
 """,
-        "self.calls remembers earlier steps and is not saved",
+        "self.calls depends on earlier steps and is not saved",
     ),
     (
         "state",
@@ -213,7 +213,7 @@ FURTHER = [
             self.register_buffer("mean", step.teacher_maps.logits.mean().detach())
         return {"main": self.distance(step) + 0 * self.mean}
 """,
-        "what it saves does not fit a fresh one",
+        "its saved state does not fit a new instance",
     ),
     (
         "finite",
@@ -248,7 +248,7 @@ FURTHER = [
         loss.backward(retain_graph=True)
         return {"main": loss}
 """,
-        "calls backward() itself, which reaches student logits",
+        "calls backward(), which reaches student logits",
     ),
     (
         "gradients",
@@ -319,7 +319,7 @@ FURTHER = [
         rows = [(x[:, :, [i]] * x).sum(1).square().mean() for i in range(x.shape[2])]
         return {"main": torch.stack(rows).mean()}
 """,
-        "in all its calls, makes",
+        "over all calls, computes",
     ),
     (
         "cost",
@@ -329,7 +329,7 @@ FURTHER = [
         blocks = [(x[:, :, i : i + 16].mT @ x).square().mean() for i in range(0, x.shape[2], 16)]
         return {"main": torch.stack(blocks).mean()}
 """,
-        "in all its calls, makes",
+        "over all calls, computes",
     ),
     (
         "state",
@@ -351,7 +351,7 @@ FURTHER = [
         self.calls += 1
         return {"main": self.distance(step) * (1 + (self.calls >= 30))}
 """,
-        "self.calls remembers earlier steps and is not saved",
+        "self.calls depends on earlier steps and is not saved",
     ),
     (
         "state",

@@ -197,7 +197,7 @@ def test_a_good_declaration_is_taken() -> None:
         ({"digits": -1}, "digits"),
         ({"unit": None}, "unit"),
         ({"summary": None}, "summary"),
-        ({"image_state": Metric.image_state}, "keeps of an image"),
+        ({"image_state": Metric.image_state}, "defines no computation"),
     ],
 )
 def test_a_bad_declaration_is_refused(changes: dict[str, Any], said: str) -> None:
@@ -213,8 +213,8 @@ def raising(*_: Any) -> Tensor:
     ("changes", "said"),
     [
         ({"image_state": raising}, "failed in update.*IndexError: on purpose"),
-        ({"value": lambda self: math.inf}, r"value\(\) gives inf"),
-        ({"value": lambda self: "much"}, "gives 'much'"),
+        ({"value": lambda self: math.inf}, r"value\(\) returns inf"),
+        ({"value": lambda self: "much"}, "returns 'much'"),
         ({"unit": "%"}, "for a percentage"),
         ({"states": lambda self: np.zeros((1, 2, 2))}, "states have shape"),
         ({"__init__": raising}, "constructor"),

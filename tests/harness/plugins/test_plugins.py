@@ -295,7 +295,7 @@ def test_a_fault_of_a_data_set_in_a_run_names_the_plugin_and_the_line(
 def test_a_manifest_that_is_no_json_is_refused(places: Path, manifest: str) -> None:
     places.write_text(PLACES + f"    def manifest(self):\n        return {manifest}\n")
     load_plugins([places])
-    with pytest.raises(HarnessError, match=r"data set 'my_shapes': its manifest is .* no plain JSON"):
+    with pytest.raises(HarnessError, match=r"data set 'my_shapes': its manifest .* is not plain JSON"):
         make_plan(tiny_sweep(dataset="my_shapes"))
 
 
@@ -395,7 +395,7 @@ def line_of(file: Path, text: str) -> int:
         ("    def forward(self, step):\n        return {'main': 1.0}\n", "main is 1.0", "def forward"),
         (
             "    def forward(self, step):\n        return step.student.logits.mean()\n",
-            "gave Tensor instead of a dict",
+            "returned Tensor instead of a dict",
             "def forward",
         ),
     ],

@@ -204,7 +204,7 @@ def test_a_plugin_that_raises_names_its_line(package: Path, tmp_path: Path, text
         ("x = 1\n", "defines nothing to register"),
         (BASE, "defines nothing to register"),
         ("class A:\n    name = 'a'\n", "defines nothing to register"),
-        (BASE + "class A(Thing):\n    name = 'a'\n", "thing A lacks do.*a helper begins with an underscore"),
+        (BASE + "class A(Thing):\n    name = 'a'\n", "thing A lacks do.*prefix helper classes with an underscore"),
         (BASE + "class A(Thing):\n    def do(self): pass\n", "thing A declares no name"),
         (ONE + "class A(Thing):\n    def do(self): pass\n", "thing A declares no name"),
     ],

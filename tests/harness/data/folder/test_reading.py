@@ -279,7 +279,7 @@ def test_drawn_splits_are_the_same_every_time_and_keep_groups_together(tmp_path:
     [
         ("splits: {train: 0.9, val: 0.2}", "at most 1"),
         ("splits: {train: 0.8, val: list.txt}", "some are fractions"),
-        ("splits: {train: 0.5, val: 0.5}\ngroup: '(x'", "no regular expression"),
+        ("splits: {train: 0.5, val: 0.5}\ngroup: '(x'", "not a regular expression"),
         ("splits: {train: 0.5, val: 0.5}\ngroup: 'x.+'", "write one"),
         ("splits: {train: 0.5, val: 0.5}\ngroup: '(b)'", "does not match the name 'a0'"),
         ("splits: {train: 0.9999, val: 0.0001}", "split 'val' is empty"),

@@ -226,7 +226,7 @@ def test_what_sbatch_should_not_print() -> None:
 
 def test_no_cluster_here(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    with pytest.raises(HarnessError, match="no SLURM cluster"):
+    with pytest.raises(HarnessError, match="not a SLURM cluster"):
         world.send()
 
 
