@@ -79,7 +79,7 @@ _CELL = (
     _c("teacher", source="cell.teacher", seeds="same", index=True),
     _c("dataset", "data set", source="cell.dataset", seeds="same", index=True),
     _c("recipe", source="cell.recipe", seeds="same", index=True),
-    _c("weights", "first weights", source="cell.weights", seeds="same"),
+    _c("weights", "initial weights", source="cell.weights", seeds="same"),
     _c("evaluation", seeds="same", required=True,
        help="How images are shown to the network when it is scored: whole or by windows, at which scales."),
 )

@@ -35,7 +35,7 @@ class RecipeFile:
         """
         merged = merge(merge(self.common, extra or {}), self.kinds.get(kind, {}))
         if kind == "teacher":
-            merged.pop("teacher_norm", None)  # Nobody teaches a teacher: it is the same for either.
+            merged.pop("teacher_norm", None)  # A teacher has no teacher, so the field does not apply.
         if kind == "translator":
             for name in ("eval_batch", "evaluation", "loss", "freeze"):  # It predicts nothing, and has no backbone.
                 merged.pop(name, None)

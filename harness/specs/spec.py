@@ -240,11 +240,11 @@ class Recipe(Frozen):
     validate_every: Annotated[int, Field(ge=0)] = 0
     """Iterations between evaluations on the validation split; 0 for the final one only."""
     eval_size: tuple[Positive, Positive] | None = None
-    """Images are resized to this before they enter the network at evaluation; labels never are."""
+    """Size to which images, but not labels, are resized for evaluation."""
     eval_batch: Annotated[int, Field(ge=0)] = 0
-    """Images that are evaluated at once; 0 for 8, or 1 where sizes vary. Halved where memory does not suffice."""
+    """Images per evaluation batch; 0 for 8, or 1 if sizes vary. Halved when memory runs out."""
     teacher_norm: Literal["running", "batch"] = "running"
-    """Batch norms of a teacher that teaches: by its running averages, or by each batch's own statistics."""
+    """Batch-norm statistics of a teacher during distillation: running averages, or those of each batch."""
     evaluation: Protocol = Protocol()
     loss: LossSpec = LossSpec()
     accumulate: Positive = 1
