@@ -1,6 +1,6 @@
 """How the rows of a leaderboard stand to one another: tiers, share of the teacher's lead, doubt of a frontier.
 
-A *family* is the rows of one setting (data, student, stride, recipe, first weights): tiers are of the whole family and
+A *family* is the rows of one setting (data, student, stride, recipe, initial weights): tiers are of the whole family and
 do not change with what is shown of it. Rows that were evaluated on other images than most are left out, for nothing
 can be said of them here.
 """

@@ -425,7 +425,7 @@ def test_a_fault_in_a_plugin_names_it_its_file_and_line(mine: Path, body: str, s
         ),
         (
             "    terms = {'main': Term(1.0)}\n    @classmethod\n    def weights(cls, params):\n        return [1.0]\n",
-            "weights\\(\\) gives list",
+            "weights\\(\\) returns list",
         ),
         (
             "    terms = {'main': Term(1.0)}\n    class Params(Params):\n        x: int = Field(1, alias='y')\n",
