@@ -206,7 +206,7 @@ class _Config(LauncherSettings):
     ("changes", "said"),
     [
         ({"summary": " "}, "has no summary"),
-        ({"Settings": dict}, "no class of settings"),
+        ({"Settings": dict}, "not a class of settings"),
         ({"Settings": _Needs}, "partition has no default"),
         ({"Settings": _Config}, "names the site's file"),
         ({"flags": {"tiem": ("--time",)}}, "'tiem', which is not one of its settings"),

@@ -99,9 +99,9 @@ def test_our_own_teacher_from_another_workspace(tmp_path: Path) -> None:
     [
         ("{sky: 0}", "does not name class 'ground'"),
         ("{skyy: 0}", "has no class 'skyy'"),
-        ("[0, 1]", "no table of names and numbers"),
-        ("{sky: -1}", "no table of names and numbers"),
-        ("{sky: true, ground: 1, disc: 2, square: 3}", "no table of names and numbers"),
+        ("[0, 1]", "not a table of names and numbers"),
+        ("{sky: -1}", "not a table of names and numbers"),
+        ("{sky: true, ground: 1, disc: 2, square: 3}", "not a table of names and numbers"),
     ],
 )
 def test_tables_of_classes_that_cannot_be(table: str, says: str, tmp_path: Path, lraspp: Path) -> None:
@@ -120,7 +120,7 @@ def test_classes_by_name(tmp_path: Path, lraspp: Path) -> None:
     words = {"teachers": ("torchvision:lraspp_mobilenet_v3_large",), "teacher_classes": str(tmp_path / "map.yaml")}
     (found,) = find_teachers(SweepSpec(**words, teacher_weights=str(lraspp)), SHAPES)
     assert found.classes == (3, 0, 1, 7)
-    with pytest.raises(HarnessError, match="comes as it is"):
+    with pytest.raises(HarnessError, match="needs an imported teacher"):
         find_teachers(SweepSpec(**words), SHAPES)
 
 

@@ -235,7 +235,7 @@ def test_what_runs_is_what_was_hashed_and_no_compiled_file_of_an_earlier_one(
 
 
 @pytest.mark.parametrize("line", ["import neighbour", "from neighbour import SCALE, help_me", "import inner.deep"])
-def test_a_file_beside_a_plugin_is_refused(
+def test_a_sibling_file_a_plugin_is_refused(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     plugin(tmp_path, "SCALE = 1.0\ndef help_me(): pass\n", "neighbour.py")
@@ -253,8 +253,8 @@ def test_a_file_beside_a_plugin_is_refused(
 def test_python_itself_what_is_installed_and_ours_are_no_neighbours(name: str) -> None:
     """Also of a plugin that lies in a folder above them all."""
     importlib.import_module(name)
-    assert file_plugin._file_beside(name, Path("/")) == ""
-    assert file_plugin._file_beside(__name__, Path("/")) == __file__
+    assert file_plugin._sibling_file(name, Path("/")) == ""
+    assert file_plugin._sibling_file(__name__, Path("/")) == __file__
 
 
 def test_the_innermost_line_of_a_plugin_is_found(package: Path, tmp_path: Path) -> None:

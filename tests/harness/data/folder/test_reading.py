@@ -416,8 +416,8 @@ def test_a_background_that_annotations_name_is_the_background(background: str, e
     ("segmentation", "said"),
     [
         ([[0, 0, 1e9, 0, 1e9, 1e9]], "far outside its image of 45x31"),
-        ([[0, 0, 9, 0, 9, 9, 5]], "no list of x1, y1"),
-        ([[0, 0, "a", 0, 9, 9]], "no list of x1, y1"),
+        ([[0, 0, 9, 0, 9, 9, 5]], "not a list of x1, y1"),
+        ([[0, 0, "a", 0, 9, 9]], "not a list of x1, y1"),
         ([[0, 0, float("nan"), 0, 9, 9]], "far outside"),
         ({"size": [31, 45], "counts": [1000, 1000]}, "does not cover its image of 45x31 exactly"),
         ({"size": [31, 45], "counts": [1396, -1]}, "does not cover"),
