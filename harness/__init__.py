@@ -1,12 +1,12 @@
-"""Which distillation method helps which student at which output stride: sweeps from Python.
+"""The Python interface: run sweeps of distillation methods, students and output strides.
 
     import harness
 
     result = harness.sweep(methods="none,kd,ka", strides=[8, 16], seeds=[0, 1])
     result.leaderboard()
 
-`sweep` trains what is missing, `plan` only says what that would be, `open` reads a workspace. Importing this package
-imports nothing heavy; torch and pandas come with the first call.
+`sweep` trains what is missing, `plan` only shows what would be trained, `open` reads a workspace. Importing this
+package is cheap; torch and pandas are imported by the first call.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ __all__ = ["open", "plan", "sweep"]
 def sweep(methods: Names | None = None, **keywords: Unpack[SweepKeywords]) -> FinishedSweep:
     """Train every method x student x output stride x seed that is not done yet, with a progress bar.
 
-    What exists already is not trained again: the same call goes on after an interruption, or adds seeds.
+    Existing results are not trained again: the same call resumes after an interruption, or adds seeds.
 
     Args:
         methods: "none,kd,ka", or a list of expressions.
-        **keywords: what is asked for and how it is run, as `harness sweep` takes it; see
-            `harness.launch.keywords.SweepKeywords`. `progress=False` prints nothing.
+        **keywords: the options of `harness sweep`; see `harness.launch.keywords.SweepKeywords`. `progress=False`
+            prints nothing.
 
     Returns:
         The finished sweep: `.leaderboard()` and `.runs()` as DataFrames, `.failed`, `.blocked`, `.plan`. Stages that
         failed do not raise. A launcher that submits and returns (slurm) leaves `.finished` False.
 
     Raises:
-        harness.errors.HarnessError: an unknown or impossible word; one sentence, with the remedy.
-        KeyboardInterrupt: interrupted; every running stage has saved itself.
+        harness.errors.HarnessError: an unknown or invalid argument; the message contains the remedy.
+        KeyboardInterrupt: interrupted; every running stage has saved a checkpoint.
     """
     from harness.launch.run_sweep import plan_sweep, run_sweep
 
     result = run_sweep(plan_sweep(methods=methods, run=True, **keywords))
     if result.interrupted:
-        raise KeyboardInterrupt("interrupted: make the same call again to go on")
+        raise KeyboardInterrupt("interrupted: make the same call again to resume")
     return result
 
 
 def plan(methods: Names | None = None, **keywords: Unpack[SweepKeywords]) -> PlannedSweep:
-    """What a sweep would do; nothing is trained or written. The arguments are those of `sweep`.
+    """Show what `sweep` would do with the same arguments. Nothing is trained or written.
 
     Returns:
-        `.stages()` as a DataFrame, `.missing`, `.skips`, `.plan`; `.run()` then does it.
+        The plan: `.stages()` as a DataFrame, `.missing`, `.skips`, `.plan`; `.run()` executes it.
 
     Raises:
-        harness.errors.HarnessError: an unknown or impossible word.
+        harness.errors.HarnessError: an unknown or invalid argument.
     """
     from harness.launch.run_sweep import plan_sweep
 
@@ -66,13 +66,13 @@ def plan(methods: Names | None = None, **keywords: Unpack[SweepKeywords]) -> Pla
 
 
 def open(workspace: Path | str = "runs", db: str | None = None) -> OpenedWorkspace:
-    """A workspace that is there already, its records collected: `.leaderboard()`, `.runs()`, `.status()`, `.failed`.
+    """Open an existing workspace and collect its records: `.leaderboard()`, `.runs()`, `.status()`, `.failed`.
 
     Args:
-        db: the database, a file or a URL; by default the workspace's own.
+        db: the database, a file or a URL; by default that of the workspace.
 
     Raises:
-        harness.errors.HarnessError: it is not a workspace.
+        harness.errors.HarnessError: the folder is not a workspace.
     """
     from harness.launch.opened import open_workspace
 

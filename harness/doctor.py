@@ -1,4 +1,4 @@
-"""What a machine has and lacks for the harness: a list of checks, each with what to do about it. A pure read."""
+"""Check whether a machine has what the harness needs; each finding has a remedy. Read-only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harness.system.code import DISTRIBUTION, PACKAGES, revision, versions
 from harness.system.devices import devices
 
 IMPORTS = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "fvcore.nn")
-"""What is imported to see that it works: packages that are present and do not fit together fail only then."""
+"""Packages to import as a test: incompatible versions fail only then."""
 
 DISK_WARN_BYTES, DISK_FAIL_BYTES = 5 << 30, 200 << 20
 
@@ -30,10 +30,10 @@ DISK_WARN_BYTES, DISK_FAIL_BYTES = 5 << 30, 200 << 20
 def diagnose(
     workspace: Path, database: str, data_root: Path | None = None, weights_dir: Path | None = None
 ) -> Iterator[Check]:
-    """All checks, one after the other; none raises.
+    """Run all checks in turn; none raises.
 
     Args:
-        workspace: the folder that sweeps would use.
+        workspace: the folder for sweeps.
         database: SQLite file or URL; opened read-only.
         data_root, weights_dir: folders of data sets and of ImageNet weights, if any.
     """
@@ -52,7 +52,9 @@ def diagnose(
         try:
             yield from part()
         except Exception as error:
-            yield Check(area, area, "fail", f"{type(error).__name__}: {error}", "this check itself broke: report it")
+            yield Check(
+                area, area, "fail", f"{type(error).__name__}: {error}", "the check itself failed: report this as a bug"
+            )
 
 
 def _python() -> Iterator[Check]:
@@ -62,7 +64,7 @@ def _python() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    """Required packages: present, new enough, importable."""
+    """Check that required packages are installed, new enough and importable."""
     found = versions()
     wanted = _requirements()
     for name in dict.fromkeys((*PACKAGES, *wanted)):
@@ -80,12 +82,12 @@ def _packages() -> Iterator[Check]:
                 importlib.import_module(name)
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            remedy = "install versions that belong together, torch and torchvision above all, in one pip command"
+            remedy = "install matching versions, especially of torch and torchvision, with one pip command"
             yield Check("packages", f"import {name}", "fail", text, remedy)
 
 
 def _requirements() -> dict[str, SpecifierSet]:
-    """Required packages -> the versions that will do, as the distribution declares them."""
+    """Required packages -> accepted versions, as declared by the distribution."""
     try:
         declared = [Requirement(line) for line in requires(DISTRIBUTION) or []]
     except PackageNotFoundError:
@@ -120,7 +122,7 @@ def _devices() -> Iterator[Check]:
         return
     if Path("/proc/driver/nvidia/version").exists() and not torch.cuda.is_available():
         why = "is built without CUDA" if torch.version.cuda is None else f"(CUDA {torch.version.cuda}) does not see it"
-        remedy = "install a torch that fits the driver; nvidia-smi tells the driver's CUDA version"
+        remedy = "install a torch that matches the driver; nvidia-smi shows the driver's CUDA version"
         yield Check("devices", "gpu", "warn", f"a driver is loaded, but this torch {why}", remedy)
     else:
         yield Check("devices", "gpu", "info", "none: stages run on the CPU")
@@ -131,7 +133,7 @@ def _code() -> Iterator[Check]:
 
 
 def _launchers() -> Iterator[Check]:
-    """What each launcher has to say of this machine."""
+    """The checks of each launcher."""
     from harness.launch.base import LAUNCHERS
 
     for entry in LAUNCHERS:
@@ -141,11 +143,11 @@ def _launchers() -> Iterator[Check]:
 
 
 def _workspace(workspace: Path) -> Iterator[Check]:
-    """Whether the folder, or the nearest one above it that exists, can be written to, and how much room it has."""
+    """Check that the folder, or its nearest existing parent, is writable, and how much space is free."""
     folder = workspace.absolute()
     while not folder.exists():
         folder = folder.parent
-    state = "exists" if workspace.is_dir() else "will be made"
+    state = "exists" if workspace.is_dir() else "will be created"
     if not folder.is_dir():
         yield Check("workspace", "folder", "fail", f"{folder} is a file", "name a folder with --workspace")
         return
@@ -156,12 +158,12 @@ def _workspace(workspace: Path) -> Iterator[Check]:
         yield Check("workspace", "folder", "ok", f"{workspace} ({state})")
     free = shutil.disk_usage(folder).free
     status: Status = "fail" if free < DISK_FAIL_BYTES else "warn" if free < DISK_WARN_BYTES else "ok"
-    remedy = "" if status == "ok" else "a stage needs up to a few hundred MB while it trains: make room"
+    remedy = "" if status == "ok" else "a stage needs up to a few hundred MB during training: free some space"
     yield Check("workspace", "free disk", status, f"{free / 2**30:.1f} GiB", remedy)
 
 
 def _database(database: str) -> Iterator[Check]:
-    """The database: opened read-only, never made here."""
+    """Check the database, read-only; it is never created here."""
     import sqlite3
 
     from sqlalchemy import func, select
@@ -170,7 +172,7 @@ def _database(database: str) -> Iterator[Check]:
 
     yield Check("database", "SQLite", "ok", sqlite3.sqlite_version)
     if "://" not in database and not Path(database).exists():
-        yield Check("database", "leaderboard", "ok", f"{database} will be made by the first sweep")
+        yield Check("database", "leaderboard", "ok", f"{database} will be created by the first sweep")
         return
     try:
         with open_store(database, readonly=True) as store, store.read() as connection:
@@ -185,7 +187,7 @@ def _database(database: str) -> Iterator[Check]:
 
 
 def _data(data_root: Path | None) -> Iterator[Check]:
-    """Each data set: generated, found, or not found."""
+    """Check each data set: generated, found, or not found."""
     from harness.builders.datasets import ROOT_VARIABLE, data_root_or_default, open_dataset
     from harness.plugins.registries import DATASETS
 
@@ -204,7 +206,7 @@ def _data(data_root: Path | None) -> Iterator[Check]:
         try:
             problems = open_dataset(entry.name, root).check(full=False)
         except HarnessError:
-            remedy = f"harness data check {entry.name} says what is looked for, if you have it"
+            remedy = f"if you have it, harness data check {entry.name} lists the expected files"
             yield Check("data", entry.name, "info", f"not found under {root}", remedy)
             continue
         if problems:
@@ -215,10 +217,10 @@ def _data(data_root: Path | None) -> Iterator[Check]:
 
 
 def _weights(weights_dir: Path | None) -> Iterator[Check]:
-    """ImageNet weights: files in a folder, or timm's hub."""
+    """Check ImageNet weights: files in a folder, or timm's hub."""
     if weights_dir is None:
-        remedy = "where there is no network, give --weights-dir FOLDER or set HARNESS_WEIGHTS"
-        yield Check("weights", "imagenet", "info", "no weights folder: read from timm's hub when needed", remedy)
+        remedy = "without network access, give --weights-dir FOLDER or set HARNESS_WEIGHTS"
+        yield Check("weights", "imagenet", "info", "no weights folder: downloaded from timm's hub when needed", remedy)
         return
     if not weights_dir.is_dir():
         remedy = "correct --weights-dir or HARNESS_WEIGHTS"
@@ -229,5 +231,5 @@ def _weights(weights_dir: Path | None) -> Iterator[Check]:
         shown = ", ".join(files[:6]) + (f" and {len(files) - 6} more" if len(files) > 6 else "")
         yield Check("weights", "imagenet", "ok", f"{len(files)} in {weights_dir}: {shown}")
     else:
-        remedy = "put ENCODER.safetensors files there, named as timm names its models"
-        yield Check("weights", "imagenet", "warn", f"{weights_dir} holds no .safetensors file", remedy)
+        remedy = "put ENCODER.safetensors files there, with timm's model names"
+        yield Check("weights", "imagenet", "warn", f"{weights_dir} contains no .safetensors file", remedy)

@@ -1,4 +1,4 @@
-"""Errors a user can act on: one sentence that names the thing, and a hint that names the remedy."""
+"""Errors that a user can act on: one sentence that names the problem, and a hint with the remedy."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ class Exit(IntEnum):
 
     DONE = 0
     FAILED = 1
-    """Some stage failed, some check found something, or an error that nobody expected."""
+    """A stage failed, a check found a problem, or an unexpected error occurred."""
     USAGE = 2
-    """Words, files or surroundings that the user can fix; nothing was done."""
+    """The user can fix the arguments, files or environment; nothing was done."""
     INTERRUPTED = 130
 
 
 class WorkerExit(IntEnum):
     """Exit codes of a worker (`python -m harness.worker`), read by launchers.
 
-    Of a cohort whose stages ended differently: TOO_LARGE or INTERRUPTED if any did, otherwise FAILED.
+    For a cohort whose stages ended differently: TOO_LARGE or INTERRUPTED if any did, otherwise FAILED.
     """
 
     DONE = 0
     FAILED = 1
-    """Trying again will not help."""
+    """A retry will not help."""
     INTERRUPTED = 3
-    """Its checkpoint is saved; the next attempt goes on from it."""
+    """The checkpoint is saved; the next attempt resumes from it."""
     REFUSED = 4
-    """The job cannot be run here: changed code, plugin or parent, data that is not there."""
+    """The job cannot run here: changed code, plugin or parent, or missing data."""
     TOO_LARGE = 5
-    """Memory ran out: try again with fewer jobs at once."""
+    """Out of memory: retry with fewer jobs at once."""
 
 
 class HarnessError(Exception):
-    """Something the user can fix. The command line prints it without a traceback.
+    """A problem that the user can fix. The command line prints it without a traceback.
 
     Args:
-        message: one sentence that names what is wrong.
+        message: one sentence that names the problem.
         hint: what to do about it.
     """
 
@@ -56,17 +56,17 @@ class HarnessError(Exception):
 
 
 class StageFailed(HarnessError):
-    """A stage cannot go on, and trying again would not help (NaN, dead latent, changed parent)."""
+    """A stage cannot continue, and a retry would not help (NaN, dead latent, changed parent)."""
 
     exit_code = Exit.FAILED
 
 
 class ChangedSincePlanned(HarnessError):
-    """What a stage runs with is not what it was planned with.
+    """Something that a stage depends on has changed since it was planned.
 
     Args:
-        what: that changed, as the sentence names it.
-        planned, found: its sha256 then and now; "" for what has none.
+        what: the thing that changed, as the message names it.
+        planned, found: its sha256 at planning and now; "" if it has none.
         hint: what to do about it.
     """
 
@@ -79,7 +79,7 @@ class ChangedSincePlanned(HarnessError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for an unknown word: the nearest known ones, or the whole list when none is near."""
+    """A hint for an unknown word: similar known words, or the whole list if none is similar."""
     known = sorted(known)
     if word.lower() in known:
         return f"did you mean {word.lower()}?"
@@ -89,26 +89,26 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}" if known else "none are registered"
 
 
-_DISK = "what is done stays done: run the same command again when that is mended, or name another --workspace"
+_DISK = "finished stages are kept: fix this and run the same command again, or name another --workspace"
 _SURROUNDINGS = {
-    errno.ENOSPC: ("no space is left on the disk", f"make room; {_DISK}"),
-    errno.EDQUOT: ("the disk quota is used up", f"make room; {_DISK}"),
+    errno.ENOSPC: ("no space is left on the disk", f"free some space; {_DISK}"),
+    errno.EDQUOT: ("the disk quota is exceeded", f"free some space; {_DISK}"),
     errno.EROFS: ("the file system is read-only", _DISK),
-    errno.EACCES: ("permission denied", "look at the owner and the permissions, or name another folder"),
-    errno.EPERM: ("it is not allowed", "look at the owner and the permissions, or name another folder"),
-    errno.EIO: ("the disk does not answer as it should", "look at the disk, and at the file system's own log"),
-    errno.ESTALE: ("the shared file system has lost the file", "try again; look at the mount"),
+    errno.EACCES: ("permission denied", "check owner and permissions, or name another folder"),
+    errno.EPERM: ("operation not permitted", "check owner and permissions, or name another folder"),
+    errno.EIO: ("input/output error of the disk", "check the disk and the system log"),
+    errno.ESTALE: ("the shared file system has lost the file", "try again; check the mount"),
     errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n), or use fewer --loader-workers"),
     errno.ENFILE: ("too many files are open on this machine", "end other programs, or use fewer --loader-workers"),
-    errno.ENOMEM: ("memory has run out", "use fewer --workers, or a machine with more memory"),
+    errno.ENOMEM: ("out of memory", "use fewer --workers, or a machine with more memory"),
     errno.EAGAIN: ("no more processes can be started", "raise the limit (ulimit -u), or use fewer --workers"),
 }
 
 
 def surroundings(error: BaseException) -> HarnessError | None:
-    """What is wrong around the harness, where an unexpected error says so: disk, permissions, memory, database.
+    """The cause of an unexpected error, if it lies in the environment: disk, permissions, memory, database.
 
-    None for what can only be a fault of the harness (or of a plugin).
+    None if it can only be a bug of the harness (or of a plugin).
     """
     seen: set[int] = set()
     cause: BaseException | None = error
@@ -127,7 +127,7 @@ def _around(error: BaseException) -> HarnessError | None:
     if isinstance(error, MemoryError):
         return HarnessError(*_SURROUNDINGS[errno.ENOMEM])
     if isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, BrokenPipeError):
-        return HarnessError(f"a connection failed: {error}", "look at the network, and try again")
+        return HarnessError(f"a connection failed: {error}", "check the network, and try again")
     # By name: neither SQLAlchemy nor a database's driver is imported here.
     module, name = type(error).__module__.partition(".")[0], type(error).__name__
     if module in ("sqlalchemy", "sqlite3", "psycopg") and name in (
@@ -138,6 +138,6 @@ def _around(error: BaseException) -> HarnessError | None:
         text = str(getattr(error, "orig", error)).strip().splitlines()
         why = text[0] if text else name
         return HarnessError(
-            f"the database cannot be used: {why}", "see that it is there and has room, then: harness collect"
+            f"the database cannot be used: {why}", "check that it exists and has free space, then run harness collect"
         )
     return None

@@ -1,4 +1,4 @@
-"""`python -m harness.worker JOB.json [JOB.json ...]`: all that ever runs, on a laptop, under SLURM or by hand.
+"""`python -m harness.worker JOB.json [JOB.json ...]`: run jobs; used by every launcher, and by hand.
 
 Several jobs are those of a cohort: students that are trained in lock-step. `--rehearse FILE` tries stages out instead
 (`harness.workspace.trials`). Exit codes: `harness.errors.WorkerExit`.
@@ -29,15 +29,15 @@ from harness.workspace.folders import HEARTBEAT_S, AttemptFolder, Workspace, clo
 from harness.workspace.job import Job, read_job
 from harness.workspace.trials import Trial, read_rehearsal, write_trial
 
-DONE, FAILED, INTERRUPTED, REFUSED, TOO_LARGE = WorkerExit  # in the order in which they are declared
+DONE, FAILED, INTERRUPTED, REFUSED, TOO_LARGE = WorkerExit  # in order of declaration
 ORPHAN_GRACE_S = 60.0
-"""Seconds that a process has to save itself and end once its launcher is gone."""
+"""Seconds in which a process must save a checkpoint and end after its launcher has died."""
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
-"""Signals by which a scheduler says that it will end a job soon."""
+"""Signals by which a scheduler announces the end of a job."""
 
 
 class Stop:
-    """Set by SIGINT, SIGTERM or the death of the parent process; looked at between steps."""
+    """Stop request, set by SIGINT, SIGTERM or the death of the parent process; checked between steps."""
 
     def __init__(self) -> None:
         self.reason = ""
@@ -46,10 +46,10 @@ class Stop:
         return bool(self.reason)
 
     def listen(self) -> None:
-        """Turn the signals that ask a process to end into a stop after the current iteration.
+        """Install signal handlers that request a stop after the current iteration.
 
-        SLURM's warning ahead of a time limit goes to every process of a job; the one that watches over this one
-        answers it, and asks this one to end by SIGTERM.
+        SLURM's warning before a time limit goes to every process of a job; the supervising process handles it and
+        sends SIGTERM to this one.
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
@@ -61,13 +61,13 @@ class Stop:
 
 
 def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bool = False, parent_pid: int = 0) -> int:
-    """Run the jobs in some files together; the exit code.
+    """Run the jobs of the given files together; return the exit code.
 
     Args:
-        job_files: written by a launcher: one, or those of a cohort.
-        stop: asked between steps; by default it listens to signals.
-        capture: send what the process prints to the attempts' log.
-        parent_pid: stop when this process is no longer the parent; 0 for no such watch.
+        job_files: job files from a launcher: one, or those of a cohort.
+        stop: stop request; by default set by signals.
+        capture: redirect the output of the process to the attempts' logs.
+        parent_pid: stop when the process with this id is no longer the parent; 0 to disable.
     """
     own_process = stop is None
     if stop is None:
@@ -98,7 +98,7 @@ def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bo
         code = cohort.run()
     if own_process:
         for process in end_children():
-            print(f"note: ended process {process}, which the run had left behind", file=sys.stderr, flush=True)
+            print(f"note: ended process {process}, which the run left running", file=sys.stderr, flush=True)
     return code
 
 
@@ -151,14 +151,14 @@ def _end_with(parent_pid: int) -> None:
 
 
 def _helpers_folder(job: Job, rank: int) -> AttemptFolder:
-    """Where a process that helps the first one leaves its log and signs of life; not an attempt of its own."""
+    """Folder for log and heartbeats of a distributed process other than the first; not an attempt."""
     path = job.folder.path / "attempts" / f"rank{rank}"
     path.mkdir(parents=True, exist_ok=True)
     return AttemptFolder(path)
 
 
 class _Cohort:
-    """The attempts at the stages of one process, and how each of them ends."""
+    """The attempts of one process at its stages, and their outcomes."""
 
     def __init__(self, jobs: Sequence[Job], attempts: Sequence[AttemptFolder], stop: Any, helper: bool) -> None:
         self._jobs, self._attempts, self._stop, self._helper = jobs, attempts, stop, helper
@@ -171,13 +171,13 @@ class _Cohort:
                 attempt.begin(resumed_at=_resumes_at(job), job_id=str(job.extra.get("job_id", "")), **others)
 
     def beat(self) -> None:
-        """A sign of life of those that have not ended, with how far they are and since when they have not moved."""
+        """Write heartbeats of the unfinished attempts, with their progress."""
         for place, attempt in enumerate(self._attempts):
             if place not in self._codes:
                 attempt.beat(**self._movement[place].look())
 
     def end_by_force(self, reason: str) -> None:
-        """Close the attempts that are open and end this process, whatever its main thread is waiting for."""
+        """Close the unfinished attempts and end this process, even if its main thread is blocked."""
         for place, attempt in enumerate(self._attempts):
             if place not in self._codes and not self._helper and attempt.outcome() is None:
                 attempt.end("interrupted", reason)
@@ -185,7 +185,7 @@ class _Cohort:
         os._exit(INTERRUPTED)
 
     def run(self) -> int:
-        """Run the stages; the exit code."""
+        """Run the stages; return the exit code."""
         try:
             for job in self._jobs:
                 _refuse_drift(job)
@@ -208,7 +208,7 @@ class _Cohort:
         return codes.pop() if len(codes) == 1 else FAILED
 
     def left(self, place: int, error: BaseException) -> None:
-        """A stage has ended without a record, or came too late to be one."""
+        """Close the attempt of a stage that ended without a record."""
         if place in self._codes or self._jobs[place].folder.done():
             return
         self._codes[place], outcome, reason = _outcome(error, getattr(self._stop, "reason", ""))
@@ -219,13 +219,13 @@ class _Cohort:
 
 
 def _outcome(error: BaseException, asked: str) -> tuple[int, str, str]:
-    """How an attempt ends by an error: (exit code, outcome, reason)."""
+    """The result of an attempt that raised an error: (exit code, outcome, reason)."""
     if isinstance(error, StoppedWaiting):
-        return INTERRUPTED, "interrupted", f"stopped while it waited for data ({asked})"
+        return INTERRUPTED, "interrupted", f"stopped while waiting for data ({asked})"
     if type(error).__name__ == "Interrupted":
         return INTERRUPTED, "interrupted", f"{error} ({asked})" if asked else str(error)
     if type(error).__name__ == "CohortTooLarge":
-        return TOO_LARGE, "interrupted", f"out of memory: {error}; to be tried again in smaller cohorts"
+        return TOO_LARGE, "interrupted", f"out of memory: {error}; retry in smaller cohorts"
     if isinstance(error, StageFailed):
         return FAILED, "failed", str(error)
     traceback.print_exception(error)
@@ -235,7 +235,7 @@ def _outcome(error: BaseException, asked: str) -> tuple[int, str, str]:
 
 
 def _sentence(error: BaseException) -> str:
-    """An unexpected error in one line; out-of-memory named as such, whatever the device calls it, and plugins too."""
+    """An unexpected error in one line; out-of-memory errors and plugins are named as such."""
     from harness.plugins.registry import plugin_place
 
     text = " ".join(str(error).split())[:400]
@@ -265,7 +265,7 @@ def _load_plugins(job: Job) -> None:
 
 
 def _resumes_at(job: Job) -> int:
-    """Iteration of the checkpoint that this attempt goes on from."""
+    """The iteration of the checkpoint from which this attempt resumes."""
     if not job.folder.checkpoint_file.is_file():
         return 0
     from harness.training.checkpoint import load_checkpoint
@@ -275,7 +275,7 @@ def _resumes_at(job: Job) -> int:
 
 
 def _redirect(logs: Sequence[Path]) -> None:
-    """Send this process's output, also that of its libraries, to a file that has all these names."""
+    """Redirect this process's output, including that of libraries, to one file that is linked under all these names."""
     log = logs[0]
     log.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -290,7 +290,7 @@ def _redirect(logs: Sequence[Path]) -> None:
 
 
 class _Heartbeat:
-    """Signs of life of attempts while the block runs; notices when the parent process is gone."""
+    """Writes heartbeats of attempts during this context, and watches the parent process."""
 
     def __init__(self, cohort: _Cohort, stop: Any, parent_pid: int) -> None:
         self._cohort, self._stop = cohort, stop
@@ -311,14 +311,14 @@ class _Heartbeat:
         while not self._ended.wait(HEARTBEAT_S):
             self._cohort.beat()
             if orphan_since and time.monotonic() - orphan_since > ORPHAN_GRACE_S:
-                self._cohort.end_by_force(f"{self._stop.reason}, and it did not end by itself")
+                self._cohort.end_by_force(f"{self._stop.reason}, and it did not stop in time")
             if self._watches and not _runs(self._parent):
-                self._stop.reason = "its launcher is gone"
+                self._stop.reason = "its launcher has died"
                 orphan_since = orphan_since or time.monotonic()
 
 
 def _process(pid: int) -> psutil.Process | None:
-    """A process by its id, known by its start too: another one that gets the id later is not taken for it."""
+    """A process by its id; psutil also compares its start time, so a later process with the same id is not mistaken."""
     try:
         return psutil.Process(pid) if pid else None
     except psutil.NoSuchProcess:

@@ -1,8 +1,8 @@
 """How the rows of a leaderboard stand to one another: tiers, share of the teacher's lead, doubt of a frontier.
 
-A *family* is the rows of one setting (data, student, stride, recipe, initial weights): tiers are of the whole family and
-do not change with what is shown of it. Rows that were evaluated on other images than most are left out, for nothing
-can be said of them here.
+A *family* is the rows of one setting (data, student, stride, recipe, initial weights). Tiers are computed over the
+whole family, whatever part of it is shown. Rows that were evaluated on different images than most are left out, since
+they cannot be compared.
 """
 
 from __future__ import annotations

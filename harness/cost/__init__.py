@@ -1,4 +1,4 @@
-"""What a model costs at one input size: multiply-adds, parameters, latency, peak memory."""
+"""The costs of a model at one input size: multiply-adds, parameters, latency, peak memory."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def measure_cost(
     channels_last: bool = False,
     latency: bool = True,
 ) -> Cost:
-    """All costs of one image of `size` (height, width): one traced pass, and two seconds of timing.
+    """Measure all costs for one image of `size` (height, width): one traced pass, and two seconds of timing.
 
-    Multiply-adds are counted in float32 whatever the precision; the network is left as it was. An image that does not
+    Multiply-adds are counted in float32 at any precision; the network is not modified. An image that does not
     fit into the device's memory is counted on the CPU, and has no latency and no peak memory.
     """
     macs = _if_it_fits(lambda: count_macs(network, size))

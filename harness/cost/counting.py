@@ -1,9 +1,9 @@
-"""Multiply-adds of one forward pass, by fvcore, and parameters.
+"""Count multiply-adds of one forward pass (with fvcore) and parameters.
 
-fvcore counts multiply-adds (MACs) and calls them flops; one MAC is two FLOPs. The headline sums the operators that are
-made of multiply-adds: convolutions and matrix products. What else fvcore counts (normalisation, pooling, resizing:
-elementary operations rather than multiply-adds) stands beside it, and what it cannot count is listed with how often it
-ran. A dilated convolution costs what its output grid says, so the output stride shows.
+fvcore counts multiply-adds (MACs) and calls them flops; one MAC is two FLOPs. The headline is the sum over convolutions
+and matrix products. Other operators that fvcore counts (normalisation, pooling, resizing, in elementary operations) are
+listed separately, and those that it cannot count with their number of calls. The cost of a dilated convolution follows
+its output grid, so the output stride affects it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 HEADLINE = frozenset(
     {"conv", "linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"}
 )
-"""fvcore's names of the operators that make the headline."""
+"""fvcore's names of the operators in the headline."""
 
 
 @dataclass(frozen=True)
 class Macs:
-    """What one forward pass of one image costs.
+    """The cost of one forward pass of one image.
 
     Attributes:
         headline: multiply-adds of convolutions and matrix products.
-        by_operator: everything counted, headline operators included.
-        uncounted: operators without a count -> how often they ran.
+        by_operator: counts of all operators, headline operators included.
+        uncounted: operators that cannot be counted -> number of calls.
     """
 
     headline: float
@@ -47,7 +47,7 @@ class Macs:
 
 
 class _Logits(nn.Module):
-    """A network that gives a tensor: a trace can return nothing else."""
+    """Wraps a network to return the logits only, because a trace must return a tensor."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -61,12 +61,12 @@ class _Logits(nn.Module):
 def count_macs(network: Network, size: tuple[int, int]) -> Macs:
     """Multiply-adds of one image of `size` (height, width), in evaluation mode, by fvcore.
 
-    It traces one real forward pass on the device where the network lies; the network is left as it was.
+    Traces one forward pass on the network's device; the network is not modified.
     """
     reference = next(network.parameters())
     images = torch.zeros(1, 3, *size, device=reference.device, dtype=reference.dtype)
     with evaluation_mode(network), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's, about shapes that it takes for constants: here they are
+        warnings.simplefilter("ignore")  # the tracer warns about shapes taken as constants, which they are here
         analysis = _analysis(_Logits(network).eval(), images)
         counted = {name: float(value) for name, value in analysis.by_operator().items() if value}
         uncounted = {name: int(times) for name, times in analysis.unsupported_ops().items()}
@@ -75,7 +75,7 @@ def count_macs(network: Network, size: tuple[int, int]) -> Macs:
 
 
 def _analysis(module: nn.Module, images: Tensor) -> FlopCountAnalysis:
-    # Not before it is needed: importing fvcore compiles functions that nobody here calls, with warnings.
+    # Imported lazily: importing fvcore compiles unused functions, with warnings.
     from fvcore.nn import FlopCountAnalysis
 
     analysis = FlopCountAnalysis(module, images)
@@ -91,7 +91,7 @@ def _shape(value: Any) -> Sequence[int]:
 
 
 def _attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> float:
-    """softmax(Q K^T) V with Q (..., n, d), K (..., m, d), V (..., m, e): n m (d + e) multiply-adds a head."""
+    """softmax(Q K^T) V with Q (..., n, d), K (..., m, d), V (..., m, e): n m (d + e) multiply-adds per head."""
     query, key, value = (_shape(x) for x in inputs[:3])
     return float(math.prod(query[:-2]) * query[-2] * key[-2] * (query[-1] + value[-1]))
 
@@ -103,10 +103,10 @@ def _baddbmm(inputs: Sequence[Any], outputs: Sequence[Any]) -> float:
 
 
 def shape_macs(network: Network, size: tuple[int, int]) -> float:
-    """Multiply-adds of convolutions and matrix products from shapes alone: for estimates before anything runs.
+    """Multiply-adds of convolutions and matrix products from shapes alone, for estimates before a run.
 
-    Counted by torch.utils.flop_counter (which counts FLOPs, two a MAC) on a copy without content; it agrees with the
-    headline of `count_macs`, which is what records hold.
+    Counted by torch.utils.flop_counter (in FLOPs, two per MAC) on a copy on the meta device. Agrees with the headline
+    of `count_macs`, which records contain.
     """
     twin = meta_copy(network).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -115,5 +115,5 @@ def shape_macs(network: Network, size: tuple[int, int]) -> float:
 
 
 def parameters(network: nn.Module) -> int:
-    """How many parameters a module has, trained or not."""
+    """The number of parameters of a module, trainable or not."""
     return sum(parameter.numel() for parameter in network.parameters())

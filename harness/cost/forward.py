@@ -1,4 +1,4 @@
-"""A quick count for plans: multiply-adds of one forward pass, on the meta device, with nothing computed."""
+"""Estimates for plans: multiply-adds of one forward pass on the meta device, where nothing is computed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harness.specs.spec import ModelSpec, parse_model
 def forward_macs(word: str, size: tuple[int, int], classes: int = 2) -> float:
     """Multiply-adds of convolutions and matrix products for one image of `size` (H, W) through the model `word`.
 
-    For estimates before anything runs; records hold what `harness.cost.count_macs` found.
+    For estimates before a run; records contain the result of `harness.cost.count_macs`.
 
     Raises:
-        HarnessError: there is no such model.
+        HarnessError: the model cannot be built.
     """
     spec = parse_model(word)
     try:
@@ -32,9 +32,9 @@ def forward_macs(word: str, size: tuple[int, int], classes: int = 2) -> float:
 
 
 def refused_size(spec: ModelSpec, size: tuple[int, int], batch: int = 1, training: bool = False) -> str:
-    """Why a model cannot take a batch of images of `size` (H, W), in its own words; "" when it can.
+    """The model's error for a batch of images of `size` (H, W); "" if it accepts them.
 
-    Found on the meta device: nothing is computed. What the meta device itself cannot do counts as no refusal.
+    Tested on the meta device. Operators that the meta device does not support do not count as an error.
     """
     family, head = FAMILIES.get(spec.family)(), HEADS.get(spec.head)
     options = dict(json.loads(spec.options)) if spec.options else {}
@@ -55,10 +55,10 @@ _MULTIPLES = (2, 4, 8, 14, 16, 28, 32, 64, 224)
 
 
 def fitting_size(spec: ModelSpec, size: tuple[int, int]) -> tuple[int, int]:
-    """The smallest size that is not below `size` and that a model takes: some want a multiple of 4, of 14, of 32.
+    """The smallest size >= `size` that a model accepts: some need a multiple of 4, 14 or 32.
 
     Raises:
-        HarnessError: none of those tried.
+        HarnessError: no size was found.
     """
     why = refused_size(spec, size)
     if not why:
@@ -67,4 +67,4 @@ def fitting_size(spec: ModelSpec, size: tuple[int, int]) -> tuple[int, int]:
     for height, width in sorted(tried, key=lambda sides: sides[0] * sides[1]):
         if not refused_size(spec, (height, width)):
             return height, width
-    raise HarnessError(f"{spec.word} takes no images of {size[0]}x{size[1]}: {why}", "give another --size")
+    raise HarnessError(f"{spec.word} does not accept images of {size[0]}x{size[1]}: {why}", "give another --size")

@@ -1,9 +1,9 @@
 """Peak memory of one inference.
 
-On a GPU it is what PyTorch's allocator held at most: weights, image, maps and the workspaces of its kernels. Elsewhere
-the resident set of a process says little (allocators keep what they freed, threads and libraries add theirs), so the
-live tensors are followed instead, on the meta device in float32: weights, image and maps that exist at the same time,
-without workspaces inside kernels. That number depends on the network and the size alone, not on the machine.
+On a GPU it is the peak of PyTorch's allocator: weights, image, maps and kernel workspaces. Elsewhere the resident set
+of a process is not meaningful (allocators keep freed memory, threads and libraries add theirs), so live tensors are
+tracked instead, on the meta device in float32: weights, image and maps that exist at the same time, without kernel
+workspaces. That number depends only on the network and the size, not on the machine.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from harness.specs.spec import Precision
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the storages of tensors: bytes alive now, and the most that were alive at once.
+    """Tracks the storages of tensors: bytes currently alive, and their peak.
 
     Attributes:
-        now: bytes of the storages that are alive.
-        peak: the most there were.
+        now: bytes of live storages.
+        peak: maximum of `now`.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def follow(self, tensor: Tensor) -> None:
-        """Count a tensor's storage until it is gone; views share one."""
+        """Count a tensor's storage until it is freed; views share one."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._alive:
@@ -71,7 +71,7 @@ def peak_memory(
 ) -> int:
     """Peak bytes of the inference of one image of `size` (height, width), weights included.
 
-    On CUDA measured in the precision and layout given; elsewhere counted in float32, see the module's text.
+    On CUDA, measured in the given precision and layout; elsewhere, counted in float32 (see the module's docstring).
     """
     if device.type == "cuda":
         return _allocated(network, size, device, precision, channels_last)
@@ -88,7 +88,7 @@ def peak_memory(
 def _allocated(
     network: Network, size: tuple[int, int], device: torch.device, precision: Precision, channels_last: bool
 ) -> int:
-    """The allocator's peak on a GPU, above what was held before the copy of the network was made."""
+    """The allocator's peak on a GPU, minus the memory in use before the network was copied."""
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     twin, images = prepare_inference(network, size, device, channels_last)

@@ -1,4 +1,4 @@
-"""Latency of one image: warm-up, then median and 95th percentile, with device, precision and threads named."""
+"""Latency for one image: median and 95th percentile after warm-up, with device, precision and threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from results.record import Latency
 def prepare_inference(
     network: Network, size: tuple[int, int], device: torch.device, channels_last: bool
 ) -> tuple[Network, torch.Tensor]:
-    """A copy of a network in evaluation mode, and one image, on a device in a memory layout."""
+    """A copy of a network in evaluation mode, and one image, on a device and in a memory layout."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     twin = copy.deepcopy(network).eval().to(device=device, memory_format=layout)  # type: ignore[call-overload]
     images = torch.rand(1, 3, *size, device=device).contiguous(memory_format=layout)
@@ -36,13 +36,13 @@ def measure_latency(
     warmup: int = 3,
     seconds: float = 2.0,
 ) -> Latency:
-    """Inference time of one image of `size` (height, width); the network is left as it was.
+    """Inference time for one image of `size` (height, width); the network is not modified.
 
     Args:
-        runs: most runs that are timed.
-        warmup: most runs before.
-        seconds: budget of the whole measurement; a slow network is run less often, but at least once before and once
-            timed. The record says how many runs there were.
+        runs: maximum number of timed runs.
+        warmup: maximum number of warm-up runs.
+        seconds: time budget of the whole measurement; a slow network gets fewer runs, but at least one warm-up and one
+            timed run. The record contains the number of runs.
     """
     twin, images = prepare_inference(network, size, device, channels_last)
     with torch.inference_mode(), autocast(device, precision):
@@ -61,7 +61,7 @@ def measure_latency(
 def _times(call: Callable[[], object], device: torch.device, runs: int, warmup: int, seconds: float) -> list[float]:
     """Seconds of each timed run."""
     start = time.perf_counter()
-    # Half of the budget at most goes into the warm-up.
+    # At most half of the budget goes into the warm-up.
     for done in range(max(1, warmup)):
         if done and time.perf_counter() - start > seconds / 2:
             break
@@ -84,6 +84,6 @@ def _synchronize(device: torch.device) -> None:
 
 
 def _percentile(values: list[float], fraction: float) -> float:
-    """The smallest value that at least `fraction` of the values do not exceed."""
+    """The smallest value that is >= at least `fraction` of the values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, -int(-fraction * len(ordered) // 1) - 1))]

@@ -1,1 +1,1 @@
-"""One stage, from its job to its record."""
+"""Run a stage, from its job to its record."""

@@ -1,4 +1,4 @@
-"""What all the steps of a stage share."""
+"""The context shared by all steps of a stage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.workspace.job import Job
 
 @dataclass
 class Context:
-    """What all the steps of a stage share.
+    """The context shared by all steps of a stage.
 
     Attributes:
         dataset, device, processes: the same for all stages that are trained together.
@@ -34,10 +34,10 @@ class Context:
 
     @property
     def spec(self) -> StageSpec:
-        """The stage."""
+        """The specification of the stage."""
         return self.job.stage
 
     @property
     def classes(self) -> int:
-        """Number of classes of the data set."""
+        """The number of classes of the data set."""
         return len(self.dataset.classes)

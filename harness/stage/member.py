@@ -1,4 +1,4 @@
-"""A stage about to be trained: its networks, distiller and optimisers, built from its job."""
+"""Build a stage for training from its job: networks, distiller and optimisers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from results.statistics import miou
 
 @dataclass
 class Member:
-    """A stage among those that are trained together.
+    """A stage of a cohort, ready for training.
 
     Attributes:
-        learner: what trains it, at the iteration of its checkpoint.
-        trained: what it is all about: the network, or the translator.
-        weights: of the terms, by name.
+        learner: its learner, at the iteration of its checkpoint.
+        trained: the module to train: the network, or the translator.
+        weights: weights of the terms, by name.
     """
 
     context: Context
@@ -47,11 +47,11 @@ class Member:
 
 
 def build_member(context: Context, shared: Shared) -> Member:
-    """Build a stage, and load its checkpoint if it has one.
+    """Build a stage, and load its checkpoint if there is one.
 
     Raises:
-        StageFailed: trying again would not help.
-        HarnessError: something the user can fix (weights, a parent, a plugin).
+        StageFailed: a retry would not help.
+        HarnessError: a problem that the user can fix (weights, a parent, a plugin).
     """
     refuse_changed_sources(context)
     build = _build_translator if context.spec.kind == "translator" else _build_network
@@ -101,7 +101,7 @@ def _build_translator(context: Context, shared: Shared) -> Member:
     shared.normalised_for(teacher.backbone)
     translator = untrained_translator(context.spec, context.classes)
     objective = TranslatorObjective(translator, context.spec.seed).to(context.device)
-    # A translator is a handful of convolutions: full precision costs little and keeps a small latent alive.
+    # A translator has few convolutions: full precision costs little and preserves a small latent.
     decision = Decision(precision="fp32", channels_last=False, note="", findings=())
     learner = _learner(context, objective, teacher.backbone, decision, None)
     weights = {name: term.weight for name, term in translator.terms.items()}
@@ -115,7 +115,7 @@ def _learner(
     decision: Decision,
     validate: Callable[[], Best] | None,
 ) -> Learner:
-    """What trains an objective; `reads` says how its images are normalised."""
+    """The learner of an objective; `reads` defines the normalisation of its images."""
     job, processes, recipe = context.job, context.processes, context.spec.recipe
     control = Control(
         events=context.events,
@@ -136,13 +136,13 @@ def _learner(
 
 
 def synchronised_modules(objective: nn.Module) -> list[nn.Module]:
-    """Discriminators and memories: they stay equal over processes without help."""
+    """Discriminators and memories, which stay equal in all processes without synchronisation."""
     gathered = [part for part in objective.modules() if getattr(part, "gathers", False)]
     return gathered + [module for _, module in discriminators(objective)]
 
 
 def _select_precision(context: Context, network: Network) -> Decision:
-    """Precision and layout in which this network's convolutions are right on this device."""
+    """Choose a precision and layout in which this network's convolutions are right on this device."""
     recipe = context.spec.recipe
     decision = choose_numerics(
         network,

@@ -1,4 +1,4 @@
-"""What a stage takes over from others: the teacher, its translators, initial weights; refused where they changed."""
+"""Load what a stage takes from other stages (teacher, translators) and its initial weights; refuse changed ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from methods.base import Translator
 def refuse_changed_sources(context: Context) -> None:
     """Data set, models and translator must come from the plugins and packages that the stage was planned with.
 
-    Methods see to it themselves, when they are instantiated.
+    Methods are checked when they are built.
     """
     spec = context.spec
     found = {f"data set '{spec.dataset.name}'": (spec.dataset.source, DATASETS.entry(spec.dataset.name).source)}
@@ -73,11 +73,11 @@ def _load_parent(context: Context, key: str, module: nn.Module) -> None:
 
 
 def _check_artefact(parent: Any) -> None:
-    """The parent is finished, and its weights are those its record speaks of."""
+    """Check that the parent is finished and its weights match its record."""
     expected = parent.record().artefacts.get("weights.safetensors")
     if not parent.weights_file.is_file() or file_digest(parent.weights_file) != expected:
         raise HarnessError(
-            f"parent stage {parent.key}: its weights are missing or not those of its record",
+            f"parent stage {parent.key}: its weights are missing or do not match its record",
             f"delete {parent.path} and run the sweep again",
         )
 
@@ -90,10 +90,10 @@ def untrained_translator(spec: StageSpec, classes: int) -> Translator:
 
 
 def load_translators(context: Context, loaded: dict[str, Translator]) -> dict[str, Translator]:
-    """The trained translators that the stage's methods ask for, by method.
+    """The trained translators that the stage's methods need, by method.
 
     Args:
-        loaded: key -> translator, of those that other stages have loaded; what is loaded here is added.
+        loaded: key -> translator, loaded by other stages; translators loaded here are added.
     """
     found: dict[str, Translator] = {}
     for role, key in context.spec.parents.items():

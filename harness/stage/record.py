@@ -1,4 +1,4 @@
-"""The end of a stage: weights, evaluation, costs, and the record that says it is done."""
+"""Conclude a stage: save weights, evaluate, measure costs, and write the record."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def evaluate_as_planned(
 
 
 def conclude(context: Context, trained: nn.Module, progress: Progress, training: Training, started: str) -> Record:
-    """Write weights, evaluate, measure, and write the record last: with it, the stage is done."""
+    """Write weights, evaluate, measure, and finally write the record, which marks the stage as done."""
     job, folder = context.job, context.job.folder
     save_weights(folder.weights_file, trained)
     metrics, cost = None, None

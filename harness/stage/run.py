@@ -1,4 +1,4 @@
-"""Stages from their jobs to their records: one alone, or several students of one teacher in lock-step."""
+"""Run stages from their jobs to their records: a single stage, or several students of one teacher in lock-step."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from harness.workspace.job import Job
 from methods.base import Translator
 
 Left = Callable[[int, BaseException], None]
-"""Told of a stage that ended without a record: its place among those asked for, and why."""
+"""Callback for a stage that ended without a record: its index among the tasks, and the error."""
 
 
 def run_stages(tasks: Sequence[tuple[Job, AttemptFolder]], should_stop: Callable[[], bool], left: Left) -> None:
-    """Train stages to their end, each from its checkpoint if it has one, and write their records.
+    """Train stages to the end, each from its checkpoint if there is one, and write their records.
 
     Args:
         tasks: students that can be trained together, or one stage of any kind.
-        left: told of each one that fails or is interrupted; the others go on.
+        left: called for each stage that fails or is interrupted; the others continue.
 
     Raises:
-        HarnessError: something the user can fix that concerns all of them (data, a plugin).
-        CohortTooLarge: memory ran out; fewer at once may fit.
+        HarnessError: a problem that the user can fix and that concerns all of them (data, a plugin).
+        CohortTooLarge: out of memory; fewer stages at once may fit.
     """
     if reason := unlike([job.stage for job, _ in tasks]):
         raise HarnessError(f"these stages cannot be trained together: {reason}", "run them one by one")
@@ -56,7 +56,7 @@ def run_stages(tasks: Sequence[tuple[Job, AttemptFolder]], should_stop: Callable
 
 
 class _Run:
-    """The stages of one call, by their place."""
+    """The stages of one call, by index."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class _Run:
         return len(self.members) > 1
 
     def build(self) -> None:
-        """Build all stages; those that cannot be built leave."""
+        """Build all stages; those that cannot be built leave the cohort."""
         shared = self._shared
         for place, (job, attempt) in enumerate(self._tasks):
             events = Events(attempt.events if shared.processes.main else None)
@@ -88,7 +88,7 @@ class _Run:
                 self._fails(place, error)
 
     def train(self) -> list[int]:
-        """Train all to their end; the places of those that came to it."""
+        """Train all stages; return the indices of those that finished."""
         places = {member.learner: place for place, member in self.members.items()}
         loop = CohortLoop(
             list(places),
@@ -107,7 +107,7 @@ class _Run:
         return [places[learner] for learner in loop.alive()]
 
     def conclude(self, place: int) -> None:
-        """Evaluate, measure and write the record of a stage whose training has ended."""
+        """Evaluate, measure and write the record of a stage that finished training."""
         member = self.members[place]
         context, progress = member.context, member.learner.progress
         if not context.processes.main:
@@ -126,7 +126,7 @@ class _Run:
         context.events.write("done", miou=record.metrics.miou if record.metrics else None)
 
     def _fails(self, place: int, error: BaseException) -> None:
-        """A stage leaves; for want of memory among several, all do."""
+        """Remove a failed stage from the cohort; if several run out of memory, stop all."""
         if out_of_memory(error) and len(self._tasks) > 1:
             raise CohortTooLarge(f"{len(self._tasks)} students together: {error}") from error
         if self._shared.processes.size > 1:
@@ -134,7 +134,7 @@ class _Run:
         self._left(place, error)
 
     def _health(self, member: Member) -> dict[str, float]:
-        """What a translator says of itself on fresh training batches."""
+        """The translator's diagnostics on new training batches."""
         context, translator, teacher = member.context, member.trained, self._shared.teacher
         assert isinstance(translator, Translator) and teacher is not None and context.spec.translator is not None
         loader = training_loader(
@@ -156,21 +156,21 @@ class _Run:
 
 
 def loader_workers(job: Job, device: torch.device, processes: int) -> int:
-    """Processes that load data: as many as were asked for; else none on a CPU, which is busy training, and with a GPU
-    the stage's share of the cores but one.
+    """The number of data-loading processes: the requested one; by default 0 on a CPU, which is busy training, and
+    with a GPU the stage's share of the cores minus one.
 
     Args:
-        processes: that train the stage together.
+        processes: number of processes that train the stage together.
     """
     if job.loader_workers is not None:
         return job.loader_workers
     if device.type == "cpu":
         return 0
-    return max(1, usable_cores(beside=(job.workers_beside + 1) * processes) - 1)
+    return max(1, usable_cores(sharing=(job.workers_beside + 1) * processes) - 1)
 
 
 def make_batches(shared: Shared, job: Job, start: int) -> Loader[Batch]:
-    """The training batches from an iteration on, the same for all members of a cohort that `job` is one of."""
+    """The training batches from an iteration on, equal for all members of the job's cohort."""
     assert shared.reads is not None
     return training_loader(
         shared.dataset.split("train"),

@@ -1,4 +1,4 @@
-"""What stages that are trained together have in common: data, device, processes, the teacher and its translators."""
+"""The resources shared by stages that are trained together: data, device, processes, teacher and translators."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from methods.base import Translator
 
 @dataclass
 class Shared:
-    """Loaded once, by the first stage that asks."""
+    """Loaded once, on first use."""
 
     dataset: Dataset
     device: torch.device
     processes: Processes
     teacher: Teacher | None = None
     reads: Backbone | None = None
-    """For which backbone the batches are normalised."""
+    """The backbone for which batches are normalised."""
     _teacher_key: str = ""
     _translators: dict[bool, dict[str, Translator]] = field(default_factory=lambda: {True: {}, False: {}})
 
@@ -39,7 +39,7 @@ class Shared:
         """The teacher of a stage, frozen, on the device, in the layout in which its convolutions are right.
 
         Raises:
-            HarnessError: it is not the one of the others, or not whole.
+            HarnessError: it differs from that of the other stages, or is incomplete.
         """
         key = context.spec.parents["teacher"]
         if self.teacher is not None:
@@ -60,11 +60,11 @@ class Shared:
         return self.teacher
 
     def translators(self, context: Context, channels_last: bool) -> dict[str, Translator]:
-        """The trained translators of a stage's methods, by method; one object for all stages of the same layout."""
+        """The trained translators of a stage's methods, by method; shared by stages of the same layout."""
         return load_translators(context, self._translators[channels_last])
 
     def normalised_for(self, backbone: Backbone) -> None:
-        """See that a stage wants its images normalised as the others do.
+        """Check that a stage needs the same normalisation of images as the others.
 
         Raises:
             HarnessError: it does not.
@@ -73,16 +73,16 @@ class Shared:
             self.reads = backbone
         if (backbone.mean, backbone.std) != (self.reads.mean, self.reads.std):
             raise HarnessError(
-                "students that want their images normalised differently cannot be trained together",
+                "students with different normalisations of images cannot be trained together",
                 "run them one by one",
             )
 
 
 def open_shared(job: Job) -> Shared:
-    """What the stages of a cohort have in common, by the job of one of them.
+    """Open the shared resources of a cohort, from the job of one of its stages.
 
     Raises:
-        HarnessError: the data set is broken, or its plugin changed.
+        HarnessError: the data set is damaged, or its plugin changed.
     """
     device = pick_device(job.device)
     processes = join(device)
@@ -93,12 +93,12 @@ def open_shared(job: Job) -> Shared:
 
 
 def configure_torch(threads: int, deterministic: bool, device: torch.device) -> None:
-    """Threads (0: torch's choice) and determinism, before anything is computed."""
+    """Set threads (0: torch's default) and determinism, before any computation."""
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    # Otherwise every tensor is filled before it is written: a tenth of a step, for code that reads what it did not
-    # write, and there is none.
+    # Otherwise every new tensor is filled first, at a tenth of a step's time, to protect code that reads uninitialised
+    # memory, of which there is none.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic

@@ -1,1 +1,1 @@
-"""Where and with what a stage runs: the code's revision and the devices."""
+"""The environment of a stage: code revision, devices, processes."""

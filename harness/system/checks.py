@@ -1,4 +1,4 @@
-"""One finding about a machine, as `harness doctor` lists them."""
+"""Findings about a machine, as listed by `harness doctor`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Status = Literal["ok", "warn", "fail", "info"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One finding.
 
     Attributes:
-        area: what it belongs to: "packages", "scheduler", ...
-        name: what it is.
-        status: "fail" only for what the harness cannot work without; "info" for what is optional and absent.
-        found: what was found.
-        remedy: what to do; empty when nothing is to be done.
+        area: its topic: "packages", "scheduler", ...
+        name: the thing that was checked.
+        status: "fail" only if the harness cannot work without it; "info" if it is optional and absent.
+        found: the result.
+        remedy: what to do; empty if nothing is needed.
     """
 
     area: str

@@ -1,6 +1,6 @@
-"""Where and with what a stage runs: versions, host, devices, code revision. Recorded beside a stage's key, never in it.
+"""Versions and code revision of a stage's environment. They are recorded with a stage, but are not part of its key.
 
-Versions are read from package metadata and nothing heavy is imported; only the functions about devices import torch.
+Versions are read from package metadata, without importing the packages.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ PACKAGES = (
 """Distributions whose versions are recorded."""
 
 SOURCES = ("harness", "methods", "backbones")
-"""Packages whose code decides what a stage computes."""
+"""Packages whose code determines the results of a stage."""
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds the packages: a checkout, or site-packages."""
+"""The folder that contains the packages: a checkout, or site-packages."""
 
 
 def package_version() -> str:
-    """The version of this distribution; "unknown" where it is not installed."""
+    """The version of this distribution; "unknown" if it is not installed."""
     return _version(DISTRIBUTION) or "unknown"
 
 
@@ -51,14 +51,14 @@ def _version(name: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Python and every package of `PACKAGES` that is installed -> version."""
+    """Versions of Python and of every installed package of `PACKAGES`."""
     found = {"python": platform.python_version(), DISTRIBUTION: package_version()}
     return found | {name: number for name in PACKAGES if (number := _version(name))}
 
 
 @dataclass(frozen=True)
 class Revision:
-    """The code that runs: a commit, and whether the tree differs from it; or "package VERSION" outside a checkout."""
+    """The running code: a commit, and whether the tree differs from it; or "package VERSION" outside a checkout."""
 
     name: str
     dirty: bool = False
@@ -68,10 +68,10 @@ class Revision:
 
 
 def revision(root: Path = ROOT) -> Revision:
-    """The revision of the sources. Never fails: without git, or outside a checkout, it is the package's version."""
+    """The revision of the sources; the package's version without git or outside a checkout."""
     packaged = Revision(f"package {package_version()}")
     top, commit = _git(root, "rev-parse", "--show-toplevel"), _git(root, "rev-parse", "HEAD")
-    # An installation inside somebody else's repository (a virtual environment in it) is not a checkout of this one.
+    # An installation inside another repository (in its virtual environment) is not a checkout of this one.
     if not commit or not top or Path(top).resolve() != root.resolve():
         return packaged
     tracked = [name for name in (*SOURCES, "results") if (root / name).is_dir()]
@@ -80,7 +80,7 @@ def revision(root: Path = ROOT) -> Revision:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git answers; None when it is missing, slow or refuses."""
+    """The output of git; None if git is missing, slow or fails."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(root), *arguments],
@@ -96,10 +96,10 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def tree_digest(root: Path = ROOT) -> str:
-    """sha256 over the source files of `harness`, `methods` and `backbones`: names and contents, in order of name.
+    """sha256 of the source files of `harness`, `methods` and `backbones`: names and contents, ordered by name.
 
-    It tells a worker whether the code changed between planning and running, in a checkout and in site-packages alike.
-    Compiled files and anything but `.py` and `.yaml` do not count.
+    With it a worker detects code changes between planning and running, in a checkout and in site-packages. Only `.py`
+    and `.yaml` files count.
     """
     total = sha256()
     for package in SOURCES:

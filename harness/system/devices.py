@@ -1,4 +1,4 @@
-"""Devices: which there are, which one a stage gets, and what is recorded of them."""
+"""Devices: selection, names, and the environment that a record contains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """The device of that name: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1", "mps".
 
     Raises:
-        HarnessError: no such kind of device, or this machine has none.
+        HarnessError: an unknown kind of device, or one that this machine does not have.
     """
     import torch
 
@@ -37,25 +37,23 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         return _cuda(device)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise HarnessError("device 'mps' was asked for, but this machine or this torch has none", "use --device cpu")
+        raise HarnessError("device 'mps' is not available on this machine or in this torch", "use --device cpu")
     if device.type not in ("cpu", "mps"):
         raise HarnessError(f"devices of kind '{device.type}' are not supported", "use auto, cpu, cuda, cuda:1 or mps")
     return device
 
 
 def _cuda(device: torch.device) -> torch.device:
-    """A GPU that is there, by number."""
+    """Check that a GPU exists, and complete its index."""
     import torch
 
     index, count = device.index or 0, torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         why = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
-        raise HarnessError(
-            f"device '{device}' was asked for, but {why}", "use --device cpu, and look at what `harness doctor` says"
-        )
+        raise HarnessError(f"device '{device}' is not available: {why}", "use --device cpu, and run `harness doctor`")
     if index >= count:
         raise HarnessError(
-            f"device '{device}' was asked for, but there are {count} GPUs here", f"cuda:0 to cuda:{count - 1}"
+            f"device '{device}' is not available: there are {count} GPUs", f"use cuda:0 to cuda:{count - 1}"
         )
     return torch.device("cuda", index)
 
@@ -87,8 +85,8 @@ class Device:
     """A device that this machine has.
 
     Attributes:
-        word: what `--device` takes.
-        memory_bytes: all the memory it has; 0 if unknown.
+        word: its value for `--device`.
+        memory_bytes: its total memory; 0 if unknown.
     """
 
     word: str
@@ -96,17 +94,17 @@ class Device:
     memory_bytes: int
 
 
-def usable_cores(beside: int = 1) -> int:
-    """Cores that this process may use: what SLURM gave its task, or its share of the machine's.
+def usable_cores(sharing: int = 1) -> int:
+    """The number of cores that this process may use: those of its SLURM task, or its share of the machine's.
 
     Args:
-        beside: processes that share the machine's, this one included.
+        sharing: number of processes that share the machine, this one included.
     """
     given = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if given.isdecimal() and int(given):
         return int(given)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // beside)
+    return max(1, cores // sharing)
 
 
 def devices() -> list[Device]:
@@ -125,11 +123,11 @@ def devices() -> list[Device]:
 
 
 def environment_record(device: torch.device, launcher: str = "local", job: str = "") -> Environment:
-    """What a record says of where its stage ran.
+    """The environment of a stage, for its record.
 
     Args:
-        device: the one it ran on.
-        launcher, job: who started it, and the scheduler's name for it.
+        device: device of the stage.
+        launcher, job: launcher, and job id of its scheduler.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Memory that runs out: how it is told from other errors, whatever the device calls it."""
+"""Recognise out-of-memory errors of all devices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ _NAMED = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out."""
+    """Whether an error means that memory ran out."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in _NAMED)

@@ -1,4 +1,4 @@
-"""The processes that one has started: found and ended, so that none lives on when its maker is gone."""
+"""Find and end child processes, so that none outlives its parent."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import psutil
 SHARED_MEMORY = Path("/dev/shm")
 _PR_SET_CHILD_SUBREAPER = 36
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
-"""Python's own helpers: they end by themselves, and tidy up first."""
+"""Python's helper processes, which clean up and end by themselves."""
 
 
 def adopt_orphans() -> None:
-    """Whatever this process's children leave behind becomes its own child (Linux), so that `end_children` finds it."""
+    """Become the parent of orphaned descendants (Linux), so that `end_children` finds them."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def children(pid: int = 0) -> list[psutil.Process]:
-    """The living descendants of a process; 0 for this one."""
+    """The running descendants of a process; 0 for this one."""
     try:
         return [p for p in psutil.Process(pid or None).children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
     except psutil.Error:
@@ -33,10 +33,10 @@ def children(pid: int = 0) -> list[psutil.Process]:
 
 
 def end_children(keep: Iterable[int] = ()) -> list[str]:
-    """Kill every process that this one has started, directly or not; "PID (command)" of each.
+    """Kill all descendants of this process; return "PID (command)" of each.
 
     Args:
-        keep: ids of processes that live on, with their own children.
+        keep: ids of processes to spare, with their descendants.
     """
     kept = set(keep)
     kept |= {child.pid for pid in kept for child in children(pid)}
@@ -56,7 +56,7 @@ def end_children(keep: Iterable[int] = ()) -> list[str]:
 
 
 def end_group(leader: int) -> None:
-    """Kill what is left of a process group whose leader has ended."""
+    """Kill the remaining processes of a group whose leader has ended."""
     try:
         if leader > 1 and leader != os.getpgrp():
             os.killpg(leader, signal.SIGKILL)
@@ -65,7 +65,7 @@ def end_group(leader: int) -> None:
 
 
 def shared_memory() -> tuple[int, int] | None:
-    """(free, total) bytes of the shared memory through which loader processes hand over batches; None where unknown."""
+    """(free, total) bytes of the shared memory that loader processes use for batches; None if unknown."""
     try:
         usage = shutil.disk_usage(SHARED_MEMORY)
     except OSError:
@@ -74,7 +74,7 @@ def shared_memory() -> tuple[int, int] | None:
 
 
 def memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    """Number of processes that the kernel killed for lack of memory since boot; 0 if unknown."""
     try:
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

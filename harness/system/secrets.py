@@ -1,4 +1,4 @@
-"""Secrets: taken out of what is stored, and handed on by the environment alone."""
+"""Remove secrets from stored text, and pass them on through the environment only."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 _USER = re.compile(r"(?P<head>[A-Za-z][\w+.-]*://[^\s/:@]*):(?P<secret>[^\s/]*)@")
-"""`scheme://user:SECRET@`; a password may hold anything that a URL allows, `@` included."""
+"""`scheme://user:SECRET@`; a password may contain anything that a URL allows, `@` included."""
 _QUERY = re.compile(r"(?P<mark>[?&])(?P<name>password|passfile|sslpassword)=(?P<secret>[^&\s'\"]*)(?P<more>&?)", re.I)
 _NAMED = re.compile(r"(?P<name>[\w.-]*(?:password|passwd|secret|token|api_?key)[\w.-]*)=(?P<secret>\S+)", re.I)
 HIDDEN = "***"
 
 
 def without_secrets(text: str) -> str:
-    """A text as it may be stored: without passwords in URLs, and with values named like secrets hidden."""
+    """A text without passwords in URLs, and with the values of names that look like secrets masked."""
     text = _USER.sub(lambda found: f"{found['head']}@", text)
     text = _QUERY.sub(lambda found: found["mark"] if found["more"] else "", text)
     return _NAMED.sub(lambda found: f"{found['name']}={HIDDEN}", text)
 
 
 def stored_command(words: Sequence[str]) -> str:
-    """A command line as it may be stored."""
+    """A command line without secrets."""
     return shlex.join(without_secrets(word) for word in words)
 
 
 def database_without_password(url: str) -> str:
-    """A database's URL without its password, which goes to PGPASSWORD: of this process, and of those that it starts.
+    """A database URL without its password, which is moved to PGPASSWORD, for this process and its children.
 
     libpq reads it there, or in ~/.pgpass, as it does for every other program.
     """

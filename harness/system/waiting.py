@@ -1,7 +1,7 @@
-"""Waits that end: because the process was asked to stop, because nothing can come any more, or after too long.
+"""Interruptible waits: they end when the process is asked to stop, when the wait is hopeless, or after a time limit.
 
-A blocked system call is begun again by Python after a signal, so that a flag which a handler sets is never looked at
-while a process waits. Here an alarm goes off every second while something is awaited, and its handler raises.
+Python restarts a blocked system call after a signal, so a flag that a handler sets is never checked during a wait. Here
+an alarm fires every second during a wait, and its handler raises.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from types import FrameType
 
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 600.0
-"""Seconds that something may be awaited unless a user says otherwise."""
+"""Default time limit of a wait, in seconds."""
 
 
 class StoppedWaiting(Exception):
-    """The process was asked to stop while it waited."""
+    """The process was asked to stop during the wait."""
 
 
 class GivenUpWaiting(Exception):
-    """What was awaited did not come, or can no longer come; the text says why."""
+    """The wait took too long or is hopeless; the message says why."""
 
 
 class _Ended(BaseException):
-    """Raised by the alarm. No `Exception`: what is interrupted may be somebody's `except Exception`."""
+    """Raised by the alarm. Not an `Exception`, because the interrupted code may have an `except Exception`."""
 
 
 @dataclass
@@ -41,25 +41,25 @@ _patience = _Patience()
 
 
 def set_patience(limit_s: float, asked_to_stop: Callable[[], bool]) -> None:
-    """How this process waits from now on.
+    """Set how this process waits from now on.
 
     Args:
-        limit_s: seconds after which a wait is given up; 0 for never.
-        asked_to_stop: asked once a second while something is awaited.
+        limit_s: time limit of a wait, in seconds; 0 for none.
+        asked_to_stop: called once per second during a wait.
     """
     _patience.limit_s, _patience.asked_to_stop = limit_s, asked_to_stop
 
 
 @contextmanager
 def waiting(hopeless: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """A block that waits for something. Only a process's main thread can be interrupted; in others it just waits.
+    """Make a wait in this context interruptible. Only in the main thread; elsewhere it has no effect.
 
     Args:
-        hopeless: asked once a second; why what is awaited can no longer come, "" while it can.
+        hopeless: called once per second; returns why the wait is hopeless, "" if it is not.
 
     Raises:
         StoppedWaiting: the process was asked to stop.
-        GivenUpWaiting: it took too long, or is hopeless.
+        GivenUpWaiting: the wait took too long or is hopeless.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield

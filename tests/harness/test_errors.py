@@ -36,7 +36,7 @@ def _chained() -> Exception:
         (OSError(errno.EROFS, "Read-only file system", "/runs"), "/runs: the file system is read-only"),
         (PermissionError(errno.EACCES, "Permission denied", "/runs/a"), "/runs/a: permission denied"),
         (OSError(errno.EMFILE, "Too many open files"), "too many files"),
-        (MemoryError(), "memory has run out"),
+        (MemoryError(), "out of memory"),
         (ConnectionResetError("peer"), "a connection failed"),
         (
             sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("server closed the connection\nmore")),

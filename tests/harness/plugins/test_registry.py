@@ -235,7 +235,7 @@ def test_what_runs_is_what_was_hashed_and_no_compiled_file_of_an_earlier_one(
 
 
 @pytest.mark.parametrize("line", ["import neighbour", "from neighbour import SCALE, help_me", "import inner.deep"])
-def test_a_sibling_file_a_plugin_is_refused(
+def test_a_file_next_to_a_plugin_is_refused(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     plugin(tmp_path, "SCALE = 1.0\ndef help_me(): pass\n", "neighbour.py")

@@ -40,7 +40,7 @@ def test_none_on_a_cpu_and_all_cores_but_one_with_a_gpu(tmp_path: Path, monkeypa
 
 def test_slurm_says_how_many_cores_a_task_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
-    assert usable_cores(beside=2) == 6
+    assert usable_cores(sharing=2) == 6
 
 
 def test_words() -> None:
