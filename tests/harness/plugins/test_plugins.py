@@ -474,16 +474,16 @@ KEYED = "    @classmethod\n    def translator_key(cls, *_):\n        return {}\n
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("    @classmethod\n    def skip(cls, *_):\n        return 5\n", "skip gives 5"),
-        ("    @classmethod\n    def translator_key(cls, *_):\n        return ['a']\n", r"translator_key gives \['a'\]"),
-        ("    @classmethod\n    def translator_key(cls, *_):\n        return {1: 2}\n", "translator_key gives {1: 2}"),
+        ("    @classmethod\n    def skip(cls, *_):\n        return 5\n", "skip returns 5"),
+        ("    @classmethod\n    def translator_key(cls, *_):\n        return ['a']\n", r"translator_key returns \['a'\]"),
+        ("    @classmethod\n    def translator_key(cls, *_):\n        return {1: 2}\n", "translator_key returns {1: 2}"),
         (
             "    @classmethod\n    def translator_key(cls, *_):\n        return {'a': float('nan')}\n",
-            "translator_key gives {'a': nan}",
+            "translator_key returns {'a': nan}",
         ),
         (
             KEYED + "    @classmethod\n    def build_translator(cls, *_):\n        return 5\n",
-            "build_translator gives 5",
+            "build_translator returns 5",
         ),
     ],
 )
