@@ -1,6 +1,6 @@
 """`python -m harness.worker JOB.json [JOB.json ...]`: run jobs; used by every launcher, and by hand.
 
-Several jobs are those of a cohort: students that are trained in lock-step. `--rehearse FILE` tries stages out instead
+Several jobs form a cohort: students that are trained in lock-step. `--rehearse FILE` rehearses stages instead
 (`harness.workspace.trials`). Exit codes: `harness.errors.WorkerExit`.
 """
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def prepare(plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[int, int]]:
-    """Try the workspace and the database, check the data set, fetch first weights from a hub, rehearse the shapes.
+    """Try the workspace and the database, check the data set, fetch initial weights from a hub, rehearse the shapes.
 
     Returns:
         Sizes (height, width) of the images that stages are evaluated on, smallest first.

@@ -20,8 +20,8 @@ class Context:
     """The context shared by all steps of a stage.
 
     Attributes:
-        dataset, device, processes: the same for all stages that are trained together.
-        stand_ins: of a rehearsal, in which parents need not exist: their key -> what they are; untrained ones stand in.
+        dataset, device, processes: shared by all stages that are trained together.
+        stand_ins: for a rehearsal, specifications of missing parents by key; untrained modules replace them.
     """
 
     job: Job

@@ -24,7 +24,7 @@ from methods.base import Translator
 
 
 def refuse_changed_sources(context: Context) -> None:
-    """Data set, models and translator must come from the plugins and packages that the stage was planned with.
+    """Check that data set, models and translator come from the plugins and packages of the plan.
 
     Methods are checked when they are built.
     """
@@ -56,7 +56,7 @@ def _parent_spec(context: Context, key: str) -> StageSpec:
 
 
 def load_teacher(context: Context) -> Network:
-    """The trained teacher, its weights checked against its record."""
+    """The trained teacher, with its weights verified against its record."""
     key = context.spec.parents["teacher"]
     model = _parent_spec(context, key).model
     teacher = build_model(model.model_copy(update={"weights": WeightsSpec()}), context.classes, None)

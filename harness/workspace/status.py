@@ -133,7 +133,7 @@ def read_sweeps(workspace: Workspace, sweep: str | None = None) -> list[PlannedS
     """
     saved = saved_sweeps(workspace, sweep)
     if not saved:
-        what = f"no sweep '{sweep}' in {workspace.root}" if sweep else f"nothing was planned in {workspace.root} yet"
+        what = f"no sweep '{sweep}' in {workspace.root}" if sweep else f"no sweep was planned in {workspace.root} yet"
         raise HarnessError(what, "start one with harness sweep, or name another --workspace")
     return list({stage.key: stage for found in saved for stage in found.stages}.values())
 
@@ -205,9 +205,9 @@ def stage_states(
     """The state of every stage, parents before children.
 
     Args:
-        scheduler: what a launcher knows besides; asked of stages that are neither done nor showing signs of life.
-        done: for who looks again and again: key -> when the record was written that was read and found valid. It is
-            brought up to date, and such records are not read again.
+        scheduler: refines the status with the launcher's knowledge, for stages neither done nor running by their files.
+        done: cache for repeated calls: key -> modification time of the record that was found valid. It is updated, and
+            such records are not read again.
     """
     found: dict[str, StageStatus] = {}
     for stage in stages:

@@ -475,8 +475,14 @@ KEYED = "    @classmethod\n    def translator_key(cls, *_):\n        return {}\n
     ("body", "says"),
     [
         ("    @classmethod\n    def skip(cls, *_):\n        return 5\n", "skip returns 5"),
-        ("    @classmethod\n    def translator_key(cls, *_):\n        return ['a']\n", r"translator_key returns \['a'\]"),
-        ("    @classmethod\n    def translator_key(cls, *_):\n        return {1: 2}\n", "translator_key returns {1: 2}"),
+        (
+            "    @classmethod\n    def translator_key(cls, *_):\n        return ['a']\n",
+            r"translator_key returns \['a'\]",
+        ),
+        (
+            "    @classmethod\n    def translator_key(cls, *_):\n        return {1: 2}\n",
+            "translator_key returns {1: 2}",
+        ),
         (
             "    @classmethod\n    def translator_key(cls, *_):\n        return {'a': float('nan')}\n",
             "translator_key returns {'a': nan}",
