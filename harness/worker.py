@@ -111,7 +111,7 @@ def rehearse(file: Path, log: Path | None = None, parent_pid: int = 0) -> int:
         log: where to send what the process prints.
         parent_pid: end when this process is no longer there; 0 for no such watch.
     """
-    take_charge()
+    claim_process()
     adopt_orphans()
     if log:
         _redirect([log])

@@ -47,7 +47,7 @@ def export_board(
         what = f"there is no format '{form}'" if form else "no format is named"
         raise HarnessError(what, did_you_mean(form, EXPORTS) if form else f"give --format {'|'.join(EXPORTS)}")
     if form in BINARY and out is None:
-        raise HarnessError(f"{form} is no text", f"name a file: --out board.{form}")
+        raise HarnessError(f"{form} is not text", f"name a file: --out board.{form}")
     board = measured(database(workspace, db), rows)
     content = EXPORTS[form](board)
     if out is None:

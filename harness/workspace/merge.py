@@ -55,11 +55,13 @@ def merge(
         progress: called with (stages looked at, stages in all).
 
     Raises:
-        HarnessError: a source is no workspace, or is the target itself.
+        HarnessError: a source is not a workspace, or is the target itself.
     """
     for source in sources:
         if not (source / "stages").is_dir():
-            raise HarnessError(f"{source} is no workspace: it holds no stages folder", "name the folder above stages/")
+            raise HarnessError(
+                f"{source} is not a workspace: it holds no stages folder", "name the folder above stages/"
+            )
         if source.resolve() == target.root.resolve():
             raise HarnessError(f"{source} cannot be merged into itself", "name another --workspace")
     folders = [folder for source in sources for folder in sorted((source / "stages").iterdir())]

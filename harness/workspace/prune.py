@@ -46,11 +46,13 @@ def find_removable(workspace: Workspace, weights: bool = False, keep: int = 1) -
         keep: of these, how many of the best runs of each data set, student and stride keep theirs.
 
     Raises:
-        HarnessError: it is no workspace.
+        HarnessError: it is not a workspace.
     """
     stages = workspace.root / "stages"
     if not stages.is_dir():
-        raise HarnessError(f"{workspace.root} is no workspace: it holds no stages folder", "name another --workspace")
+        raise HarnessError(
+            f"{workspace.root} is not a workspace: it holds no stages folder", "name another --workspace"
+        )
     folders = [StageFolder(p) for p in sorted(stages.iterdir()) if p.is_dir() and not p.is_symlink()]
     found = [*_temporaries(stages), *(each for folder in folders for each in _checkpoints(folder))]
     if weights:

@@ -107,6 +107,6 @@ def test_an_artefact_outside_its_folder_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_only_workspaces_can_be_merged(here: Path, tmp_path: Path) -> None:
-    for source, said in ((tmp_path / "nowhere", "no workspace"), (here, "into itself")):
+    for source, said in ((tmp_path / "nowhere", "not a workspace"), (here, "into itself")):
         with pytest.raises(HarnessError, match=said):
             merge([source], Workspace(here))

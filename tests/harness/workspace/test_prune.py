@@ -101,5 +101,5 @@ def test_a_living_attempt_keeps_its_files(root: Path) -> None:
 
 
 def test_only_a_workspace_is_pruned(tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="no workspace"):
+    with pytest.raises(HarnessError, match="not a workspace"):
         find_removable(Workspace(tmp_path / "nowhere"))
