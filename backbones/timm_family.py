@@ -21,7 +21,7 @@ MULTIPLES = (1, 2, 4, 8, 14, 16, 32)
 
 
 class TimmBackbone(Backbone):
-    """A timm encoder; maps are (B, C, h, w), also where timm gives (B, h, w, C).
+    """A timm encoder; maps are (B, C, h, w), also where timm returns (B, h, w, C).
 
     Args:
         multiple: the sides of its input must be multiples of this; others are padded, and the maps cut again.
@@ -78,7 +78,7 @@ class Way:
 
 @lru_cache(maxsize=4096)
 def probe(encoder: str, stride: int) -> Way | str:
-    """How to build an encoder at a stride, or the reason why it cannot be.
+    """How to build an encoder at a stride, or the reason why it cannot be built.
 
     Determined by building it on the meta device, not from a list.
     """

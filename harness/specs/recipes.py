@@ -37,7 +37,12 @@ class RecipeFile:
         if kind == "teacher":
             merged.pop("teacher_norm", None)  # A teacher has no teacher, so the field does not apply.
         if kind == "translator":
-            for name in ("eval_batch", "evaluation", "loss", "freeze"):  # It predicts nothing, and has no backbone.
+            for name in (
+                "eval_batch",
+                "evaluation",
+                "loss",
+                "freeze",
+            ):  # A translator has no predictions and no backbone.
                 merged.pop(name, None)
         try:
             recipe = Recipe.model_validate(merged)

@@ -250,7 +250,7 @@ class Recipe(Frozen):
     accumulate: Positive = 1
     """Parts in which a batch is computed, one after the other: memory is that of one part. Batch norms see a part."""
     freeze: Literal["none", "backbone"] = "none"
-    """What keeps its first weights, and its batch norms' running averages."""
+    """Modules that keep their initial weights and the running averages of their batch norms."""
 
     @model_validator(mode="after")
     def _a_part_holds_an_image(self) -> Recipe:

@@ -25,7 +25,7 @@ class AuxiliaryHead(nn.Sequential):
 
 
 def build_auxiliary(sizes: Sizes, word: str, seed: int) -> AuxiliaryHead:
-    """The head for a network of these sizes, with first weights of its own seed.
+    """The head for a network of these sizes, with initial weights from its own seed.
 
     Raises:
         HarnessError: the network has one map only.

@@ -18,11 +18,11 @@ def now() -> str:
 
 
 def write_atomic(path: Path, content: bytes | str, durable: bool = True, private: bool = False) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new and nothing between.
+    """Write a file atomically: after a crash, and for concurrent readers, it has either the old or the new content.
 
     Args:
-        durable: wait until it is on the disk; what can be written again need not survive a power cut.
-        private: only the user may read it.
+        durable: wait until it is on disk. Not needed for files that can be written again after a power failure.
+        private: make it readable by the user only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")

@@ -72,9 +72,9 @@ class PlannedStage:
 
 
 def save_sweep(workspace: Workspace, plan: Any, command: str) -> None:
-    """Remember what was asked for and the plan that came of it, for `status` and `retry`.
+    """Save the command and the plan of a sweep, for `status` and `retry`.
 
-    Only the user may read it: whatever was typed is in the command.
+    The file is readable by the user only, since the command may contain anything.
     """
     write_json(
         workspace.sweeps / f"{plan.id}.json",
