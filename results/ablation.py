@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from sqlalchemy import func, select
 
+from results import store as schema
 from results.queries import SETTING, image_class_counts, runs
+from results.record import Record
 from results.statistics import NO_DIFFERENCE, Difference, SeedScores, compare, over_images, over_seeds
 from results.store import Store
 
@@ -35,7 +39,7 @@ class _Row:
         return SeedScores(scores, kept)
 
 
-def contributions(store: Store, rows: Sequence[tuple[str, str]], keys: Iterable[str]) -> pd.DataFrame:
+def contributions(store: Store, rows: Sequence[tuple[str, str]], keys: Iterable[str] | None = None) -> pd.DataFrame:
     """The rows of an ablation with their differences to `none` and to the full method, from finished runs.
 
     Differences are paired over the seeds that both sides have; with one seed, over images, which says nothing of
@@ -44,14 +48,15 @@ def contributions(store: Store, rows: Sequence[tuple[str, str]], keys: Iterable[
     Args:
         store: an open database.
         rows: (label, expression) of every row: `none` first, the full method second.
-        keys: the stages of the sweep; other runs are not looked at.
+        keys: the stages of the sweep; other runs are not looked at. None: of all runs the newest of equal cells.
 
     Returns:
         Columns `COLUMNS`, in the order of `rows` within each setting; only rows that have runs.
     """
     full = rows[1][1]
     frame = runs(store, {"method": [method for _, method in rows]})
-    frame = frame[frame["key"].isin(set(keys)) & frame["miou"].notna()].sort_values("seed")
+    wanted = _newest(frame) if keys is None else frame["key"].isin(set(keys))
+    frame = frame[wanted & frame["miou"].notna()].sort_values("seed")
     found: list[dict[str, Any]] = []
     for setting, part in frame.groupby(list(SETTING), dropna=False, sort=True):
         teachers = sorted(set(part["teacher"]) - {""}) or [""]
@@ -61,6 +66,91 @@ def contributions(store: Store, rows: Sequence[tuple[str, str]], keys: Iterable[
                 store, dict(zip(SETTING, setting, strict=True)) | {"teacher": teacher}, shown, rows, full
             )
     return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _newest(frame: pd.DataFrame) -> pd.Series:
+    """Of runs whose words are equal those of the newest run's variant, one a seed."""
+    words = [*SETTING, "teacher", "method"]
+    variant = frame.groupby(words, dropna=False)["variant"].transform("first")  # newest come first
+    return frame["variant"].eq(variant) & ~frame.duplicated([*words, "variant", "seed"])
+
+
+# ------------------------------------------------------------------------------------ ablations in a database
+
+Parts = Mapping[tuple[str, str], Mapping[str, float]]
+"""(method, its parameters and version as JSON) -> term -> weight."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A method of which some terms were also trained without the others.
+
+    Attributes:
+        method: its expression.
+        rows: (label, expression), as `contributions` takes them.
+        terms: of the method, in order.
+        on: expression -> its terms.
+    """
+
+    method: str
+    rows: tuple[tuple[str, str], ...]
+    terms: tuple[str, ...]
+    on: Mapping[str, frozenset[str]]
+
+
+def ablations(store: Store) -> list[Ablation]:
+    """Every method in the database that has an ablation there, by name."""
+    parts = _parts(store)
+    found = []
+    for method, full in sorted(parts.items()):
+        several = len({name for name, _ in full}) > 1
+        terms = _terms(full, several)
+        on = {name: _terms(some, several) for name, some in parts.items() if name != method and _within(some, full)}
+        on = {name: some for name, some in on.items() if some}
+        if len(terms) > 1 and on:
+            order = sorted(on, key=lambda name: (-len(on[name]), name))
+            rows = (("none", "none"), ("full", method), *((_label(terms, on[name]), name) for name in order))
+            everything = {"none": [], method: terms, **on}
+            found.append(Ablation(method, rows, tuple(terms), {n: frozenset(t) for n, t in everything.items()}))
+    return found
+
+
+def _parts(store: Store) -> dict[str, Parts]:
+    """Expression -> what it is made of, from one record of each."""
+    r = schema.runs.c
+    one_each = select(func.min(r.key)).where(r.kind == "student").group_by(r.method)
+    with store.read() as connection:
+        texts = connection.execute(select(r.record).where(r.key.in_(one_each))).scalars().all()
+    found: dict[str, Parts] = {}
+    for record in map(Record.model_validate_json, texts):
+        method = record.spec.get("method")
+        parts = method.get("parts", []) if isinstance(method, dict) else []
+        if record.cell and all(isinstance(part, dict) and isinstance(part.get("weights"), dict) for part in parts):
+            found[record.cell.method] = {_identity(part): part["weights"] for part in parts}
+    return found
+
+
+def _identity(part: Mapping[str, Any]) -> tuple[str, str]:
+    rest = {key: value for key, value in part.items() if key not in ("name", "weights")}
+    return str(part.get("name")), json.dumps(rest, sort_keys=True)
+
+
+def _within(some: Parts, full: Parts) -> bool:
+    """Every term is in the other, with the same weight and parameters."""
+    return all(weights.items() <= full.get(part, {}).items() for part, weights in some.items())
+
+
+def _terms(parts: Parts, several: bool) -> list[str]:
+    """Names of the terms; with their method's where there are several methods."""
+    return [f"{name}.{term}" if several else term for (name, _), terms in parts.items() for term in terms]
+
+
+def _label(terms: Sequence[str], on: Sequence[str]) -> str:
+    """`without affinity, only adapt`."""
+    off = [term for term in terms if term not in on]
+    labels = [f"without {off[0]}"] if len(off) == 1 else []
+    labels += [f"only {on[0]}"] if len(on) == 1 else []
+    return ", ".join(labels) or f"without {', '.join(off)}"
 
 
 def _setting_rows(

@@ -49,19 +49,8 @@ def shown_columns(board: pd.DataFrame) -> list[Column]:
     """The columns of the leaderboard for people: what all rows share is left to `caption`."""
     columns = columns_of(board)
     varying = [name for name in VARYING if len(_values(board, name)) > 1]
-    known = [name for name in ("tier", "gap_closed") if board[name].notna().any()]
-    names = [
-        "method",
-        *varying,
-        "stride",
-        metric_of(board),
-        *known[:1],
-        "delta",
-        "verdict",
-        *known[1:],
-        "seeds",
-        "macs",
-    ]
+    tier, gap = ([name] if board[name].notna().any() else [] for name in ("tier", "gap_closed"))
+    names = ["method", *varying, "stride", metric_of(board), *tier, "delta", "verdict", *gap, "seeds"]
     names += ["macs", "parameters", "latency_ms", "training_s", "step_ratio"]
     if any(own_flags(board)):
         names.append("flags")

@@ -113,6 +113,11 @@ def metric_of(board: pd.DataFrame) -> str:
     return str(board.attrs.get("metric", HEADLINE))
 
 
+def metric_info(board: pd.DataFrame) -> MetricInfo:
+    """What the metric that a leaderboard is ranked by declares."""
+    return MetricInfo(**board.attrs["metrics"][metric_of(board)])
+
+
 def _holm(board: pd.DataFrame, family: dict[str, tuple[str, float]]) -> tuple[list[float], dict[str, int]]:
     """Holm's p-values over all comparisons of each data set in the database, and how many those are.
 

@@ -1,4 +1,4 @@
-"""How the rows of a leaderboard stand to one another: tiers, share of the teacher's lead, doubt of a frontier.
+"""How the rows of a leaderboard stand to one another: tiers, and the share of the teacher's lead.
 
 A *family* is the rows of one setting (data, student, stride, recipe, initial weights). Tiers are computed over the
 whole family, whatever part of it is shown. Rows that were evaluated on different images than most are left out, since
@@ -13,9 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from results.compare import Frontier, Metric, Resampled, difference, gap_closed, pareto_doubt, resample, tiers
+from results.compare import Metric, Resampled, difference, gap_closed, resample, tiers
 from results.metrics import MetricInfo, score_of
 from results.queries import States, image_states
 from results.statistics import Estimate
@@ -23,9 +21,6 @@ from results.store import Store
 
 RESAMPLES = 1000
 """Of a row: enough for a standard error to within 3 %, and quick enough for every row of a board."""
-MOST_DOUBTED = 400
-"""Rows for which the doubt of a frontier is worked out; more are not told apart in a picture."""
-
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0, "none")
 """Nothing can be said."""
 
@@ -152,42 +147,3 @@ def _on_the_same_images(members: Iterable[Member], states: States) -> list[Membe
         return []
     usual, _ = max(Counter(images.values()).items(), key=lambda pair: (pair[1], len(pair[0][0])))
     return [member for member in members if images.get(member.row) == usual]
-
-
-def members_of(board: pd.DataFrame) -> list[Member]:
-    """The rows of a leaderboard."""
-    return [
-        Member(
-            str(row["row"]),
-            (),
-            str(row["method"]),
-            dict(zip(map(int, row["seed_list"].split(",")), row["keys"].split(","), strict=True)),
-        )
-        for row in board.to_dict("records")
-    ]
-
-
-def resampled_rows(store: Store, board: pd.DataFrame, metric: MetricInfo) -> dict[str, Resampled]:
-    """`resampled` of the rows of a leaderboard."""
-    members = members_of(board)
-    return resampled(members, image_states(store, keys_of(members), metric.name), metric)
-
-
-def frontier_doubt(store: Store, board: pd.DataFrame, metric: MetricInfo, cost: str = "macs") -> dict[str, Frontier]:
-    """Row -> whether it is on the frontier of cost and metric of the rows shown: "on", "off" or "perhaps".
-
-    Args:
-        board: rows of one data set.
-        cost: the column that is the cost.
-
-    Returns:
-        Empty for more than `MOST_DOUBTED` rows; without rows whose images were not kept.
-    """
-    if len(board) > MOST_DOUBTED:
-        return {}
-    known = resampled_rows(store, board, metric)
-    shown = board[board["row"].isin(known.keys())]
-    if not len(shown):
-        return {}
-    words, _ = pareto_doubt(shown[cost].astype(float), [known[row] for row in shown["row"]])
-    return dict(zip(shown["row"], words, strict=True))

@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, figures, samples, source, tables
-from results import formats, sinks
+from dashboards import address, asking, figures, samples, source, tables
+from results import advice, formats, sinks
 from results.leaderboard import COMPARABLE, metric_of
-from results.metrics import MetricInfo
 
 TITLE = "Leaderboard"
 ICON = ":material/leaderboard:"
 ORDER = 1
-FILTERS = {"student": "Students", "stride": "Output strides", "method": "Methods", "recipe": "Recipes"}
-
-
-def asked() -> tuple[dict[str, list[Any]], str]:
-    """What the reader wants to see, and the metric to rank by. One data set at a time, evaluated in one way: other rows
-    cannot be compared."""
-    runs = source.all_runs()
-    runs = runs[runs["miou"].notna()]
-    known = source.metrics()
-    datasets = list(runs["dataset"].value_counts().index)  # the one with most runs first
-    wanted: dict[str, list[Any]] = {}
-    with st.sidebar:
-        wanted["dataset"] = [address.choice("Data set", "dataset", datasets)]
-        there = runs[runs["dataset"] == wanted["dataset"][0]]
-        ways = list(there["evaluation"].value_counts().index)
-        if len(ways) > 1:
-            wanted["evaluation"] = [st.selectbox("Evaluation", ways, help="Scores of two ways cannot be compared.")]
-            there = there[there["evaluation"] == wanted["evaluation"][0]]
-        measured = [name for name in known if there[name].notna().any()]
-        metric = address.choice(
-            "Metric", "metric", measured, format_func=lambda name: known[name].heading, help=_described(known, measured)
-        )
-        for name, title in FILTERS.items():
-            values = sorted(there[name].unique().tolist())
-            if len(values) > 1:
-                wanted[name] = address.choices(title, name, values, placeholder="all")
-        st.caption(f"Reads `{source.shown_database()}`")
-    return wanted, str(metric)
-
-
-def _described(known: dict[str, MetricInfo], names: list[str]) -> str:
-    infos = [known[name] for name in names]
-    return "\n\n".join(f"{sinks.markdown(info.heading)}: {sinks.markdown(info.summary)}" for info in infos)
 
 
 def overview(board: pd.DataFrame) -> None:
@@ -60,6 +24,8 @@ def overview(board: pd.DataFrame) -> None:
     right.metric("rows", numbers["rows"])
     last.metric("runs behind them", numbers["runs"])
     st.caption(sinks.markdown(formats.caption(board)))
+    if said := advice.cheapest_near_best(board):
+        st.markdown(sinks.markdown(said))
 
 
 def ordered(board: pd.DataFrame) -> pd.DataFrame:
@@ -97,29 +63,6 @@ def table(board: pd.DataFrame) -> list[str]:
         "Download as CSV", formats.as_csv(board), "leaderboard.csv", "text/csv", icon=":material/download:"
     )
     return chosen
-
-
-def charts(board: pd.DataFrame) -> None:
-    """Accuracy against cost, and the gain over `none`."""
-    looks = figures.looks(source.all_runs())
-    st.html(figures.legend(board, looks))
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        st.subheader("Accuracy against cost")
-        shown = board
-        if (board["method"] == "teacher").any() and (board["method"] != "teacher").any():
-            with_teachers = address.switch("with teachers", "teachers", help="Teachers are far above and to the right.")
-            shown = board if with_teachers else board[board["method"] != "teacher"]
-        st.altair_chart(figures.accuracy_against_cost(shown, looks), width="stretch", theme=None)
-        st.caption("Dashed: the Pareto frontier. Points of equal cost are set side by side.")
-    with right:
-        st.subheader("Gain over `none`")
-        gain = figures.gain_over_none(board, looks)
-        if gain is None:
-            st.caption("No row has a `none` of the same data, student, stride and recipe to be compared with.")
-        else:
-            st.altair_chart(gain, width="stretch", theme=None)
-            st.caption("An interval that crosses the line is not a clear difference.")
 
 
 def details(board: pd.DataFrame, chosen: str | None) -> None:
@@ -166,7 +109,11 @@ def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
 
 
 if source.ready():
-    rows = source.board(*asked())
+    wanted, there = asking.data_set()
+    ranked = asking.metric(there)
+    wanted |= asking.filters(there)
+    rows = advice.within(source.board(wanted, ranked), asking.budget())
+    asking.reads()
     if len(rows):
         overview(rows)
         rows = ordered(rows)
@@ -175,7 +122,6 @@ if source.ready():
         with st.expander("How to read this"):
             for said in tables.reading(rows):
                 st.markdown(said)
-        charts(rows)
     else:
         st.title("Leaderboard")
         st.info("No row fits these filters.")

@@ -33,6 +33,7 @@ from harness.cli.merge import merge
 from harness.cli.methods import methods
 from harness.cli.mirror import mirror
 from harness.cli.new_method import new_method
+from harness.cli.plot import plot
 from harness.cli.prune import prune
 from harness.cli.recipes import recipes
 from harness.cli.rerun import rerun
@@ -76,7 +77,7 @@ def _global(
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (sweep, ablate, status, retry, cancel, logs),
-    "Look": (leaderboard, dashboard, show, compare, gradients, collect, mirror),
+    "Look": (leaderboard, plot, dashboard, show, compare, gradients, collect, mirror),
     "Keep": (verify, rerun, merge, prune),
     "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),

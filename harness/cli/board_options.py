@@ -19,7 +19,7 @@ FILTERS = ("method", "student", "stride", "dataset", "teacher", "recipe")
 
 @dataclass(frozen=True)
 class Rows:
-    """Filters, what to rank by and the order."""
+    """Filters, what to rank by, the order and the budget."""
 
     method: Annotated[Values, typer.Option("--method", "--methods", "-m", help="Only these methods: none,ka.")] = None
     student: Annotated[Values, typer.Option("--student", "--students", help="Only these students.")] = None
@@ -35,6 +35,15 @@ class Rows:
         typer.Option("--sort", help="Column to sort by: delta, macs, method, ...", show_default="the metric"),
     ] = None
 
+    max_gmacs: Annotated[float | None, typer.Option("--max-gmacs", min=0, help="Only rows of at most so many.")] = None
+    max_latency: Annotated[float | None, typer.Option("--max-latency", min=0, help="At most so many ms.")] = None
+    max_parameters: Annotated[float | None, typer.Option("--max-parameters", min=0, help="At most so many M.")] = None
+
+    def budget(self) -> dict[str, float]:
+        """Column -> the most it may be, in its unit, of the limits that were given."""
+        limits = {"macs": self.max_gmacs, "latency_ms": self.max_latency, "parameters": self.max_parameters}
+        return {name: most for name, most in limits.items() if most is not None}
+
     def wanted(self) -> dict[str, list[str]]:
         """Column -> words, of the filters that were given."""
         given: dict[str, Values] = {name: getattr(self, name) for name in FILTERS}
@@ -47,13 +56,15 @@ def measured(target: str, rows: Rows) -> pd.DataFrame:
     Raises:
         HarnessError: no database, or a word fits nothing in it.
     """
+    from results.advice import within
     from results.leaderboard import leaderboard
     from results.queries import cells, match_filters
     from results.store import open_store
 
     try:
         with open_store(target, readonly=True) as store:
-            return leaderboard(store, match_filters(cells(store), rows.wanted()), rows.sort, metric=rows.metric)
+            filters = match_filters(cells(store), rows.wanted())
+            return within(leaderboard(store, filters, rows.sort, metric=rows.metric), rows.budget())
     except ValueError as error:
         raise HarnessError(str(error)) from error
 

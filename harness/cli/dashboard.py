@@ -62,7 +62,6 @@ def command(host: str, port: int, no_browser: bool) -> list[str]:
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
-        "theme.base": "light",
         "theme.primaryColor": "#2563eb",
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]

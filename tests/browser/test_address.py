@@ -51,7 +51,7 @@ def test_a_copied_link_opens_the_same_page_in_another_browser(
     other.set_default_timeout(PATIENCE_MS)
     other.goto(page.evaluate("location.href"))
     other.get_by_role("heading", name=title).wait_for()
-    other.locator(CHARTS).nth(1).wait_for()
+    other.locator(CHARTS).first.wait_for()
     assert said(other) == said(page) == {"method": ["kd"], "row": [row]}
     assert other.get_by_test_id("stSidebar").get_by_text("kd", exact=True).count() == 1
     other.context.close()

@@ -109,7 +109,6 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 def test_leaderboard_is_drawn_and_a_click_shows_the_run(page: Any, tmp_path: Path) -> None:
     table = page.get_by_test_id("stDataFrame").first
     table.locator("canvas").first.wait_for()
-    page.locator(CHARTS).nth(1).wait_for()
     page.get_by_text("Choose a row of the table").wait_for()
     box = table.bounding_box()
     page.mouse.click(box["x"] + 18, box["y"] + 35 + 35 + 17)  # the box in front of the second row
@@ -133,14 +132,14 @@ def test_the_page_asks_nobody_but_its_own_server(browser: Any, tmp_path: Path) -
         row = leaderboard(store)["row"].iloc[0]
     asked: list[str] = []
     with served(tmp_path) as address:
-        for place in (f"?row={row}", "reported", "runs"):
+        for place in (f"?row={row}", "tradeoff", "strides", "classes", "reported", "runs"):
             opened = browser.new_page(viewport={"width": 1500, "height": 2300})
             opened.set_default_timeout(PATIENCE_MS)
             opened.on("request", lambda request: asked.append(request.url))
             opened.goto(f"{address}/{place}")
             opened.get_by_role("heading").first.wait_for()
             if place.startswith("?"):
-                opened.locator(CHARTS).nth(2).wait_for()
+                opened.locator(CHARTS).first.wait_for()
                 opened.get_by_role("heading", name="Sample predictions").wait_for()
             opened.wait_for_load_state("networkidle")
             opened.close()
@@ -165,7 +164,6 @@ def test_no_column_is_narrower_than_its_numbers(page: Any, board: pd.DataFrame) 
 
 
 def test_other_pages_open(page: Any) -> None:
-    page.locator(CHARTS).nth(1).wait_for()
     page.get_by_role("link", name="Reported").click()
     page.get_by_text("none was measured by us").wait_for()
     page.get_by_role("link", name="Runs").click()

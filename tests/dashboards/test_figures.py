@@ -10,6 +10,9 @@ import pytest
 
 from dashboards import figures, tables
 from results import formats, queries
+from results.figures.looks import GREY
+from results.figures.strides import metric_over_stride
+from results.figures.tradeoff import SIDE_BY_SIDE
 from results.ingest import collect
 from results.leaderboard import columns_of, leaderboard
 from results.store import Store, open_store
@@ -41,25 +44,16 @@ def test_scatter_shows_every_row_where_it_belongs(board: pd.DataFrame) -> None:
     frontier, bars, points, labels = data_of(figures.accuracy_against_cost(board))
     assert len(points) == len(board) == len(bars)
     assert sorted(points["value"]) == pytest.approx(sorted(100 * board["miou"]))
-    assert (np.abs(np.log(points["place"] / points["gmacs"])) <= figures.SIDE_BY_SIDE * 1.01).all()
+    assert (np.abs(np.log(points["place"] / points["cost"])) <= SIDE_BY_SIDE * 1.01).all()
     # Rows of equal cost are apart.
-    assert points.groupby("gmacs")["place"].nunique().eq(points.groupby("gmacs").size()).all()
+    assert points.groupby("cost")["place"].nunique().eq(points.groupby("cost").size()).all()
     assert len(frontier) == board["frontier"].sum() and frontier["place"].is_monotonic_increasing
     assert set(labels["label"]) == {"@4", "@8", "@16", "@32"}
 
 
-def test_gain_shows_what_can_be_compared(board: pd.DataFrame) -> None:
-    chart = figures.gain_over_none(board)
-    assert chart is not None
-    _, bars, points = data_of(chart)
-    assert len(points) == board["delta"].notna().sum() == 6
-    assert bars["delta_low"].notna().all()
-    assert figures.gain_over_none(board[board["method"] == "none"]) is None
-
-
 def test_none_is_grey_and_every_method_has_a_colour(board: pd.DataFrame) -> None:
     colours = colours_of(figures.accuracy_against_cost(board))
-    assert colours["none"] == figures.GREY and len(set(colours.values())) == len(colours) == 4
+    assert colours["none"] == GREY and len(set(colours.values())) == len(colours) == 4
 
 
 def colours_of(chart: Any) -> dict[str, str]:
@@ -70,8 +64,8 @@ def colours_of(chart: Any) -> dict[str, str]:
 def test_a_name_has_one_colour_in_all_figures_and_under_all_filters(store: Store, board: pd.DataFrame) -> None:
     looks = figures.looks(queries.runs(store))
     everything = colours_of(figures.accuracy_against_cost(board, looks))
-    gain = figures.gain_over_none(board, looks)
-    assert gain is not None and colours_of(gain).items() <= everything.items()
+    lines = metric_over_stride(board[board["stride"].isin([8, 16])], looks)
+    assert lines is not None and colours_of(lines).items() <= everything.items()
     for method in ("ka", "kd"):
         shown = board[board["method"] == method]
         assert colours_of(figures.accuracy_against_cost(shown, looks)) == {method: everything[method]}

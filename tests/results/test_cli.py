@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -18,13 +19,14 @@ from typer.testing import CliRunner
 from harness.cli.collect import collect
 from harness.cli.dashboard import dashboard
 from harness.cli.leaderboard import leaderboard
+from harness.cli.plot import plot
 from harness.cli.show import show
 from harness.errors import HarnessError
 from tests.results.factory import sweep, write_all
 
 FAKES = sweep(("none", "ka"), (8, 16), (0, 1), images=4)
 app = typer.Typer()
-for command in (collect, leaderboard, show, dashboard):
+for command in (collect, leaderboard, plot, show, dashboard):
     app.command()(command)
 
 
@@ -66,6 +68,27 @@ def test_leaderboard(workspace: Path) -> None:
     assert {(row["method"], row["stride"]) for row in rows} == {("ka", 16), ("none", 16)}
     assert harness("leaderboard", "-f", "csv", "-m", "ka").count("\n") == 3
     assert "not measured by us" in harness("leaderboard", "--reported", "--dataset", "camvid")
+
+
+def test_a_budget(workspace: Path) -> None:
+    rows = json.loads(harness("leaderboard", "--format", "json", "--max-gmacs", "3", "--max-latency", "100"))
+    assert {row["stride"] for row in rows} == {16} and all(row["gmacs"] <= 3 for row in rows)
+
+
+def test_plot(workspace: Path, tmp_path: Path) -> None:
+    for name, words in (("strides", []), ("tradeoff", ["--over", "latency_ms"]), ("class-gains", ["-s", "16"])):
+        file = tmp_path / f"{name}.svg"
+        assert str(file) in harness("plot", name, "--out", str(file), *words) and b"<svg" in file.read_bytes()[:200]
+    for words, said in (
+        (["strides", "--out", "figure.jpg"], "written as .svg, .png, .pdf"),
+        (["stride", "--out", "figure.svg"], "no figure 'stride'"),
+        (["strides", "--over", "speed", "--out", "figure.svg"], "nothing is drawn over 'speed'"),
+        (["class-gains", "--out", "figure.svg"], "shows one row of a method"),
+        (["ablation", "--out", "figure.svg"], "no row has a method that was taken apart"),
+        (["strides", "--max-gmacs", "0.1", "--out", "figure.svg"], "no row fits"),
+    ):
+        with pytest.raises(HarnessError, match=re.escape(said)):
+            harness("plot", *words)
 
 
 def test_wrong_words_are_user_errors(workspace: Path, tmp_path: Path) -> None:

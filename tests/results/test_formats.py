@@ -58,6 +58,8 @@ def test_markdown(board: pd.DataFrame) -> None:
     assert len(table) == 2 + len(board)
     assert len({line.count("|") for line in table}) == 1
     assert "mIoU [%]" in table[0] and "±" in table[3]
+    headings = [text.strip() for text in table[0].split("|")]
+    assert len(set(headings)) == len(headings) - 1 and {"tier", "gap closed [%]", "GMACs"} <= set(headings)
 
 
 def test_csv_and_json_agree(board: pd.DataFrame) -> None:

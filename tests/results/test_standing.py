@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results import compare, flags, formats, standing
+from results import compare, flags, formats, frontier, standing
 from results.columns import METRICS
 from results.ingest import collect
 from results.leaderboard import leaderboard
@@ -82,9 +82,10 @@ def test_a_filter_changes_no_tier(store: Store, board: pd.DataFrame) -> None:
 
 def test_less_is_better_turns_values_round(store: Store, board: pd.DataFrame) -> None:
     shown = board[(board["stride"] == 8) & board["method"].isin(["none", "ka"])]
-    info = METRICS["miou"]
-    up = standing.resampled_rows(store, shown, info)
-    down = standing.resampled_rows(store, shown, replace(info, direction="lower"))
+    members, info = frontier.members_of(shown), METRICS["miou"]
+    states = image_class_counts(store, standing.keys_of(members))
+    up = standing.resampled(members, states, info)
+    down = standing.resampled(members, states, replace(info, direction="lower"))
     assert all(np.allclose(up[name].points, -down[name].points) for name in up)
 
 
@@ -131,7 +132,7 @@ def test_a_flag_of_all_rows_is_said_once(tmp_path: Path) -> None:
 
 def test_doubt_of_the_frontier(store: Store, board: pd.DataFrame) -> None:
     shown = board[board["method"].isin(["none", "kd", "ka", "teacher"]) & (board["student"] != WEAK)]
-    doubt = standing.frontier_doubt(store, shown, METRICS["miou"])
+    doubt = frontier.frontier_doubt(store, shown)
     assert doubt.keys() == set(shown["row"])
     assert doubt[row(board, "ka")["row"]] == "on" and doubt[row(board, "none")["row"]] == "off"
-    assert standing.frontier_doubt(store, pd.concat([shown] * 200), METRICS["miou"]) == {}
+    assert frontier.frontier_doubt(store, pd.concat([shown] * 200)) == {}

@@ -1,0 +1,122 @@
+"""What a reader wants to see: the sidebar that several pages share, drawn from the address."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import address, figures, source
+from results import sinks
+from results.advice import BUDGET
+from results.figures.looks import Looks
+from results.leaderboard import columns_of
+from results.metrics import HEADLINE, MetricInfo
+
+FILTERS = {"student": "Students", "stride": "Output strides", "method": "Methods", "recipe": "Recipes"}
+LIMITS = {"macs": "GMACs at most", "latency_ms": "Latency at most [ms]", "parameters": "Parameters at most [M]"}
+
+
+def dark() -> bool:
+    """Whether the page is on a dark ground."""
+    return bool(st.context.theme.type == "dark")
+
+
+def looks() -> Looks:
+    """Colours and shapes of everything in the database."""
+    return figures.looks(source.all_runs(), dark())
+
+
+def data_set() -> tuple[dict[str, list[Any]], pd.DataFrame]:
+    """One data set, evaluated in one way, for other rows cannot be compared: filters, and its runs."""
+    runs = source.all_runs()
+    runs = runs[runs["miou"].notna()]
+    wanted: dict[str, list[Any]] = {}
+    with st.sidebar:
+        datasets = list(runs["dataset"].value_counts().index)  # the one with most runs first
+        wanted["dataset"] = [address.choice("Data set", "dataset", datasets)]
+        there = runs[runs["dataset"] == wanted["dataset"][0]]
+        ways = list(there["evaluation"].value_counts().index)
+        if len(ways) > 1:
+            words = "Scores of two ways cannot be compared."
+            wanted["evaluation"] = [address.choice("Evaluation", "evaluation", ways, help=words)]
+            there = there[there["evaluation"] == wanted["evaluation"][0]]
+    return wanted, there
+
+
+def metric(there: pd.DataFrame) -> str:
+    """What to rank by, of what these runs were measured in."""
+    known = source.metrics()
+    measured = [name for name in known if there[name].notna().any()] or [HEADLINE]
+    with st.sidebar:
+        return str(
+            address.choice(
+                "Metric",
+                "metric",
+                measured,
+                format_func=lambda name: known[name].heading,
+                help=_described(known, measured),
+            )
+        )
+
+
+def _described(known: dict[str, MetricInfo], names: list[str]) -> str:
+    infos = [known[name] for name in names]
+    return "\n\n".join(f"{sinks.markdown(info.heading)}: {sinks.markdown(info.summary)}" for info in infos)
+
+
+def filters(there: pd.DataFrame) -> dict[str, list[Any]]:
+    """Students, heads, strides, methods and recipes; what is not chosen lets everything pass."""
+    wanted: dict[str, list[Any]] = {}
+    heads = sorted(set(there.loc[there["method"] != "teacher", "student"].str.rpartition("/")[2]))
+    with st.sidebar:
+        for name, title in FILTERS.items():
+            values = sorted(there[name].unique().tolist())
+            if len(values) > 1:
+                wanted[name] = address.choices(title, name, values, placeholder="all")
+            if (
+                name == "student"
+                and len(heads) > 1
+                and (chosen := address.choices("Heads", "head", heads, placeholder="all"))
+            ):
+                students = wanted.get(name) or values
+                # No student of these heads: a name that nothing has, so that nothing passes.
+                wanted[name] = [s for s in students if s.rpartition("/")[2] in chosen] or [""]
+    return wanted
+
+
+def budget() -> dict[str, float]:
+    """The most that a row may cost, by column."""
+    limits = {}
+    with st.sidebar, st.expander("Budget", expanded=any(address.get(f"max_{name}") for name in BUDGET)):
+        for name, title in LIMITS.items():
+            said = address.text(title, f"max_{name}", placeholder="no limit").strip().replace(",", ".")
+            try:
+                if said:
+                    limits[name] = float(said)
+            except ValueError:
+                st.caption(f"`{sinks.markdown(said)}` is no number.")
+    return limits
+
+
+def reads() -> None:
+    """Where the numbers come from."""
+    st.sidebar.caption(f"Reads `{source.shown_database()}`")
+
+
+def row_link(board: pd.DataFrame, row: str) -> None:
+    """What is behind a row that was clicked in a figure, and the way to all of it."""
+    if not board["row"].eq(row).any():
+        return
+    chosen = board[board["row"] == row].iloc[0]
+    st.markdown(f"**{sinks.markdown(chosen['method'])}** · {sinks.markdown(chosen['student'])}@{chosen['stride']}")
+    st.code(chosen["reproduce"], language="bash", wrap_lines=True)
+    place = f"./?row={row}&dataset={quote(str(chosen['dataset']), safe='')}"
+    st.markdown(f"[All that is known of this row]({place})")
+
+
+def cost_name(board: pd.DataFrame, cost: str) -> str:
+    """A cost as people choose it."""
+    return columns_of(board)[cost].heading or cost

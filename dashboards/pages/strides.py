@@ -1,0 +1,94 @@
+"""What output stride does a method buy: the metric over the stride, a line a method."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import address, answers, asking, figures, source
+from results import formats, sinks, strides
+from results.figures.strides import gain_map, metric_over_stride
+
+TITLE = "Strides"
+ICON = ":material/show_chart:"
+ORDER = 1.4
+OVER = {"stride": "output stride", "macs": "GMACs", "latency_ms": "latency", "parameters": "parameters"}
+
+
+def setting(there: pd.DataFrame) -> tuple[str, str, list[str]]:
+    """One student and recipe, the ones with most strides first, and the methods to show."""
+    students = there[there["method"] != "teacher"]
+    with st.sidebar:
+        order = students.groupby("student")["stride"].nunique().sort_values(ascending=False, kind="stable").index
+        student = address.choice("Student", "student", list(order))
+        own = students[students["student"] == student]
+        order = own.groupby("recipe")["stride"].nunique().sort_values(ascending=False, kind="stable").index
+        recipe = address.choice("Recipe", "recipe", list(order))
+        names = sorted(set(own["method"]) - {"none"})
+        chosen = address.choices("Methods", "method", names, placeholder="all")
+    return student, recipe, chosen
+
+
+def lines(rows: pd.DataFrame) -> None:
+    """The picture."""
+    looks = asking.looks()
+    over = address.choice("Over", "over", list(OVER), draw=st.segmented_control, format_func=OVER.__getitem__)
+    chart = metric_over_stride(rows, looks, over)
+    if chart is None:
+        st.info("The cost of no row that is shown is known.")
+        return
+    st.html(figures.legend(rows, looks))
+    st.altair_chart(chart, width="stretch", theme=None)
+    st.caption("Bands: 95 % intervals. Grey, dashed: no distillation. Dotted: the teacher, at its own stride.")
+
+
+def words(rows: pd.DataFrame) -> None:
+    """What stride each method buys, in sentences, and how often its runs beat those of `none`."""
+    found, chances = answers.over_strides(rows)
+    st.subheader("What stride does it buy?")
+    if not found:
+        st.caption("There is no method beside `none`.")
+    column = strides.metric_column_of(rows)
+    st.markdown("\n".join(f"* {sinks.markdown(strides.sentence(bought, column))}" for bought in found))
+    if found:
+        st.caption(
+            "Of each method the cheapest stride at which a test does not find it worse than `none` at the next denser "
+            "one, with the difference; paired over seeds and images where both have the same. What cannot be told "
+            "apart need not be as good: more seeds narrow the interval."
+        )
+    if len(chances):
+        st.markdown("**How often a run beats one of `none`**, over all strides that both have:")
+        percent = [100 * chances[name] for name in ("chance", "low", "high")]
+        said = [f"{value:.0f} ({low:.0f} to {high:.0f})" for value, low, high in zip(*percent, strict=True)]
+        table = pd.DataFrame({"method": chances["method"].map(sinks.visible), "chance [%]": said})
+        st.dataframe(table.assign(strides=chances["strides"]), hide_index=True, width="content")
+
+
+def differences(rows: pd.DataFrame) -> None:
+    """The map of differences."""
+    st.subheader("Difference to `none`")
+    chart = gain_map(rows, asking.looks())
+    if chart is None:
+        st.caption("No row has a `none` of the same data, student, stride and recipe to be compared with.")
+        return
+    st.altair_chart(chart, width="stretch", theme=None)
+    st.caption("Blue: better, orange: worse. Pale print: no clear difference, or one seed.")
+
+
+if source.ready():
+    st.title("Strides")
+    wanted, there = asking.data_set()
+    ranked = asking.metric(there)
+    student, recipe, methods = setting(there)
+    asking.reads()
+    board = source.board(wanted, ranked)
+    rows = strides.one_setting(board, student, recipe)
+    rows = rows[rows["method"].isin([*methods, "none", "teacher"])] if methods else rows
+    rows = rows.reset_index(drop=True)
+    if (rows["method"] != "teacher").any():
+        st.caption(sinks.markdown(formats.caption(rows)))
+        lines(rows)
+        words(rows)
+        differences(rows)
+    else:
+        st.info("No row fits these filters.")

@@ -1,0 +1,102 @@
+"""Class by class: IoU of a row, and its difference to another row, over seeds and images together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from results import compare
+from results.metrics import COUNT_METRICS, HEADLINE, score_of
+from results.queries import States, image_class_counts, image_states, metrics, per_class
+from results.statistics import NO_DIFFERENCE, Difference, Estimate, holm
+from results.store import Store
+
+RESAMPLES = 1000
+COLUMNS = (
+    "class", "pixels", "iou", "iou_low", "iou_high", "iou_basis", "other", "delta", "delta_low", "delta_high",
+    "delta_basis", "verdict", "p", "p_holm",
+)  # fmt: skip
+"""Columns of `class_table`: fractions; `pixels` is a class's share of the labelled pixels."""
+
+
+def by_class(store: Store, keys: Sequence[str]) -> list[str]:
+    """The metrics that some runs have class by class: mIoU's IoU first."""
+    counts = image_class_counts(store, keys[:1])
+    if not counts:
+        return []
+    classes = next(iter(counts.values()))[1].shape[-1]
+    found = [HEADLINE, "mean_class_accuracy"]
+    for name in metrics(store).keys() - COUNT_METRICS.keys():
+        states = image_states(store, keys[:1], name)
+        if states and next(iter(states.values()))[1].shape[-1] == classes:
+            found.append(name)
+    return [*found[:2], *sorted(found[2:])]
+
+
+def class_table(
+    store: Store, ours: Mapping[int, str], theirs: Mapping[int, str] | None = None, metric: str = HEADLINE
+) -> pd.DataFrame:
+    """One row a class that occurs in the labels, in the data set's order: IoU with interval, and the difference.
+
+    Seeds and images are resampled together, the same images on both sides, and the same seeds where both have them;
+    with one seed intervals cover images only.
+
+    Args:
+        ours, theirs: seed -> key of the run; theirs is what is subtracted.
+        metric: one of `by_class`.
+
+    Returns:
+        Columns `COLUMNS`; empty when what adds up over images was not kept.
+
+    Raises:
+        ValueError: the two sides were evaluated on other images.
+    """
+    sides = [side for side in (ours, theirs) if side]
+    keys = [key for side in sides for key in side.values()]
+    states = image_states(store, keys, metric)
+    if not all(key in states for key in keys):
+        return pd.DataFrame(columns=list(COLUMNS))
+    if len({(states[key][0], states[key][1].shape) for key in keys}) > 1:
+        raise ValueError("the two were evaluated on other images: their classes cannot be paired")
+    names = list(per_class(store, keys[:1])["class"])
+    shares = _pixel_shares(store, keys[0])
+    rows = []
+    for place, share in enumerate(shares):
+        if share > 0:
+            rows.append({"class": names[place], "pixels": share} | _of_class(place, sides, states, metric))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table["p_holm"] = holm(table["p"].astype(float))
+    return table
+
+
+def _pixel_shares(store: Store, key: str) -> NDArray[np.float64]:
+    """(K,): of the labelled pixels, those of each class."""
+    labelled = image_class_counts(store, [key])[key][1].sum(0)[1].astype(float)
+    return np.asarray(labelled / max(labelled.sum(), 1.0))
+
+
+def _of_class(place: int, sides: Sequence[Mapping[int, str]], states: States, metric: str) -> dict[str, Any]:
+    score = score_of(metric)
+    drawn = [
+        compare.resample({s: states[key][1][:, :, [place]] for s, key in side.items()}, score, RESAMPLES)
+        for side in sides
+    ]
+    mine = compare.estimate(drawn[0])
+    gap = compare.difference(*drawn) if len(drawn) == 2 else NO_DIFFERENCE
+    return {
+        **_numbers("iou", mine),
+        "other": drawn[1].value if len(drawn) == 2 else math.nan,
+        **_numbers("delta", gap),
+        "verdict": gap.verdict,
+        "p": gap.p,
+    }
+
+
+def _numbers(name: str, found: Estimate | Difference) -> dict[str, Any]:
+    basis = "" if found is NO_DIFFERENCE else found.text
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_basis": basis}

@@ -1,0 +1,121 @@
+"""Figures by name, drawn for paper from a database: what `harness plot` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from results import ablation, classes, frontier, queries, strides
+from results.figures.ablation import term_gains
+from results.figures.classes import class_differences, class_intervals
+from results.figures.looks import Looks, looks
+from results.figures.strides import gain_map, metric_over_stride
+from results.figures.tradeoff import accuracy_against_cost
+from results.leaderboard import COMPARABLE, leaderboard, metric_of
+from results.queries import SETTING
+from results.store import Store
+
+
+def _tradeoff(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+    cost = "macs" if over == "stride" else over
+    rows = board[board["method"] != "teacher"].reset_index(drop=True)
+    return accuracy_against_cost(rows, look, cost, frontier.frontier_doubt(store, rows, cost) or None)
+
+
+def _strides(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+    return metric_over_stride(_of_one_student(store, board), look, over)
+
+
+def _gains(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+    return gain_map(_of_one_student(store, board), look)
+
+
+def _classes(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+    row, found = _class_table(store, board)
+    return class_intervals(found, look, look.colours[row["method"]])
+
+
+def _class_gains(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+    row, found = _class_table(store, board)
+    return class_differences(found, look, look.colours[row["method"]])
+
+
+def _ablation(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+    there = {one.method: one for one in ablation.ablations(store)}
+    asked = [name for name in there if board["method"].eq(name).any()]
+    method = _one("method that was taken apart", asked, "method")
+    shown = board[board["method"].eq(method)]
+    table = ablation.contributions(store, there[method].rows)
+    same = [name for name in (*SETTING, "teacher") if name in table]
+    table = table.merge(shown[same].drop_duplicates(), on=same)
+    for name in same:
+        _one(name, sorted(set(map(str, table[name]))), name)
+    return term_gains(table, look, look.colours[method])
+
+
+FIGURES: Mapping[str, Callable[[Store, pd.DataFrame, Looks, str], Any]] = {
+    "tradeoff": _tradeoff,
+    "strides": _strides,
+    "gains": _gains,
+    "classes": _classes,
+    "class-gains": _class_gains,
+    "ablation": _ablation,
+}
+"""Name -> a figure of the rows of a leaderboard, over a cost or the stride."""
+
+
+def draw(store: Store, name: str, board: pd.DataFrame, over: str = "stride") -> Any:
+    """A figure for paper.
+
+    Args:
+        name: one of `FIGURES`.
+        board: the rows that are asked for.
+        over: "stride" or a column that is a cost: what lies along the axis of `tradeoff` and `strides`.
+
+    Raises:
+        ValueError: the rows are of two data sets, or of more than the figure can show; or there is nothing to draw.
+    """
+    for column in COMPARABLE:
+        _one(column, sorted(set(map(str, board[column]))), "dataset")
+    chart = FIGURES[name](store, board, looks(queries.runs(store)).for_paper(), over)
+    if chart is None:
+        raise ValueError("there is nothing to draw: no row has what the figure shows")
+    return chart
+
+
+def _one(what: str, names: Sequence[str], option: str) -> str:
+    """The only one of several names.
+
+    Raises:
+        ValueError: there are more, or none.
+    """
+    if not names:
+        raise ValueError(f"no row has a {what}")
+    if len(names) > 1:
+        raise ValueError(f"the figure shows one {what}, and there are {', '.join(names)}: choose with --{option}")
+    return names[0]
+
+
+def _of_one_student(store: Store, board: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the one student and recipe, and its teacher, which a filter may have left out."""
+    own = board[board["method"] != "teacher"]
+    student, recipe = (_one(name, sorted(set(own[name])), name) for name in ("student", "recipe"))
+    everything = leaderboard(store, {"dataset": [str(board["dataset"].iloc[0])]}, metric=metric_of(board))
+    kept = everything[everything["row"].isin(set(own["row"])) | everything["method"].eq("teacher")]
+    kept = kept[kept["evaluation"].eq(board["evaluation"].iloc[0])]
+    return strides.one_setting(kept, student, recipe)
+
+
+def _class_table(store: Store, board: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
+    """The one row of a method, and its classes beside those of its `none`."""
+    own = board[~board["method"].isin(["none", "teacher"])]
+    names = [f"{row['method']} {row['student']}@{row['stride']}" for _, row in own.iterrows()]
+    _one("row of a method", names, "method, --student, --stride")
+    row = own.iloc[0]
+    same = {name: [row[name]] for name in ("dataset", "student", "stride", "recipe", "weights")}
+    none = leaderboard(store, {**same, "method": ["none"]})
+    none = none[none["evaluation"].eq(row["evaluation"])]
+    members = [member.runs for member in frontier.members_of(pd.concat([own, none.iloc[:1]]))]
+    return row, classes.class_table(store, members[0], members[1] if len(members) > 1 else None)

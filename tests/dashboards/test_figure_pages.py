@@ -1,0 +1,153 @@
+"""The pages made of figures: Trade-off, Strides, Classes, Ablation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from dashboards import source
+from results.ingest import collect
+from results.store import open_store
+from tests.results.factory import Fake, sweep, write_all
+
+PAGES = Path(source.__file__).parent / "pages"
+NAMES = ("tradeoff", "strides", "classes", "ablation")
+KA = {"ka": {"adapt": 50.0, "affinity": 1.0}, "ka-affinity": {"adapt": 50.0}}
+
+
+@pytest.fixture(autouse=True)
+def _no_cache() -> Iterator[None]:
+    st.cache_data.clear()
+    yield
+    st.cache_data.clear()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty workspace, named in the environment."""
+    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
+    return tmp_path
+
+
+@pytest.fixture
+def filled(workspace: Path) -> Path:
+    """The same with a sweep in it, and `ka` without a term at one stride."""
+    fakes = sweep(("none", "kd", "ka"), (8, 16), (0, 1, 2), images=4)
+    fakes += [Fake("ka-affinity", 16, seed, images=4, teacher_key=fakes[0].key) for seed in (0, 1, 2)]
+    fakes += [Fake("none", 16, 0, "timm:mobilenetv2_100/aspp", images=4)]
+    write_all(workspace, fakes)
+    for fake in fakes:
+        if fake.method in KA:
+            file = workspace / "stages" / fake.key / "record.json"
+            record = json.loads(file.read_text())
+            record["spec"]["method"]["parts"] = [{"name": "ka", "weights": KA[fake.method]}]
+            file.write_text(json.dumps(record))
+    with open_store(workspace / "results.db") as store:
+        collect(workspace, store)
+    return workspace
+
+
+def page(name: str, **address: str) -> AppTest:
+    """A page at an address, run; it must not raise."""
+    app = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
+    for word, value in address.items():
+        app.query_params[word] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def texts(app: AppTest) -> str:
+    """All that the page says in words."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.info, app.code)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_database_a_page_says_what_to_do(workspace: Path, name: str) -> None:
+    assert "harness sweep --methods" in texts(page(name))
+
+
+def test_tradeoff(filled: Path) -> None:
+    app = page("tradeoff")
+    table = app.dataframe[0].value
+    assert table.columns.tolist()[-1] == "frontier" and set(table["frontier"]) <= {"on the frontier", "perhaps"}
+    said = texts(app)
+    assert "Best\\: ka @8" in said and "Filled: on the frontier" in said
+    assert len(app.get("vega_lite_chart")) == 1
+    for cost, title in (("latency_ms", "latency [ms]"), ("training_s", "training [h]")):
+        assert title in page("tradeoff", cost=cost).dataframe[0].value.columns
+
+
+def test_a_budget_and_a_head_in_the_address(filled: Path) -> None:
+    app = page("tradeoff", max_macs="3")
+    assert set(app.dataframe[0].value["stride"]) == {"16"}
+    assert "No row fits" in texts(page("tradeoff", max_macs="0.1"))
+    assert "is no number" in texts(page("tradeoff", max_macs="three"))
+    rows = page("leaderboard", head="aspp").dataframe[0].value
+    assert rows["method"].tolist() == ["teacher", "none"] and rows["student"].str.endswith("/aspp").all()
+    assert set(page("leaderboard", head="linear", max_macs="3").dataframe[0].value["stride"]) == {16}
+
+
+def test_a_clicked_row_leads_to_the_leaderboard(filled: Path) -> None:
+    row = str(page("leaderboard").dataframe[0].value["row"].iloc[1])
+    said = texts(page("tradeoff", row=row))
+    assert f"(./?row={row}&dataset=shapes)" in said and "harness sweep --methods" in said
+
+
+def test_strides(filled: Path) -> None:
+    app = page("strides")
+    said = texts(app)
+    assert "none at stride 8" in said and "of its MACs" in said and "Difference to `none`" in said
+    assert len(app.get("vega_lite_chart")) == 2
+    assert app.dataframe[0].value["method"].tolist() == ["ka", "ka-affinity", "kd"]
+    assert "ka at stride" not in texts(page("strides", method="kd"))
+    assert len(page("strides", over="macs").get("vega_lite_chart")) == 2
+
+
+def test_classes(filled: Path) -> None:
+    app = page("classes")
+    table = app.dataframe[0].value
+    assert table["class"].tolist()[0] == "background" and table["Δ [points]"].notna().all()
+    assert len(app.get("vega_lite_chart")) == 2
+    assert page("classes", order="pixels").dataframe[0].value["pixels [%]"].is_monotonic_decreasing
+    alone = page("classes", against="nothing")
+    assert alone.dataframe[0].value["Δ [points]"].isna().all() and "Choose a row to compare with" in texts(alone)
+
+
+def test_ablation(filled: Path) -> None:
+    app = page("ablation")
+    table = app.dataframe[0].value
+    assert table["row"].tolist() == ["none", "full", "without affinity, only adapt"]
+    assert table["affinity"].tolist() == ["○", "●", "○"] and table["adapt"].tolist() == ["○", "●", "●"]
+    assert table["gain over none"].str.startswith("+").sum() == 2 and len(app.get("vega_lite_chart")) == 1
+
+
+def test_without_an_ablation_the_page_says_how_to_make_one(workspace: Path) -> None:
+    with open_store(workspace / "results.db") as store:
+        collect(write_all(workspace, [Fake("none", images=2), Fake("kd", images=2)]), store)
+    assert "harness ablate ka" in texts(page("ablation"))
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_a_single_row_is_no_error(workspace: Path, name: str) -> None:
+    with open_store(workspace / "results.db") as store:
+        collect(write_all(workspace, [Fake("none", images=2)]), store)
+    page(name)
+
+
+def test_names_from_records_are_no_markup(workspace: Path) -> None:
+    hostile = "ka[![x](http://evil.invalid/a.png)<img src=x>"
+    fakes = [Fake(m, s, seed, images=2) for m in ("none", hostile) for s in (8, 16) for seed in (0, 1)]
+    with open_store(workspace / "results.db") as store:
+        collect(write_all(workspace, fakes), store)
+    for name in NAMES[:3]:
+        app = page(name)
+        for element in [*app.markdown, *app.caption, *app.info]:
+            assert "](http" not in str(element.value) and "<img" not in str(element.value).replace("\\<", "")
