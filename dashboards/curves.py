@@ -11,8 +11,6 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from dashboards.figures import PALETTE
-
 LOSS, RATE, SCORE = "loss", "learning rate", "mIoU on val [%]"
 """Curves besides the terms: the weighted sum, the optimiser's, and validation."""
 MOST_POINTS = 600
@@ -154,8 +152,3 @@ def order(names: Sequence[str]) -> list[str]:
     """Curves in the order in which one looks at them: loss, validation, cross-entropy, the method's terms, the rate."""
     place = {LOSS: 0, SCORE: 1, "ce": 2, RATE: 9}
     return sorted(dict.fromkeys(names), key=lambda name: (place.get(name, 5), name))
-
-
-def colours_of(labels: Sequence[str]) -> dict[str, str]:
-    """A colour for each of a few runs."""
-    return dict(zip(labels, (PALETTE * 2)[: len(labels)], strict=True)) if len(labels) > 1 else {labels[0]: PALETTE[0]}

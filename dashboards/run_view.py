@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from results.queries import Run
 EVERY_S = 3.0
 """Seconds between two looks at a run that is being trained."""
 LIVE = (State.RUNNING,)
+ONE = {"this run": figures.PALETTE[0]}
 
 
 def draw(key: str) -> None:
@@ -98,15 +99,20 @@ def _curves(key: str, live: bool) -> None:
         st.caption("No curves: the workspace holds no events of this run.")
         return
     st.subheader("Curves")
-    grid({"this run": found}, lambda label: weights_of(key, None if live else _collected(key)))
+    grid(dict.fromkeys(ONE, found), lambda label: weights_of(key, None if live else _collected(key)))
 
 
-def grid(found: dict[str, pd.DataFrame], weights: Callable[[str], dict[str, float]]) -> None:
+def grid(
+    found: Mapping[str, pd.DataFrame],
+    weights: Callable[[str], dict[str, float]],
+    shades: Mapping[str, str] = ONE,
+) -> None:
     """Charts of all curves of one or more runs, with the options that they share.
 
     Args:
         found: label -> curves.
         weights: label -> weights of the terms.
+        shades: label -> colour.
     """
     left, middle, right = st.columns([3, 2, 2], vertical_alignment="bottom")
     percent = address.number(
@@ -117,13 +123,10 @@ def grid(found: dict[str, pd.DataFrame], weights: Callable[[str], dict[str, floa
     frames = {label: curves.weighted(frame, weights(label)) if apply else frame for label, frame in found.items()}
     data = pd.concat([frame.assign(run=label) for label, frame in frames.items()], ignore_index=True)
     data = curves.prepared(data, percent)
-    colours = curves.colours_of(list(found))
-    if len(found) > 1:
-        st.html(figures.swatches(colours))
     names = curves.order(list(data["curve"]))
     for start in range(0, len(names), 3):
         for column, name in zip(st.columns(3), names[start : start + 3], strict=False):
-            column.altair_chart(curves.chart(data, name, colours, log), width="stretch", theme="streamlit")
+            column.altair_chart(curves.chart(data, name, shades, log), width="stretch", theme="streamlit")
 
 
 def _attempts(key: str, run: Run | None) -> None:

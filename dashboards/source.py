@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,8 @@ import streamlit as st
 from results import differences, queries
 from results.leaderboard import leaderboard
 from results.metrics import HEADLINE, MetricInfo
-from results.store import open_store
+from results.naming import named_sides
+from results.store import Store, open_store
 
 DEFAULT_WORKSPACE = "runs"
 FRESH_S = 15
@@ -57,6 +59,33 @@ def freeze(filters: dict[str, list[Any]]) -> Frozen:
     return tuple((name, tuple(values)) for name, values in sorted(filters.items()) if values)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Sides beside one another.
+
+    Attributes:
+        gaps: of all pairs, later ones minus earlier ones.
+        differing: only what is not the same on all sides.
+        classes: as `results.differences.class_gaps`.
+    """
+
+    sides: list[differences.Side]
+    gaps: list[differences.Gap]
+    differing: list[differences.Differing]
+    classes: pd.DataFrame
+
+
+def _comparison(store: Store, words: Sequence[str], metric: str) -> Comparison:
+    sides = differences.load_sides(store, named_sides(store, words, metric))
+    gaps = differences.gaps(store, sides, metric)
+    return Comparison(sides, gaps, differences.differing(sides), differences.class_gaps(store, sides))
+
+
+def _image_gaps(store: Store, words: Sequence[str], metric: str, ours: int, theirs: int) -> pd.DataFrame:
+    sides = differences.load_sides(store, named_sides(store, words, metric))
+    return differences.image_gaps(store, sides[ours], sides[theirs], metric)
+
+
 _QUESTIONS: dict[str, Callable[..., Any]] = {
     "cells": queries.cells,
     "metrics": queries.metrics,
@@ -65,10 +94,8 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "per_class": queries.per_class,
     "run": queries.run,
     "children": queries.children,
-    "sides": differences.load_sides,
-    "gaps": differences.gaps,
-    "class_gaps": differences.class_gaps,
-    "image_gaps": differences.image_gaps,
+    "comparison": _comparison,
+    "image_gaps": _image_gaps,
 }
 
 
@@ -128,9 +155,19 @@ def children(key: str) -> list[tuple[str, str]]:
     return found
 
 
-def sides(named: Mapping[str, Sequence[str]]) -> list[differences.Side]:
-    """The sides of a comparison: label -> keys."""
-    found: list[differences.Side] = _asked("sides", {label: tuple(keys) for label, keys in named.items()})
+def comparison(words: Sequence[str], metric: str) -> Comparison:
+    """Two to six runs or rows, each called by its key or by words, beside one another.
+
+    Raises:
+        ValueError: one of them means nothing, or several; or there are too many or too few.
+    """
+    found: Comparison = _asked("comparison", tuple(words), metric)
+    return found
+
+
+def image_gaps(words: Sequence[str], metric: str, ours: int, theirs: int) -> pd.DataFrame:
+    """On which images two of the sides of a comparison differ most, as `results.differences.image_gaps`."""
+    found: pd.DataFrame = _asked("image_gaps", tuple(words), metric, ours, theirs)
     return found
 
 

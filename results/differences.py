@@ -19,6 +19,7 @@ from sqlalchemy import select
 from results import compare, statistics
 from results import store as schema
 from results.metrics import HEADLINE, MetricInfo, score_of
+from results.protocol import protocol_words
 from results.queries import States, image_class_counts, image_states, metrics
 from results.record import Record
 from results.statistics import NO_DIFFERENCE, Difference, SeedScores, holm
@@ -26,6 +27,7 @@ from results.store import Store
 
 MOST_SIDES = 6
 """More than so many sides cannot be read beside one another."""
+_PART = re.compile(r"method\.parts\.[^.]+\.")
 _DIGEST = re.compile(r"[0-9a-f]{20,64}")
 
 
@@ -49,13 +51,13 @@ class Side:
         return [record.key for record in self.records.values()]
 
     @property
-    def evaluated_on(self) -> tuple[str, str, str]:
-        """Data set, digest of its content, split: scores of two sides can be compared where these are equal."""
+    def evaluated_on(self) -> tuple[str, str, str, str]:
+        """Data set, digest of its content, split, way of evaluation: what scores must share to be compared."""
         first = next(iter(self.records.values()))
         dataset = first.spec.get("dataset")
         named = dataset if isinstance(dataset, dict) else {}
         split = first.metrics.split if first.metrics else ""
-        return str(named.get("name", "")), str(named.get("manifest", "")), split
+        return str(named.get("name", "")), str(named.get("manifest", "")), split, protocol_words(first.spec)
 
     def scores(self, metric: str, states: States) -> SeedScores:
         """The side as one of a comparison by a metric."""
@@ -116,16 +118,25 @@ class Differing:
 
 
 def differing(sides: Sequence[Side]) -> list[Differing]:
-    """All that is not the same on all sides, in the order in which records say it; what is the same is left out."""
+    """All that is not the same on all sides, in the order in which records say it; what is the same is left out.
+
+    So are the parameters of a method that a side does not have: its expression says that.
+    """
     told = [[dict(_facts(record)) for record in side.records.values()] for side in sides]
     names = dict.fromkeys(name for side in told for record in side for name in record)
     order = {section: place for place, section in enumerate(_SECTIONS)}
     found = []
     for section, name in sorted(names, key=lambda pair: order[pair[0]]):
+        if (part := _PART.match(name)) and not all(_has(side, section, part[0]) for side in told):
+            continue
         values = tuple(_joined(record.get((section, name), "") for record in side) for side in told)
         if len(set(values)) > 1:
             found.append(Differing(section, name, values))
     return found
+
+
+def _has(side: Sequence[Mapping[tuple[str, str], str]], section: str, beginning: str) -> bool:
+    return any(where == section and name.startswith(beginning) for record in side for where, name in record)
 
 
 _SECTIONS = ("specification", "recipe", "environment", "plan", "training")
@@ -235,9 +246,9 @@ def _known(store: Store, metric: str) -> MetricInfo:
 
 def _unlike(a: Side, b: Side) -> str:
     """Why scores of two sides mean different things; "" where they do not."""
-    names = ("data set", "data set's content", "split")
+    names = ("on the same data set", "on the same data set's content", "on the same split", "in the same way")
     unlike = [name for name, one, other in zip(names, a.evaluated_on, b.evaluated_on) if one != other]
-    return f"not evaluated on the same {unlike[0]}" if unlike else ""
+    return f"not evaluated {unlike[0]}" if unlike else ""
 
 
 def side_difference(ours: SeedScores, theirs: SeedScores) -> Difference:

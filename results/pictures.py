@@ -74,7 +74,11 @@ def samples_folder(workspace: Path, key: str) -> Path | None:
     return folder if there else None
 
 
-def pictures(workspace: Path, key: str) -> dict[str, tuple[Path, Picture]]:
+Kept = dict[str, tuple[Path, Picture]]
+"""Name of an image -> the folder of its files, and which they are."""
+
+
+def pictures(workspace: Path, key: str) -> Kept:
     """Name of each image of which a run keeps a prediction -> (folder, picture), the fixed ones first.
 
     Those of which a file is missing, or lies elsewhere, are left out; so are those of older runs: `side_by_side`.

@@ -51,6 +51,7 @@ def table(board: pd.DataFrame) -> list[str]:
         "row",
         tables.board_table(board),
         list(board["row"]),
+        several=True,
         hide_index=True,
         height=min(38 + 35 * len(board), 600),
         placeholder="",
@@ -68,7 +69,9 @@ def table(board: pd.DataFrame) -> list[str]:
 def details(board: pd.DataFrame, chosen: str | None) -> None:
     """Everything behind one row."""
     if chosen is None:
-        st.info("Choose a row of the table to see what is behind it, and the command that makes it again.")
+        st.info(
+            "Choose a row of the table to see all of it, and the command that makes it again; several to compare them."
+        )
         return
     if not board["row"].eq(chosen).any():
         st.info("The row that was chosen is not among those shown. Choose another, or take the filters off.")
@@ -118,7 +121,9 @@ if source.ready():
         overview(rows)
         rows = ordered(rows)
         chosen = table(rows)
-        details(rows, chosen[0] if chosen else None)
+        if len(chosen) > 1:
+            address.link("compare", f"Compare these {len(chosen)} rows", ":material/compare_arrows:", side=chosen[:6])
+        details(rows, chosen[-1] if chosen else None)
         with st.expander("How to read this"):
             for said in tables.reading(rows):
                 st.markdown(said)

@@ -39,7 +39,7 @@ if source.ready():
     st.caption(f"{len(everything)} finished stages, newest first. Tick one to see all of it, several to compare them.")
     keys = [key for key in chosen(everything) if everything["key"].eq(key).any()]
     if len(keys) > 1:
-        address.link("compare", f"Compare these {len(keys)} runs", ":material/compare_arrows:", run=keys)
+        address.link("compare", f"Compare these {len(keys)} runs", ":material/compare_arrows:", side=keys)
     elif keys:
         address.link("run", "Open this run alone", ":material/open_in_full:", run=keys)
         run_view.draw(keys[0])

@@ -45,6 +45,11 @@ def test_only_what_differs_is_told(filled: Store) -> None:
     )
 
 
+def test_parameters_of_a_method_that_a_side_does_not_have_are_left_out(filled: Store) -> None:
+    names = [one.name for one in differing(sides(filled, a=NONE[:1], b=KA[:1]))]
+    assert names and not [name for name in names if name.startswith("method.parts")]
+
+
 def test_runs_of_equal_making_differ_in_nothing(filled: Store) -> None:
     assert differing(sides(filled, a=KA[:1], b=KA[:1])) == []
 

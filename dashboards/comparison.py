@@ -1,0 +1,137 @@
+"""Tables and figures of a comparison: pure functions from its sides to what the page Compare shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from dashboards.figures import GREY, PALETTE, Looks
+from results import formats, sinks
+from results.columns import Column
+from results.differences import Differing, Gap, Side
+
+
+def colours(sides: Sequence[Side], look: Looks) -> dict[str, str]:
+    """Label -> colour: that of the method on all pages, where no two sides have one method."""
+    methods = [next(iter(side.records.values())).cell for side in sides]
+    names = [cell.method if cell else "" for cell in methods]
+    if len(set(names)) == len(names) and all(name in look.colours for name in names):
+        return {side.label: look.colours[name] for side, name in zip(sides, names, strict=True)}
+    return dict(zip((side.label for side in sides), PALETTE, strict=False))
+
+
+def scores(sides: Sequence[Side], column: Column) -> pd.DataFrame:
+    """One row a side: seeds, mean of the metric over them, and the score of each."""
+    rows = []
+    for side in sides:
+        known = side.scores(column.name, {}).scores
+        rows.append(
+            {
+                "run or row": sinks.visible(side.label),
+                "seeds": ", ".join(map(str, side.records)),
+                column.title: column.factor * float(np.mean(list(known.values()))) if known else math.nan,
+                "of each seed": ", ".join(formats.cell(column, value) for value in known.values()),
+            }
+        )
+    return pd.DataFrame(rows).round({column.title: (column.digits or 0) + 1})
+
+
+def gaps(found: Sequence[Gap], column: Column) -> pd.DataFrame:
+    """One row a pair: difference with interval, verdict, p-values, and what they rest on."""
+    return pd.DataFrame([_gap(gap, column) for gap in found])
+
+
+def _gap(gap: Gap, column: Column) -> dict[str, Any]:
+    factor, digits = column.factor, (column.digits or 0) + 1
+    low, value, high = (factor * n for n in (gap.difference.low, gap.difference.value, gap.difference.high))
+    interval = "" if math.isnan(low) else f"{low:+.{digits}f} to {high:+.{digits}f}"
+    unit = "points" if column.unit == "%" else column.unit
+    return {
+        "A": sinks.visible(gap.ours),
+        "minus B": sinks.visible(gap.theirs),
+        f"difference [{unit}]" if unit else "difference": "" if math.isnan(value) else f"{value:+.{digits}f}",
+        "95 % interval": interval,
+        "A is": gap.reason or gap.verdict,
+        "p": _p(gap.difference.p),
+        "p, Holm": _p(gap.p_holm),
+        "rests on": gap.difference.text if not gap.reason else "",
+    }
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def differing(found: Sequence[Differing], labels: Sequence[str]) -> pd.DataFrame:
+    """One row a thing that is not the same on all sides, a column a side."""
+    rows = [
+        {"of": one.section, "what": sinks.visible(one.name)}
+        | {sinks.visible(label): sinks.visible(value) for label, value in zip(labels, one.values, strict=True)}
+        for one in found
+    ]
+    return pd.DataFrame(rows)
+
+
+def class_chart(classes: pd.DataFrame, shades: Mapping[str, str]) -> Any:
+    """IoU [%] of every class on every side: a point a side."""
+    labels = list(shades)
+    rows = [
+        {"class": row["class"], "run": label, "iou": 100 * value}
+        for row in classes.to_dict("records")
+        for label, value in zip(labels, row["iou"], strict=True)
+    ]
+    data = pd.DataFrame(rows).dropna()
+    y = alt.Y("class:N", sort=list(classes["class"]), title=None, axis=alt.Axis(labelLimit=140))
+    base = alt.Chart(data)
+    spans = base.mark_rule(color=GREY, opacity=0.6).encode(y=y, x=alt.X("min(iou):Q"), x2="max(iou):Q")
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(
+        y=y,
+        x=alt.X("iou:Q", title="IoU [%]"),
+        color=alt.Color("run:N", scale=_scale(shades), legend=None),
+        tooltip=[alt.Tooltip("run:N"), alt.Tooltip("class:N"), alt.Tooltip("iou:Q", title="IoU [%]", format=".1f")],
+    )
+    return alt.layer(spans, points).properties(height=40 + 26 * len(classes))
+
+
+def class_gap_chart(classes: pd.DataFrame, shades: Mapping[str, str]) -> Any:
+    """Difference of every class from the first side [points], with intervals where there are any."""
+    labels = list(shades)[1:]
+    rows = [
+        {"class": row["class"], "run": label, "delta": 100 * delta, "low": 100 * low, "high": 100 * high}
+        for row in classes.to_dict("records")
+        for label, delta, low, high in zip(labels, row["delta"], row["low"], row["high"], strict=True)
+    ]
+    data = pd.DataFrame(rows, columns=["class", "run", "delta", "low", "high"]).dropna(subset=["delta"])
+    y = alt.Y("class:N", sort=list(classes["class"]), title=None, axis=alt.Axis(labelLimit=140))
+    offset = alt.YOffset("run:N", sort=labels)
+    colour = alt.Color("run:N", scale=_scale(shades), legend=None)
+    zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(color=GREY).encode(x="x:Q")
+    base = alt.Chart(data)
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.6, opacity=0.65)
+    tips = [alt.Tooltip("run:N"), alt.Tooltip("class:N"), alt.Tooltip("delta:Q", format="+.1f")]
+    tips += [alt.Tooltip("low:Q", format="+.1f"), alt.Tooltip("high:Q", format="+.1f")]
+    title = "IoU minus the first's [points]"
+    points = base.mark_point(filled=True, size=80, opacity=1)
+    x = alt.X("delta:Q", title=title)
+    return alt.layer(
+        zero,
+        bars.encode(y=y, yOffset=offset, x=alt.X("low:Q", title=title), x2="high:Q", color=colour),
+        points.encode(y=y, yOffset=offset, x=x, color=colour, tooltip=tips),
+    ).properties(height=40 + 26 * len(classes))
+
+
+def _scale(shades: Mapping[str, str]) -> alt.Scale:
+    return alt.Scale(domain=list(shades), range=list(shades.values()))
+
+
+def both_ways(gaps: Mapping[str, float], most: int) -> tuple[list[str], list[str]]:
+    """The names whose gap is largest, and those whose gap is smallest: at most so many each way, none in both."""
+    order = sorted((name for name, gap in gaps.items() if not math.isnan(gap)), key=lambda name: -gaps[name])
+    ahead = [name for name in order if gaps[name] >= 0][:most]
+    behind = [name for name in reversed(order) if gaps[name] < 0][:most]
+    return ahead, behind
