@@ -15,6 +15,7 @@ from harness.builders.distiller import Distiller, build_distiller
 from harness.builders.losses import build_loss
 from harness.builders.models import build_model, model_sizes
 from harness.data.frequencies import class_pixels
+from harness.errors import HarnessError
 from harness.numerics.choose import Decision, choose_numerics
 from harness.stage.context import Context
 from harness.stage.parents import first_weights, refuse_changed_sources, teacher_spec, untrained_translator
@@ -77,11 +78,19 @@ def _build_network(context: Context, shared: Shared) -> Member:
         shared.ask_teacher(context)
     frozen = spec.recipe.freeze == "backbone"
     if frozen:
-        network.backbone.requires_grad_(False)
+        _freeze_backbone(network, spec.model.word)
     learner = _learner(context, objective, network.backbone, decision, lambda: _validate(context, network, decision))
     if frozen:
         network.backbone.eval()
     return Member(context, learner, network, decision, objective.weights)
+
+
+def _freeze_backbone(network: Network, word: str) -> None:
+    network.backbone.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise HarnessError(
+            f"{word} with a frozen backbone has nothing left to train: its head is a part of it", "set freeze=none"
+        )
 
 
 def _objective(context: Context, network: Network, distiller: Distiller) -> SegmentationObjective:

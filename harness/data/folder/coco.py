@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.base import IGNORE, Problem
+from harness.data.folder.annotation_file import reading
 from harness.data.folder.classes import ClassEntry, Classes
 from harness.data.folder.config import SPLITS, Config
 from harness.data.folder.drawing import Region, code_mask, image_size, of_kind, paint, polygons_mask
@@ -36,16 +37,8 @@ def read_coco(file: Path) -> tuple[dict[int, CocoImage], list[dict[str, Any]]]:
     Raises:
         HarnessError: it is not such a JSON file.
     """
-    try:
+    with reading(file, "COCO's", "images, annotations and categories"):
         return _read_coco(file, file.stat().st_mtime_ns)
-    except FileNotFoundError as error:
-        raise HarnessError(f"{file}: is missing", "correct annotations: in dataset.yaml") from error
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"{file}: is not JSON: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise HarnessError(f"{file}: is not COCO's JSON: {error!r}", "images, annotations and categories") from error
-    except HarnessError as error:
-        raise HarnessError(f"{file}: {error.message}", error.hint) from error
 
 
 @lru_cache(maxsize=4)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.data.folder.coco import read_coco
 from harness.data.folder.drawing import coco_masks
 from harness.data.folder.guess import Guess, fraction_splits, split_of
 from harness.data.folder.guess_masks import find_lists, folder_template
-from harness.data.folder.label_studio import find_image, read_tasks
+from harness.data.folder.label_studio import Task, find_image, read_tasks
 from harness.data.folder.labelme import IGNORED, NO_AREA, read_labelme
 from harness.data.folder.masks import Template
 from harness.data.folder.splits import is_list
@@ -271,28 +271,42 @@ def guess_labelme(tree: Tree) -> Guess | None:
 # -------------------------------------------------------------------------------------------------- Label Studio
 
 
+_FEW_PROJECTS = 20
+"""Of more JSON files than this without painted regions beside them, none is a project of Label Studio."""
+
+
 def guess_label_studio(tree: Tree) -> Guess | None:
-    """A project's JSON beside PNG files named after tasks."""
+    """A project's JSON beside PNG files named after tasks, or with the painted regions in it."""
     regions = [file for file in tree.pictures if re.match(r"task-\d+-annotation-\d+-by-", posixpath.basename(file))]
-    if not regions:
+    files = _jsons(tree)
+    if not regions and len(files) > _FEW_PROJECTS:
         return None
-    for file in _jsons(tree):
+    for file in files:
         try:
             tasks = read_tasks(tree.path(file))
         except HarnessError:
             continue
-        images = [image for task in tasks if (image := find_image(tree, "", task.image))]
-        if not images:
-            raise HarnessError(f"{tree.path(file)}: none of its {len(tasks)} images is below {tree.root}",
-                               "put the images there, under the names they had when they were uploaded")  # fmt: skip
-        guess = Guess({"layout": "label-studio", "images": posixpath.dirname(images[0]) or "."})
-        guess.fields |= {"masks": posixpath.dirname(regions[0]) or ".", "annotations": file}
-        guess.note("annotations", f"Label Studio's, {len(tasks)} tasks, {len(regions)} painted regions")
-        fraction_splits(guess, [posixpath.splitext(posixpath.basename(image))[0] for image in images])
-        guess.fields["classes"] = sorted({label for task in tasks for label in task.labels})
-        guess.note("classes", _BACKGROUND)
-        return guess
+        if regions or any(task.coded for task in tasks):
+            return _of_project(tree, file, tasks, regions)
+    if not regions:
+        return None
     raise HarnessError(
         f"{tree.root}: PNG files of Label Studio's regions, but no JSON that says which image a task is about",
         "export the project as JSON too, into the same folder",
     )
+
+
+def _of_project(tree: Tree, file: str, tasks: Sequence[Task], regions: Sequence[str]) -> Guess:
+    images = [image for task in tasks if (image := find_image(tree, "", task.image))]
+    if not images:
+        raise HarnessError(f"{tree.path(file)}: none of its {len(tasks)} images is below {tree.root}",
+                           "put the images there, under the names they had when they were uploaded")  # fmt: skip
+    guess = Guess({"layout": "label-studio", "images": posixpath.dirname(images[0]) or "."})
+    guess.fields |= {"masks": posixpath.dirname(regions[0]) or "."} if regions else {}
+    guess.fields["annotations"] = file
+    painted = f"{len(regions)} painted regions" if regions else "painted regions in the file itself"
+    guess.note("annotations", f"Label Studio's, {len(tasks)} tasks, {painted}")
+    fraction_splits(guess, [posixpath.splitext(posixpath.basename(image))[0] for image in images])
+    guess.fields["classes"] = sorted({label for task in tasks for label in task.labels})
+    guess.note("classes", _BACKGROUND)
+    return guess

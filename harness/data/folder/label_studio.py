@@ -1,4 +1,4 @@
-"""Label Studio's brush export: a PNG for each region beside the project's JSON.
+"""Label Studio's brush labels: a PNG for each region beside the project's JSON, or the regions in the JSON itself.
 
 A region's file is named `task-ID-annotation-ID-by-WHO-TAG-LABEL-N.png`; the JSON says which image a task is about.
 """
@@ -9,7 +9,7 @@ import json
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ import numpy as np
 
 from harness.data.base import Problem
 from harness.data.decode import decode_label
+from harness.data.folder.annotation_file import reading
 from harness.data.folder.classes import ClassEntry, Classes
 from harness.data.folder.config import Config
 from harness.data.folder.drawing import Region, paint
 from harness.data.folder.items import Found, Item, LabelSource
+from harness.data.folder.label_studio_brush import CodedLabel, brushed, newest_results, read_entries, results_of
 from harness.data.folder.splits import Names, draw, listed, sources
 from harness.data.folder.tree import Tree, inside
 from harness.errors import HarnessError
@@ -32,12 +34,14 @@ _NAME = re.compile(r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-(?P<wh
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its id, its image as the JSON words it, and its tags ("tag", ...)."""
+    """One task: its id, its image as the JSON words it, its tags ("tag", ...), and whether its regions' pixels stand
+    there too."""
 
     id: str
     image: str
     tags: tuple[str, ...]
     labels: tuple[str, ...]
+    coded: bool = False
 
 
 def read_tasks(file: Path) -> list[Task]:
@@ -46,36 +50,19 @@ def read_tasks(file: Path) -> list[Task]:
     Raises:
         HarnessError: it is not such a JSON file.
     """
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        return [_task(entry) for entry in data]
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"{file}: is not JSON: {error}") from error
-    except (KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise HarnessError(f"{file}: is not Label Studio's JSON: {error!r}", "export it as JSON") from error
+    with reading(file, "Label Studio's", "export it as JSON"):
+        return [_task(entry) for entry in read_entries(file)]
 
 
 def _task(entry: Mapping[str, Any]) -> Task:
     fields = entry.get("data", entry)
     image = fields["image"] if isinstance(fields.get("image"), str) else next(v for v in fields.values() if _is_path(v))
     tags, labels = [], []
-    for result in _results(entry):
+    for result in results_of(entry):
         tags.append(str(result.get("from_name", "tag")))
         labels += [str(label) for label in result.get("value", result).get("brushlabels", [])]
-    return Task(str(entry["id"]), image, tuple(dict.fromkeys(tags)), tuple(dict.fromkeys(labels)))
-
-
-def _results(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What was painted: of `annotations` in the full form, of the tags' own fields in the short one."""
-    if "annotations" in entry:
-        for annotation in entry["annotations"]:
-            if not annotation.get("was_cancelled"):
-                yield from annotation.get("result", [])
-        return
-    for name, value in entry.items():
-        for item in value if isinstance(value, list) else []:
-            if isinstance(item, dict) and "brushlabels" in item:
-                yield {"from_name": name, "value": item}
+    coded = any(brushed(result) is not None for result in newest_results(entry))
+    return Task(str(entry["id"]), image, tuple(dict.fromkeys(tags)), tuple(dict.fromkeys(labels)), coded)
 
 
 def _is_path(value: Any) -> bool:
@@ -112,13 +99,16 @@ def find_label_studio(config: Config, tree: Tree) -> Found:
             problems.append(Problem(str(path), f"task {task.id} is about '{task.image}', which is not there"))
             continue
         painted = tuple((label, tree.path(file)) for label, file in _of_task(task, regions.get(task.id, {})))
+        name = posixpath.splitext(posixpath.basename(image))[0]
+        if not painted and task.coded:
+            items[name] = Item(name, tree.path(image), CodedLabel(path, task.id))
+            continue
         if not painted and not task.labels:
             problems.append(Problem(str(path), f"task {task.id} ('{task.image}') has no regions"))
             continue
         if not painted:
             problems.append(Problem(str(path), f"task {task.id} ('{task.image}') has regions, but no PNG of them"))
             continue
-        name = posixpath.splitext(posixpath.basename(image))[0]
         items[name] = Item(name, tree.path(image), BrushLabel(painted))
     if config.unmatched == "skip":
         problems = []

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from harness.data.folder.annotation_file import reading
 from harness.data.folder.classes import ClassEntry, Classes
 from harness.data.folder.config import Config
 from harness.data.folder.drawing import Region, image_size, paint
@@ -59,18 +60,12 @@ def read_labelme(file: Path) -> Mapping[str, Any]:
     Raises:
         HarnessError: it is not such a JSON file.
     """
-    try:
+    with reading(file, "Labelme's", "shapes with label and points"):
         data = json.loads(file.read_text(encoding="utf-8"))
         for shape in data["shapes"]:
             shape["label"], shape["points"] = str(shape["label"]), [(float(x), float(y)) for x, y in shape["points"]]
         if data.get("imageHeight") or data.get("imageWidth"):
             image_size(data.get("imageHeight"), data.get("imageWidth"))
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"{file}: is not JSON: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise HarnessError(f"{file}: is not Labelme's JSON: {error!r}", "shapes with label and points") from error
-    except HarnessError as error:
-        raise HarnessError(f"{file}: {error.message}", error.hint) from error
     return data  # type: ignore[no-any-return]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,14 @@ from torch.nn import functional as F
 from harness.builders.losses import build_loss, with_losses
 from harness.errors import HarnessError
 from harness.losses.base import Loss, inverse_frequencies
+from harness.planning.plan import make_plan
+from harness.plugins.load import load_plugins
 from harness.plugins.registries import LOSSES
 from harness.specs.recipes import RecipeFile, load_recipe
 from harness.specs.spec import LossSpec
 from harness.training.objective import resized
 from methods.base import IGNORE
+from tests.end_to_end.tiny import CHANGES, tiny_sweep
 
 K = 4
 WEIGHTS = [0.5, 2.0, 1.0, 0.25]
@@ -168,3 +173,26 @@ def test_a_loss_at_its_defaults_leaves_the_recipe_as_it_was() -> None:
 def test_a_loss_that_does_not_fit_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(HarnessError, match=said):
         changed(**changes)
+
+
+def test_the_loss_of_the_documentation_is_a_plugin_in_one_file(tmp_path: Path) -> None:
+    """It is found by its name, its file is part of the key and of the command that makes the row again."""
+    text = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Loss" in block]
+    file = tmp_path / "squared.py"
+    file.write_text(code)
+    (plugin,) = load_plugins([file])
+    try:
+        plan = make_plan(tiny_sweep(set={**CHANGES, "student.loss.name": "squared"}))
+        (node,) = plan.nodes.values()
+        assert node.spec.recipe.loss.source == plugin.sha256
+        assert f"--plugin {file}" in node.reproduce
+        logits, labels = batch(5)
+        expected = [
+            sum((p - (c == k)) ** 2 for c, p in enumerate(logits[b, :, y, x].softmax(0).tolist()))
+            for b, y, x in np.ndindex(*labels.shape)
+            if (k := int(labels[b, y, x])) != IGNORE
+        ]
+        assert float(loss_of("squared")(logits, labels)) == pytest.approx(np.mean(expected), rel=1e-6)
+    finally:
+        LOSSES._entries.pop("squared")

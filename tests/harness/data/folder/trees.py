@@ -541,6 +541,61 @@ def label_studio(root: Path) -> Expected:
     return Expected(labels, None, ("background", "road", "street-car", "tree"))
 
 
+def packed(mask: np.ndarray) -> list[int]:
+    """A mask (H, W) as Label Studio's brush writes it into JSON: RGBA pixels, packed as thi.ng's rle-pack does; runs of
+    alike values of up to 16, and runs of others of up to 8."""
+    values = np.zeros((*mask.shape, 4), np.uint8)
+    values[mask] = (255, 10, 20, 255)
+    flat, bits, at = values.ravel().tolist(), "", 0
+    bits += f"{len(flat):032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
+    while at < len(flat):
+        alike = next((i for i in range(at, len(flat)) if flat[i] != flat[at]), len(flat)) - at
+        if alike > 2:
+            choice, size = next((c, s) for c, s in enumerate((3, 4, 8, 16)) if alike <= 1 << s or s == 16)
+            count = min(alike, 1 << size)
+            bits += f"1{choice:02b}{count - 1:0{size}b}{flat[at]:08b}"
+        else:
+            count = min(8, len(flat) - at)
+            bits += f"0{0:02b}{count - 1:03b}" + "".join(f"{value:08b}" for value in flat[at : at + count])
+        at += count
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+
+
+def label_studio_coded(root: Path) -> Expected:
+    """Brush labels in the JSON alone; an older and a cancelled annotation that count for nothing."""
+    names = {1: "road", 2: "street-car", 3: "tree"}
+    tasks, labels = [], {}
+    for i in range(6):
+        height, width = size(i)
+
+        def result(mask: np.ndarray, name: str) -> dict[str, object]:
+            return {
+                "original_width": mask.shape[1], "original_height": mask.shape[0], "image_rotation": 0,
+                "value": {"format": "rle", "rle": packed(mask), "brushlabels": [name]},
+                "from_name": "tag", "to_name": "image", "type": "brushlabels", "origin": "manual",
+            }  # fmt: skip
+
+        results = []
+        for cls, (left, top, right, bottom) in rectangles(i):
+            mask = np.zeros((height, width), bool)
+            mask[top:bottom, left:right] = True
+            results.append(result(mask, names[cls]))
+        everything = [result(np.ones((height, width), bool), "tree")]
+        tasks.append({
+            "id": i + 11, "data": {"image": f"/data/upload/3/{i:08x}-photo_{i}.jpg"}, "project": 3,
+            "annotations": [
+                {"id": i + 30, "was_cancelled": False, "result": everything},
+                {"id": i + 40, "was_cancelled": False, "result": results},
+                {"id": i + 50, "was_cancelled": True, "result": everything},
+            ],
+        })  # fmt: skip
+        save(root / f"images/photo_{i}.jpg", photo(i))
+        labels[f"photo_{i}"] = np.array([0, 1, 2, 3], np.uint8)[label(i)]
+    write(root / "project-3-at-2024-01-01.json", json.dumps(tasks))
+    return Expected(labels, None, ("background", "road", "street-car", "tree"))
+
+
 LAYOUTS: dict[str, Callable[[Path], Expected]] = {
     builder.__name__: builder
     for builder in (
@@ -548,5 +603,6 @@ LAYOUTS: dict[str, Callable[[Path], Expected]] = {
         upper_case_unicode, split_lists, pair_lists, videos, wide, binary, transparent_palette, colour_csv,
         colour_json_rgba, index_csv, isic, carvana, drive, bdd, supervisely, oxford, voc, cvat, cvat_numbers, yolo,
         yolo_roboflow, coco, coco_roboflow, coco_single, labelme, label_studio,
+        label_studio_coded,
     )
 }  # fmt: skip
