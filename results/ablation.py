@@ -12,8 +12,7 @@ import pandas as pd
 from sqlalchemy import func, select
 
 from results import store as schema
-from results.queries import SETTING, image_class_counts, runs
-from results.record import Record
+from results.queries import SETTING, image_class_counts, read_records, runs
 from results.statistics import NO_DIFFERENCE, Difference, SeedScores, compare, over_images, over_seeds
 from results.store import Store
 
@@ -120,9 +119,9 @@ def _parts(store: Store) -> dict[str, Parts]:
     r = schema.runs.c
     one_each = select(func.min(r.key)).where(r.kind == "student").group_by(r.method)
     with store.read() as connection:
-        texts = connection.execute(select(r.record).where(r.key.in_(one_each))).scalars().all()
+        records = read_records(connection, connection.execute(one_each).scalars())
     found: dict[str, Parts] = {}
-    for record in map(Record.model_validate_json, texts):
+    for record in records.values():
         method = record.spec.get("method")
         parts = method.get("parts", []) if isinstance(method, dict) else []
         if record.cell and all(isinstance(part, dict) and isinstance(part.get("weights"), dict) for part in parts):

@@ -79,12 +79,12 @@ _CELL = (
     _c("teacher", source="cell.teacher", seeds="same", index=True),
     _c("dataset", "data set", source="cell.dataset", seeds="same", index=True),
     _c("recipe", source="cell.recipe", seeds="same", index=True),
-    _c("weights", "initial weights", source="cell.weights", seeds="same"),
-    _c("evaluation", seeds="same", required=True,
+    _c("weights", "initial weights", source="cell.weights", seeds="same", index=True),
+    _c("evaluation", seeds="same", required=True, index=True,
        help="How images are shown to the network when it is scored: whole or by windows, at which scales."),
 )
 _SEEDS = (
-    _c("seed", type="count", source="cell.seed"),
+    _c("seed", type="count", source="cell.seed", index=True),
     _c("seeds", type="count", seeds="computed", direction="higher", help="Runs behind the row."),
     _c("seed_list", seeds="computed"),
 )
@@ -150,7 +150,7 @@ _MORE = (
 )
 _RUN = (
     _c("key", source="key"),
-    _c("kind", source="kind", required=True),
+    _c("kind", source="kind", required=True, index=True),
     _c("name", source="name", required=True),
     # What tells cells of equal words apart: the data's content; that and the method's version, source and teacher.
     _c("manifest", required=True),
@@ -281,6 +281,15 @@ def board_columns(metrics: Mapping[str, MetricInfo], ranked: str = HEADLINE) -> 
     fixed = [c for c in (*_CELL, *_SEEDS) if c.seeds]
     more = [c for c in _MORE if c.seeds]
     return (*fixed, *ranked_columns(metrics[ranked]), *_STANDING, *_COST, *others, *more)
+
+
+def stored_name(name: str, metric: str) -> str:
+    """The name in the database of a leaderboard's column: those of the metric that it is ranked by have one for all.
+
+    `miou_low` of a board that is ranked by mIoU is `value_low`.
+    """
+    own = {f"{metric}{end}" for end in ("", "_low", "_high", "_basis")}
+    return f"value{name.removeprefix(metric)}" if name in own else name
 
 
 def run_columns(metrics: Mapping[str, MetricInfo]) -> dict[str, Column]:

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from results.statistics import LEVEL, RESAMPLES, Difference, Estimate, Floats, image_draws, mean_iou
 
@@ -221,6 +221,8 @@ def p_worse(row: Resampled, anchor: Resampled, rows: int = 2, prior: tuple[float
     t = abs(noise.value) / error
     if rows <= 2:
         return float(2 * special.stdtr(freedom, -t))
+    from scipy import stats  # half a second, and no board that is only read needs it
+
     return float(stats.studentized_range.sf(t * math.sqrt(2), rows, freedom))
 
 
@@ -453,4 +455,6 @@ def _redraw(values: Floats, resamples: int, generator: np.random.Generator) -> F
 
 def _middle(values: Floats) -> Floats:
     """Mean of the values between the first and the third quartile, as SciPy's `trim_mean(0.25)`."""
+    from scipy import stats
+
     return np.asarray(stats.trim_mean(values, 0.25, axis=-1))

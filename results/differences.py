@@ -20,7 +20,7 @@ from results import compare, statistics
 from results import store as schema
 from results.metrics import HEADLINE, MetricInfo, score_of
 from results.protocol import protocol_words
-from results.queries import States, image_class_counts, image_states, metrics
+from results.queries import States, image_class_counts, image_states, metrics, read_records
 from results.record import Record
 from results.statistics import NO_DIFFERENCE, Difference, SeedScores, holm
 from results.store import Store
@@ -78,10 +78,9 @@ def load_sides(store: Store, named: Mapping[str, Sequence[str]]) -> list[Side]:
     if not 2 <= len(named) <= MOST_SIDES:
         raise ValueError(f"two to {MOST_SIDES} runs or rows can be compared, not {len(named)}")
     wanted = sorted({key for keys in named.values() for key in keys})
-    table, scores = schema.runs, schema.metrics
+    scores = schema.metrics
     with store.read() as connection:
-        query = select(table.c.key, table.c.record).where(table.c.key.in_(wanted))
-        records = {row.key: Record.model_validate_json(row.record) for row in connection.execute(query)}
+        records = read_records(connection, wanted)
         values: dict[str, dict[str, float | None]] = {key: {} for key in wanted}
         for row in connection.execute(
             select(scores.c.key, scores.c.name, scores.c.value).where(scores.c.key.in_(wanted))

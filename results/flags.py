@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pandas as pd
 
 MEANING = {
     "one seed": "training noise is not in the interval",
@@ -35,23 +33,31 @@ def uncounted(operators: Mapping[str, int]) -> str:
     return ", ".join(f"{name} × {times}" for name, times in sorted(named) if name.rstrip("_") not in ELEMENTWISE)
 
 
-def flags_of(row: Mapping[str, Any], runs: pd.DataFrame, most_images: float, ahead: bool | None) -> list[str]:
-    """The flags of a row of the leaderboard.
+NOT_AHEAD = "teacher not ahead"
+FEWER_IMAGES = "fewer images"
+
+
+def flags_of(row: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], ahead: bool | None) -> list[str]:
+    """The flags of a row of the leaderboard, but for the one that depends on other rows (`with_fewer_images`).
 
     Args:
         row: its columns.
         runs: the runs behind it.
-        most_images: that any row of the same data and split was evaluated on.
         ahead: whether its teacher is clearly ahead of `none`; None where it cannot be said.
     """
     found = {
         "one seed": row["seeds"] == 1 and row["method"] != "teacher",
-        "teacher not ahead": ahead is False,
-        "fewer images": row["images"] < most_images,
-        "fewer samples": (runs["samples_seen"] < runs["samples_planned"]).any(),
+        NOT_AHEAD: ahead is False,
+        "fewer samples": any(run["samples_seen"] < (run["samples_planned"] or 0) for run in runs),
         "fell back": row["numerics"] != "",
         "uncounted": row["uncounted"] != "",
         "changed code": row["dirty"],
-        "several revisions": runs["revision"].nunique() > 1,
+        "several revisions": len({run["revision"] for run in runs}) > 1,
     }
     return [flag for flag, there in found.items() if there]
+
+
+def with_fewer_images(flags: str) -> str:
+    """The flags of a row that was evaluated on fewer images than another one of the same data and split."""
+    there = {FEWER_IMAGES, *flags.split("; ")}
+    return "; ".join(flag for flag in MEANING if flag in there)

@@ -79,22 +79,19 @@ def display_frame(board: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-_Say = Callable[[Mapping[Any, Any]], str]
-
-
 def cells(column: Column, board: pd.DataFrame) -> list[str]:
     """A column of a leaderboard as people are shown it, wherever that is; text from records as it stands there."""
-    special: dict[str, _Say] = {
-        "method": lambda row: _method(row, board),
-        "verdict": verdict,
-        "gap_closed": lambda row: with_interval(column, row),
-        metric_of(board): lambda row: with_interval(column, row),
-        "delta": lambda row: with_interval(column, row, sign="+"),
-    }
-    if column.name == "flags":
+    name = column.name
+    if name == "flags":
         return own_flags(board)
-    say: _Say = special.get(column.name, lambda row: cell(column, row[column.name]))
-    return [say(row) for row in board.to_dict("records")]
+    if name == "method":
+        return _methods(board)
+    if name == "verdict":
+        return [verdict(row) for row in board[["verdict", "p_holm"]].to_dict("records")]
+    if name in (metric_of(board), "delta", "gap_closed"):
+        parts = board[[name, f"{name}_low", f"{name}_high", f"{name}_basis"]].to_dict("records")
+        return [with_interval(column, row, "+" if name == "delta" else "") for row in parts]
+    return [cell(column, value) for value in board[name]]
 
 
 def cell(column: Column, value: Any) -> str:
@@ -134,12 +131,11 @@ def number(value: float, factor: float = 1.0, decimals: int | None = None) -> st
     return f"{scaled:.{digits if decimals is None else decimals}f}"
 
 
-def _method(row: Mapping[Any, Any], board: pd.DataFrame) -> str:
-    """The method; with its variant where two rows would otherwise look the same."""
-    alike = board["method"].eq(row["method"])
-    for name in ("stride", *VARYING):
-        alike &= board[name].eq(row[name])
-    return f"{row['method']} ({row['variant'][:6]})" if alike.sum() > 1 else str(row["method"])
+def _methods(board: pd.DataFrame) -> list[str]:
+    """The methods; with their variants where two rows would otherwise look the same."""
+    alike = board.duplicated(["method", "stride", *VARYING], keep=False)
+    shown = zip(board["method"], board["variant"], alike, strict=True)
+    return [f"{method} ({variant[:6]})" if several else str(method) for method, variant, several in shown]
 
 
 def _values(board: pd.DataFrame, name: str) -> list[str]:

@@ -10,6 +10,8 @@ import hashlib
 import io
 import json
 import math
+import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -19,25 +21,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError
+from sqlalchemy.exc import DBAPIError
 
 from results import columns
 from results import store as schema
+from results.board import digest, family_of, mark_stale, row_of
 from results.flags import uncounted
 from results.invalid import first_invalid
-from results.metrics import COUNT_METRICS, mean_of_ratios
+from results.metrics import COUNT_METRICS, MetricInfo, mean_of_ratios
 from results.protocol import protocol_words
-from results.record import Metrics, Record
+from results.record import Metrics, MetricValue, Record
+from results.refresh import PATIENCE_S, refresh
 from results.statistics import class_counts, mean_iou, predicted_absent
-from results.store import Store
+from results.store import Store, insert_all
 
 CONFUSION, STATES = "confusion.npz", "metrics.npz"
 """Files beside a record: confusion matrices of every image, and what other metrics add up over images."""
-BATCH = 64
+BATCH = 500
 """Records read before they are written in one transaction: no lock is held while files are read."""
+FAST = 1
+"""zlib's level: half the time of its default for a tenth more bytes."""
 
 
 class Problem(NamedTuple):
@@ -57,6 +63,7 @@ class Summary:
     Attributes:
         added, updated, unchanged, removed: keys.
         invalid: files that could not be used; also those known from earlier.
+        pending: rows of the leaderboard whose tiers and intervals over images there was no time to draw.
     """
 
     added: list[str] = field(default_factory=list)
@@ -64,6 +71,7 @@ class Summary:
     unchanged: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     invalid: list[Problem] = field(default_factory=list)
+    pending: int = 0
 
     def __str__(self) -> str:
         counts = {"added": self.added, "updated": self.updated, "unchanged": self.unchanged, "removed": self.removed}
@@ -79,20 +87,23 @@ class _Row:
     children: dict[str, list[dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class _Known:
+class _Known(NamedTuple):
     """What the database holds of a run, as far as deciding whether to read it again needs it."""
 
-    stamps: tuple[str, str]
+    stamp: str
+    confusion_stamp: str
     workspace: str
     problem: str
 
 
-def collect(workspace: Path, store: Store) -> Summary:
+def collect(workspace: Path, store: Store, patience_s: float = PATIENCE_S) -> Summary:
     """Bring the database up to date with `WORKSPACE/stages/*/record.json`.
 
     A record that is gone, or no longer valid, loses its row if it was collected from this workspace; a file that
     cannot be read just now (a network file system that stutters) does not.
+
+    Args:
+        patience_s: so long the leaderboard's tiers and intervals over images are drawn.
 
     Raises:
         ValueError: the workspace has no stages folder, or the store is read-only.
@@ -101,12 +112,11 @@ def collect(workspace: Path, store: Store) -> Summary:
     if not stages.is_dir():
         raise ValueError(f"{workspace} is not a workspace: it holds no stages folder")
     origin, summary, known = str(workspace.resolve()), Summary(), _known(store)
-    folders = sorted(p.parent for p in stages.glob("*/record.json"))
-    for some in _batched(_read_changed(folders, origin, known, summary), BATCH):
+    for some in _batched(_read_changed(stages, origin, known, summary), BATCH):
         with store.write() as connection:
-            for row in some:
-                _write_one(connection, row, stages, known, summary)
+            _write_all(connection, some, stages, known, summary)
     _remove_gone(store, stages, origin, known, summary)
+    summary.pending = refresh(store, patience_s)
     return summary
 
 
@@ -114,26 +124,30 @@ def _known(store: Store) -> dict[str, _Known]:
     r = schema.runs.c
     with store.read() as connection:
         rows = connection.execute(select(r.key, r.stamp, r.confusion_stamp, r.workspace, r.problem))
-        return {row.key: _Known((row.stamp, row.confusion_stamp), row.workspace, row.problem) for row in rows}
+        return {row[0]: _Known._make(row[1:]) for row in rows}
 
 
-def _read_changed(folders: Iterable[Path], origin: str, known: dict[str, _Known], summary: Summary) -> Iterator[_Row]:
+def _read_changed(stages: Path, origin: str, known: dict[str, _Known], summary: Summary) -> Iterator[_Row]:
     """The rows of records that are new or changed; the others, and what is invalid, are noted in the summary."""
-    for folder in folders:
-        before = known.get(folder.name)
-        stamps = _stamp(folder / "record.json"), f"{_stamp(folder / CONFUSION)}|{_stamp(folder / STATES)}".rstrip("|")
-        if before and before.stamps == stamps and before.workspace == origin:
-            summary.unchanged.append(folder.name)
+    with os.scandir(stages) as entries:
+        folders = {entry.name: entry.path for entry in entries}
+    for name in sorted(folders):
+        stamps = _stamps(folders[name])
+        if not stamps[0]:
+            continue
+        before = known.get(name)
+        if before and before[:3] == (*stamps, origin):
+            summary.unchanged.append(name)
             if before.problem:
-                summary.invalid.append(_problem(folder, before.problem))
+                summary.invalid.append(_problem(stages / name, before.problem))
             continue
         try:
-            row = _row(folder, origin, stamps)
+            row = _row(stages / name, origin, stamps)
         except (OSError, ValueError) as error:
-            summary.invalid.append(Problem(folder / "record.json", _why(error)))
+            summary.invalid.append(Problem(stages / name / "record.json", _why(error)))
             continue
         if row.run["problem"]:
-            summary.invalid.append(_problem(folder, row.run["problem"]))
+            summary.invalid.append(_problem(stages / name, row.run["problem"]))
         yield row
 
 
@@ -154,13 +168,22 @@ def _batched(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
         yield batch
 
 
-def _stamp(path: Path) -> str:
-    """What a file looks like from outside; empty when it is not there."""
+def _stamps(folder: str) -> tuple[str, str]:
+    """What a record, and the files beside it, look like from outside; empty for what is not there."""
     try:
-        found = path.stat()
+        with os.scandir(folder) as entries:
+            found = {entry.name: _stamp(entry) for entry in entries if entry.name in ("record.json", CONFUSION, STATES)}
+    except OSError:
+        return "", ""
+    return found.get("record.json", ""), f"{found.get(CONFUSION, '')}|{found.get(STATES, '')}".rstrip("|")
+
+
+def _stamp(file: os.DirEntry[str]) -> str:
+    try:
+        seen = file.stat()
     except FileNotFoundError:
         return ""
-    return f"{found.st_mtime_ns}:{found.st_size}"
+    return f"{seen.st_mtime_ns}:{seen.st_size}"
 
 
 def _why(error: BaseException) -> str:
@@ -180,41 +203,32 @@ def _row(folder: Path, origin: str, stamps: tuple[str, str]) -> _Row:
         OSError: the record cannot be read.
         ValueError: it is not a valid record of this folder.
     """
-    text = (folder / "record.json").read_text(encoding="utf-8")
+    text = (folder / "record.json").read_bytes()
     record = Record.model_validate_json(text)
     if record.key != folder.name:
         raise ValueError(f"the record is of key {record.key}, its folder is {folder.name}")
     images, problem = _images(folder, record)
-    run = (
-        _run(record)
-        | _classes(record, images.counts)
-        | {
-            "workspace": origin,
-            "stamp": stamps[0],
-            "confusion_stamp": stamps[1],
-            "problem": problem,
-            "record": text,
-        }
-    )
-    children = _children(record, images.counts) | {"metrics": _metrics(record, images.counts)} | images.rows()
-    return _Row(_clean(run), {name: [_clean(child) for child in rows] for name, rows in children.items()})
+    total = None if images.counts is None else images.counts.sum(0)
+    run = _clean(_run(record) | _classes(record, total))
+    run |= {"workspace": origin, "stamp": stamps[0], "confusion_stamp": stamps[1], "problem": problem}
+    run |= {"row": row_of(run), "family": family_of(run)}
+    children = {"records": [{"record": zlib.compress(text, FAST)}]} | _children(record, total) | images.rows()
+    return _Row(run, {name: [_clean(child) for child in rows] for name, rows in children.items()})
 
 
 def _clean(row: dict[str, Any]) -> dict[str, Any]:
     """The row in what every database can hold: NaN is NULL, and texts (a traceback's, say) have no NUL character."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, float) and math.isnan(value):
-            return None
-        return value.replace("\x00", "\ufffd") if isinstance(value, str) else value
-
-    return {name: clean(value) for name, value in row.items()}
+    for name, value in row.items():
+        if value.__class__ is float and value != value:
+            row[name] = None
+        elif value.__class__ is str and "\x00" in value:
+            row[name] = value.replace("\x00", "\ufffd")
+    return row
 
 
 def _run(record: Record) -> dict[str, Any]:
     """The row of `runs`, all but where it came from."""
-    data = record.model_dump(exclude={"spec", "artefacts", "parents"})
-    row = {column.name: _at(data, column.source) for column in columns.STORED if column.source}
+    row = {column.name: _at(record, column.source) for column in columns.STORED if column.source}
     parents = ",".join(sorted(set(record.parents.values())))
     counted: dict[str, Any] = {"manifest": _manifest(record), "variant": _variant(record), "parents": parents}
     counted |= {"uncounted": uncounted(record.cost.uncounted) if record.cost else ""}
@@ -223,11 +237,14 @@ def _run(record: Record) -> dict[str, Any]:
 
 
 def _at(data: Any, path: str) -> Any:
-    """What stands at a dotted path; None where the way ends early."""
+    """What stands at a dotted path of a record, as an object or as JSON; None where the way ends early."""
     for name in path.split("."):
         if data is None:
             return None
-        data = data[int(name)] if name.isdigit() else data.get(name)
+        if isinstance(data, BaseModel):
+            data = getattr(data, name)
+        else:
+            data = data[int(name)] if name.isdigit() else data.get(name)
     return data
 
 
@@ -260,46 +277,65 @@ def _variant(record: Record) -> str:
 
 
 def _classes(record: Record, counts: NDArray[np.int64] | None) -> dict[str, Any]:
-    """Over which classes the means of a run are, and how much was called another."""
+    """Over which classes the means of a run are, and how much was called another.
+
+    Args:
+        counts: (3, K), of the whole split.
+    """
     metrics = record.metrics
     if metrics is None or (counts is None and not metrics.classes):
         return {"classes": None, "absent": None, "absent_share": None}
     declared, there, share = list(metrics.per_class_iou), set(metrics.classes), sum(metrics.predicted_absent.values())
     if counts is not None:
-        there = {name for name, labelled in zip(declared, counts.sum(0)[1]) if labelled > 0}
-        share = float(predicted_absent(counts.sum(0)).sum())
+        there = {name for name, labelled in zip(declared, counts[1]) if labelled > 0}
+        share = float(predicted_absent(counts).sum())
     absent = [name for name in declared if name not in there]
     return {"classes": f"{len(there)} of {len(declared)}", "absent": ", ".join(absent), "absent_share": share}
 
 
 def _children(record: Record, counts: NDArray[np.int64] | None) -> dict[str, list[dict[str, Any]]]:
-    """Rows of the tables that hang on `runs`."""
+    """Rows of the tables that hang on `runs`.
+
+    Args:
+        counts: (3, K), of the whole split.
+    """
     per_class = dict(record.metrics.per_class_iou) if record.metrics else {}
     if counts is not None:  # older records have 0 for classes that were only predicted
-        labelled = counts.sum(0)[1]
-        per_class = {name: iou if there else None for (name, iou), there in zip(per_class.items(), labelled)}
+        per_class = {name: iou if there else None for (name, iou), there in zip(per_class.items(), counts[1])}
+    taught_by = set(record.parents.values()) if record.kind == "student" else ()
     return {
+        "parents": [{"parent": parent} for parent in sorted(taught_by)],
         "class_iou": [{"position": i, "class": n, "iou": v} for i, (n, v) in enumerate(per_class.items())],
         "terms": [{"term": name, **log.model_dump()} for name, log in record.training.terms.items()],
         "attempts": [attempt.model_dump() for attempt in record.attempts],
+        "metrics": _metrics(record, counts),
     }
 
 
 def _metrics(record: Record, counts: NDArray[np.int64] | None) -> list[dict[str, Any]]:
-    """The rows of `metrics`: what the record says, and what its class counts say of metrics that it does not know."""
+    """The rows of `metrics`: what the record says, and what its class counts say of metrics that it does not know.
+
+    Each holds its declaration, `MetricInfo`, which is a row of another table.
+    """
     if record.metrics is None:
         return []
-    declared = {name: value.model_dump() for name, value in record.metrics.values.items()}
+    found = {name: (value.value, _declared(name, value)) for name, value in record.metrics.values.items()}
     for name, metric in COUNT_METRICS.items():
-        value = declared.get(name, {}).get("value")
-        if counts is not None and not (name in declared and record.metrics.classes):
-            value = float(metric(counts.sum(0)))  # older records' mIoU is also over classes that were only predicted
+        value = found[name][0] if name in found else None
+        if counts is not None and not (name in found and record.metrics.classes):
+            value = float(metric(counts))  # older records' mIoU is also over classes that were only predicted
         elif name in Metrics.model_fields:
             value = getattr(record.metrics, name)
-        elif name not in declared:
+        elif name not in found:
             continue
-        declared[name] = {**{n: v for n, v in asdict(metric.info).items() if n != "name"}, "value": value}
-    return [{"name": name, **declaration} for name, declaration in declared.items()]
+        found[name] = value, metric.info
+    return [{"name": name, "value": value, "declaration": info} for name, (value, info) in found.items()]
+
+
+def _declared(name: str, value: MetricValue) -> MetricInfo:
+    texts = (text.replace("\x00", "\ufffd") for text in (value.heading, value.unit, value.summary))
+    heading, unit, summary = texts
+    return MetricInfo(name, heading, unit, value.direction, value.digits, summary)
 
 
 @dataclass(frozen=True)
@@ -329,7 +365,7 @@ class _Images:
 
 
 def _packed(array: NDArray[Any], dtype: str) -> bytes:
-    return zlib.compress(np.ascontiguousarray(array, dtype=dtype).tobytes())
+    return zlib.compress(np.ascontiguousarray(array, dtype=dtype).tobytes(), FAST)
 
 
 _UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError)
@@ -422,30 +458,57 @@ def _refuse_other_value(what: str, found: float, promised: float) -> None:
 # ------------------------------------------------------------------------------------------------- writing
 
 
-def _write_one(connection: Connection, row: _Row, stages: Path, known: dict[str, _Known], summary: Summary) -> None:
-    """Write one run, or note why the database would not have it; the others of the transaction stand."""
-    key = row.run["key"]
+def _write_all(
+    connection: Connection, rows: list[_Row], stages: Path, known: dict[str, _Known], summary: Summary
+) -> None:
+    """Write many runs at once; one at a time where the database would not have one of them.
+
+    The others of the transaction stand, and the summary says why it would not.
+    """
+    driver = connection.dialect.loaded_dbapi.Error
     try:
         with connection.begin_nested():
-            _write(connection, row)
-    except (OverflowError, UnicodeError, IntegrityError, DataError, InterfaceError) as error:
-        why = _why(getattr(error, "orig", None) or error)
-        summary.invalid.append(Problem(stages / key / "record.json", why))
+            _write(connection, rows)
+    except (driver, DBAPIError, OverflowError, UnicodeError):
+        if len(rows) > 1:
+            for row in rows:
+                _write_all(connection, [row], stages, known, summary)
+            return
+        error = sys.exception()
+        reason = getattr(error, "orig", None) or error
+        dbapi = connection.dialect.loaded_dbapi
+        refused = (dbapi.IntegrityError, dbapi.DataError, dbapi.InterfaceError, OverflowError, UnicodeError)
+        if not isinstance(reason, refused):
+            raise
+        summary.invalid.append(Problem(stages / rows[0].run["key"] / "record.json", _why(reason)))
         return
-    (summary.updated if key in known else summary.added).append(key)
+    for row in rows:
+        (summary.updated if row.run["key"] in known else summary.added).append(row.run["key"])
 
 
-def _write(connection: Connection, row: _Row) -> None:
-    """Insert or replace one run with all that hangs on it."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    key = row.run["key"]
-    statement = insert(schema.runs).values(row.run)
-    values = {name: value for name, value in row.run.items() if name != "key"}
-    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
+def _write(connection: Connection, rows: list[_Row]) -> None:
+    """Insert or replace runs with all that hangs on them."""
+    keys = [row.run["key"] for row in rows]
+    mark_stale(connection, keys)  # what they were
+    connection.execute(delete(schema.runs).where(schema.runs.c.key.in_(keys)))
+    insert_all(connection, schema.runs, [row.run for row in rows])
+    declared = declare(connection, {metric["declaration"] for row in rows for metric in row.children["metrics"]})
     for table in schema.CHILDREN:
-        connection.execute(delete(table).where(table.c.key == key))
-        if rows := row.children[table.name]:
-            connection.execute(table.insert(), [{"key": key, **child} for child in rows])
+        found = [{"key": row.run["key"], **child} for row in rows for child in row.children[table.name]]
+        if table is schema.metrics:
+            found = [{**metric, "declaration": declared[metric["declaration"]]} for metric in found]
+        insert_all(connection, table, found)
+    mark_stale(connection, keys)  # what they are
+
+
+def declare(connection: Connection, infos: Iterable[MetricInfo]) -> dict[MetricInfo, str]:
+    """Write down what metrics declare, where that is not there yet; the id of each declaration."""
+    ids = {info: digest(*asdict(info).values()) for info in sorted(infos, key=str)}
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    for info, id_ in ids.items():
+        row = {"id": id_, **asdict(info)}
+        connection.execute(insert(schema.declarations).values(row).on_conflict_do_nothing())
+    return ids
 
 
 def _remove_gone(store: Store, stages: Path, origin: str, known: dict[str, _Known], summary: Summary) -> None:
@@ -458,10 +521,11 @@ def _remove_gone(store: Store, stages: Path, origin: str, known: dict[str, _Know
     gone = sorted(key for key in candidates if _really_gone(stages / key))
     if not gone:
         return
-    with store.write() as connection:
-        for key in gone:
-            for table in (*schema.CHILDREN, schema.runs):
-                connection.execute(delete(table).where(table.c.key == key))
+    for start in range(0, len(gone), BATCH):
+        some = gone[start : start + BATCH]
+        with store.write() as connection:
+            mark_stale(connection, some)
+            connection.execute(delete(schema.runs).where(schema.runs.c.key.in_(some)))
     summary.removed.extend(gone)
 
 

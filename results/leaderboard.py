@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 import pandas as pd
+from sqlalchemy import and_
 
-from results.columns import METRICS, Column, board_columns
-from results.flags import flags_of
-from results.metrics import HEADLINE, MetricInfo, score_of
-from results.queries import ROW, SETTING, Filters, States, image_states, metrics, runs
-from results.standing import Member, Standing, standings
-from results.statistics import (
-    NO_DIFFERENCE,
-    Difference,
-    Estimate,
-    SeedScores,
-    compare,
-    holm,
-    over_images,
-    over_seeds,
-    pareto,
+from results import store as schema
+from results.board import (
+    frame_of,
+    lesson_costs,
+    most_images,
+    p_values,
+    read_rows,
+    rows_of_runs,
+    runs_of,
+    training_cost,
 )
+from results.columns import METRICS, Column, board_columns
+from results.flags import NOT_AHEAD, flags_of, with_fewer_images
+from results.metrics import HEADLINE, MetricInfo
+from results.queries import SETTING, Filters, image_states, matching, metrics
+from results.rows import Known, baselines_of, drawn_rows, groups_of, row_of, single_seeds
+from results.statistics import holm, pareto
 from results.store import Store
 
 BOARD = tuple(column.name for column in board_columns(METRICS))
@@ -43,6 +42,7 @@ def leaderboard(
     descending: bool | None = None,
     keys: Iterable[str] | None = None,
     metric: str = HEADLINE,
+    most_drawn: int | None = None,
 ) -> pd.DataFrame:
     """The leaderboard: one row a cell without its seed, with the columns of `results.columns.board_columns`.
 
@@ -58,9 +58,12 @@ def leaderboard(
         descending: the default is what puts the best first, as the column declares.
         keys: show only rows to which one of these runs belongs (with all seeds of such a row).
         metric: what the rows are ranked by, with interval and Δ.
+        most_drawn: intervals over images and tiers that collecting had no time for are drawn now, for so many families
+            (data set, student and stride) at most; None for all.
 
     Returns:
-        A data frame; `attrs` holds `metric` and `metrics`, what each declares (see `columns_of`).
+        A data frame; `attrs` holds `metric` and `metrics`, what each declares (see `columns_of`), and `pending`, the
+        number of rows whose tiers and intervals over images are not drawn.
 
     Raises:
         ValueError: a filter's or the sort's column, or the metric, does not exist.
@@ -73,33 +76,86 @@ def leaderboard(
     sort = sort or metric
     if sort not in named:
         raise ValueError(f"there is no column '{sort}' to sort by: {', '.join(named)}")
-    shown = _newest(runs(store, filters), metric, None if keys is None else set(keys))
-    everything = shown if not filters and keys is None else _newest(runs(store), metric)
-    groups, all_groups = _groups(shown, metric), _groups(everything, metric)
-    baselines = {group.setting: group for group in all_groups if group.method == "none"}
-    states = image_states(store, _single_seeds(groups, baselines), metric)
-    rows = [_row(group, baselines.get(group.setting), states, columns, known[metric]) for group in groups]
-    standing = standings(store, [g.member for g in all_groups], (g.setting for g in groups), known[metric])
-    most = _most_images(all_groups)
-    for row, group in zip(rows, groups, strict=True):
-        stands = standing.get(group.row, Standing())
-        row |= _stands(stands)
-        row["flags"] = "; ".join(flags_of(row, group.runs, most[group.split], stands.ahead))
-    board = pd.DataFrame(rows, columns=list(named))
+    wanted = {name: values for name, values in matching(filters or {}).items() if values}
+    if "seed" in wanted:
+        board = _of_seeds(store, wanted, keys, known, metric, most_drawn)
+    else:
+        conditions = [schema.board.c[name].in_(values) for name, values in wanted.items()]
+        if keys is not None:
+            conditions.append(schema.board.c.row.in_(rows_of_runs(store, keys)))
+        board = _drawn(store, read_rows(store, metric, conditions, columns), known, metric, most_drawn)
+    pending = int(board["pending"].sum())
     board["tier"] = board["tier"].astype("Int64")
-    family = {group.row: (group.dataset, _gap(group, baselines.get(group.setting), {}).p) for group in all_groups}
-    board["p_holm"], comparisons = _holm(board, family)
+    board["flags"] = _flags(board, most_images(store, metric, set(board["dataset"])))
+    board["p_holm"], comparisons = _holm(board, p_values(store, metric, set(board["dataset"])))
     board["frontier"] = _frontier(board, known[metric])
     down = named[sort].direction == "higher" if descending is None else descending
     order = list(dict.fromkeys([*COMPARABLE, sort, "student", "stride", "method", "row"]))
     board = board.sort_values(order, ascending=[name != sort or not down for name in order], na_position="last")
-    board = board.reset_index(drop=True)
+    board = board[list(named)].reset_index(drop=True)
     board.attrs = {
         "metric": metric,
         "metrics": {name: asdict(info) for name, info in known.items()},
         "comparisons": comparisons,
+        "pending": pending,
     }
     return board
+
+
+def _of_seeds(
+    store: Store, filters: Filters, keys: Iterable[str] | None, known: Known, metric: str, most: int | None
+) -> pd.DataFrame:
+    """The rows of some seeds only, which the database does not keep: computed from their runs.
+
+    How they stand is that of their whole rows.
+    """
+    r = schema.runs.c
+    conditions = {name: r[name].in_(list(values)) for name, values in filters.items()}
+    setting = [condition for name, condition in conditions.items() if name in SETTING]
+    with store.read() as connection:
+        shown = runs_of(connection, and_(r.method.is_not(None), *conditions.values()))
+        everything = runs_of(connection, and_(r.method.is_not(None), *setting))
+        costs = lesson_costs(connection)
+    if keys is not None:
+        wanted = {run["row"] for run in shown if run["key"] in set(keys)}
+        shown = [run for run in shown if run["row"] in wanted]
+    groups, baselines = groups_of(shown, metric), baselines_of(groups_of(everything, metric))
+    states = image_states(store, single_seeds(groups, baselines), metric)
+    columns = board_columns(known, metric)
+    these = schema.board.c.row.in_({group.row for group in groups})
+    whole = _drawn(store, read_rows(store, metric, [these], columns), known, metric, most).set_index("row")
+    standing = ["tier", "gap_closed", "gap_closed_low", "gap_closed_high", "gap_closed_basis"]
+    rows = []
+    for group in groups:
+        row = row_of(group, baselines, states, known)
+        row = json.loads(row["others"]) | row | {"training_s": training_cost(row["paid"], costs), "pending": False}
+        row |= {name: whole.loc[group.row, name] for name in standing}
+        behind = NOT_AHEAD in str(whole.loc[group.row, "flags"]).split("; ")
+        rows.append(row | {"flags": "; ".join(flags_of(row, group.runs, False if behind else None))})
+    names = rows[0] if rows else [*(c.name for c in columns if c.seeds), "manifest", "family", "pending"]
+    return frame_of({name: [row[name] for row in rows] for name in names}, columns)
+
+
+def _drawn(store: Store, board: pd.DataFrame, known: Known, metric: str, most: int | None = None) -> pd.DataFrame:
+    """Rows with what has to be drawn from images, where the database has that not yet.
+
+    Args:
+        most: of so many families; the rows of the others stay `pending`.
+    """
+    families = list(dict.fromkeys(board.loc[board["pending"].astype(bool), "family"]))
+    found = {row["row"]: row for row in drawn_rows(store, families[:most], known, metric)} if families[:most] else {}
+    shown = board["row"].isin(found.keys())
+    for name in [str(name) for name in board if name in next(iter(found.values()), {})]:
+        values = [found[row][name] for row in board.loc[shown, "row"]]
+        board.loc[shown, name] = pd.Series(values, index=board.index[shown], dtype=board[name].dtype)
+    return board
+
+
+def _flags(board: pd.DataFrame, most: Mapping[tuple[str, ...], float]) -> list[str]:
+    """The flags of every row, with the one that depends on all rows of the same data and split."""
+    where = zip(board["dataset"], board["manifest"], board["split"])
+    fewer = [images < most.get(split, 0) for images, split in zip(board["images"], where)]
+    return [with_fewer_images(flags) if few else flags for flags, few in zip(board["flags"], fewer)]
 
 
 def columns_of(board: pd.DataFrame) -> dict[str, Column]:
@@ -118,18 +174,17 @@ def metric_info(board: pd.DataFrame) -> MetricInfo:
     return MetricInfo(**board.attrs["metrics"][metric_of(board)])
 
 
-def _holm(board: pd.DataFrame, family: dict[str, tuple[str, float]]) -> tuple[list[float], dict[str, int]]:
+def _holm(board: pd.DataFrame, family: Mapping[str, Mapping[str, float]]) -> tuple[list[float], dict[str, int]]:
     """Holm's p-values over all comparisons of each data set in the database, and how many those are.
 
     Args:
-        family: row -> data set and p-value, of every row in the database.
+        family: data set -> row -> p-value, of every row in the database that is compared.
     """
-    family = family | {row: (dataset, p) for row, dataset, p in zip(board["row"], board["dataset"], board["p"])}
     adjusted: dict[str, float] = {}
     counts = {}
-    for dataset in sorted(set(board["dataset"])):
-        of_set = {row: p for row, (where, p) in family.items() if where == dataset}
-        adjusted |= dict(zip(of_set, (float(p) for p in holm(of_set.values())), strict=True))
+    for dataset, part in board.groupby("dataset", sort=True):
+        of_set = {**family.get(str(dataset), {}), **dict(zip(part["row"], part["p"], strict=True))}
+        adjusted |= dict(zip(of_set, holm(of_set.values()).tolist(), strict=True))
         counts[str(dataset)] = sum(not math.isnan(p) for p in of_set.values())
     return [adjusted[row] for row in board["row"]], counts
 
@@ -141,195 +196,3 @@ def _frontier(board: pd.DataFrame, metric: MetricInfo) -> pd.Series:
         values = part[metric.name] if metric.direction == "higher" else -part[metric.name]
         front.loc[part.index] = pareto(part["macs"], values)
     return front
-
-
-def _newest(frame: pd.DataFrame, metric: str, keys: set[str] | None = None) -> pd.DataFrame:
-    """Runs that have the metric; of equal cell, seed and variant the newest, with how many it replaces.
-
-    Args:
-        keys: drop rows of the leaderboard to which none of these runs belongs.
-    """
-    frame = frame[frame["method"].notna() & frame[metric].notna()]
-    if keys is not None and len(frame):
-        wanted = frame["key"].isin(keys)
-        frame = frame[wanted.groupby([frame[name] for name in ROW], dropna=False).transform("any")]
-    older = frame.groupby([*ROW, "seed"], dropna=False)["key"].transform("size") - 1
-    return frame.assign(superseded=older).drop_duplicates([*ROW, "seed"], keep="first")  # newest come first
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The runs of one row, in the order of their seeds."""
-
-    runs: pd.DataFrame
-    metric: str
-
-    @property
-    def first(self) -> pd.Series:
-        return self.runs.iloc[0]
-
-    @property
-    def row(self) -> str:
-        """The row's own key, which no filter and no order changes."""
-        words = json.dumps([str(self.first[name]) for name in ROW])
-        return hashlib.sha256(words.encode()).hexdigest()[:12]
-
-    @property
-    def method(self) -> str:
-        return str(self.first["method"])
-
-    @property
-    def dataset(self) -> str:
-        return str(self.first["dataset"])
-
-    @property
-    def setting(self) -> tuple[Any, ...]:
-        return tuple(self.first[name] for name in SETTING)
-
-    @property
-    def split(self) -> tuple[str, ...]:
-        """What it was evaluated on."""
-        return tuple(str(self.first[name]) for name in ("dataset", "manifest", "split"))
-
-    @property
-    def member(self) -> Member:
-        """The group as its standing is worked out."""
-        runs = dict(zip(map(int, self.runs["seed"]), map(str, self.runs["key"]), strict=True))
-        parents = frozenset(parent for words in self.runs["parents"] for parent in words.split(",") if parent)
-        return Member(self.row, self.setting, self.method, runs, str(self.first["evaluation"]), parents)
-
-    def side(self, states: States) -> SeedScores:
-        """The group as one side of a comparison."""
-        seeds = [int(seed) for seed in self.runs["seed"]]
-        scores = dict(zip(seeds, (float(v) for v in self.runs[self.metric]), strict=True))
-        kept = {seed: states[key] for seed, key in zip(seeds, self.runs["key"], strict=True) if key in states}
-        return SeedScores(scores, kept, score_of(self.metric))
-
-
-def _groups(frame: pd.DataFrame, metric: str) -> list[_Group]:
-    parts = frame.groupby(list(ROW), dropna=False, sort=False)
-    return [_Group(part.sort_values("seed"), metric) for _, part in parts]
-
-
-def _single_seeds(groups: Iterable[_Group], baselines: Mapping[tuple[Any, ...], _Group]) -> set[str]:
-    """Keys of the runs whose images are needed: rows of one seed, and what they are compared with."""
-    wanted: set[str] = set()
-    for group in groups:
-        other = baselines.get(group.setting)
-        common = set(group.runs["seed"]) & set(other.runs["seed"]) if other else set()
-        if len(group.runs) == 1:
-            wanted |= set(group.runs["key"])
-        if other and group.method not in ("none", "teacher") and len(common) < 2:
-            wanted |= set(group.runs["key"]) | set(other.runs["key"])
-    return wanted
-
-
-def _gap(group: _Group, baseline: _Group | None, states: States) -> Difference:
-    """The difference from `none`, where there is one to compare with."""
-    if baseline is None or group.method in ("none", "teacher"):
-        return NO_DIFFERENCE
-    return compare(group.side(states), baseline.side(states))
-
-
-def _row(
-    group: _Group, baseline: _Group | None, states: States, columns: Iterable[Column], metric: MetricInfo
-) -> dict[str, Any]:
-    """One row of the leaderboard."""
-    part, first = group.runs, group.first
-    gathered = {c.name: _GATHER[c.seeds](part[c.name]) for c in columns if c.seeds in _GATHER}
-    return (
-        gathered
-        | _estimates(metric, _accuracy(group, states), _gap(group, baseline, states))
-        | {
-            "seeds": len(part),
-            "seed_list": ",".join(str(seed) for seed in part["seed"]),
-            "step_ratio": _step_ratio(part, None if baseline is None else baseline.runs),
-            "input_size": f"{first['input_height']:.0f}x{first['input_width']:.0f}" if pd.notna(first["macs"]) else "",
-            "row": group.row,
-            "keys": ",".join(part["key"]),
-            "reproduce": _reproduce(part),
-        }
-    )
-
-
-def _accuracy(group: _Group, states: States) -> Estimate:
-    """Mean over seeds with its interval; for one seed its score with the interval over images."""
-    if len(group.runs) > 1 or group.first["key"] not in states:
-        return over_seeds([float(value) for value in group.runs[group.metric]])
-    return over_images(states[group.first["key"]][1], score_of(group.metric))
-
-
-_OTHER_WAY: dict[str, str] = {"better": "worse", "worse": "better"}
-
-
-def _estimates(metric: MetricInfo, value: Estimate, gap: Difference) -> dict[str, Any]:
-    """The columns of the metric that the board is ranked by."""
-    verdict: str = gap.verdict
-    return {
-        metric.name: value.value,
-        f"{metric.name}_low": value.low,
-        f"{metric.name}_high": value.high,
-        f"{metric.name}_basis": value.text,
-        "delta": gap.value,
-        "delta_low": gap.low,
-        "delta_high": gap.high,
-        "delta_basis": gap.text if gap is not NO_DIFFERENCE else "",
-        "verdict": verdict if metric.direction == "higher" else _OTHER_WAY.get(verdict, verdict),
-        "p": gap.p,
-    }
-
-
-def _stands(stands: Standing) -> dict[str, Any]:
-    """The columns of a row's standing."""
-    gap = stands.gap
-    return {
-        "tier": stands.tier,
-        "gap_closed": gap.value,
-        "gap_closed_low": gap.low,
-        "gap_closed_high": gap.high,
-        "gap_closed_basis": "" if math.isnan(gap.value) else gap.text,
-    }
-
-
-def _most_images(groups: Iterable[_Group]) -> dict[tuple[str, ...], float]:
-    """What was evaluated on -> the most images that a row was evaluated on there."""
-    most: dict[tuple[str, ...], float] = {}
-    for group in groups:
-        most[group.split] = max(most.get(group.split, 0.0), float(group.runs["images"].max()))
-    return most
-
-
-def _one(values: pd.Series) -> str:
-    """The values that occur, as one text."""
-    return "; ".join(dict.fromkeys(str(value) for value in values if pd.notna(value) and value != ""))
-
-
-_GATHER: dict[str, Callable[[pd.Series], Any]] = {
-    "same": lambda values: values.iloc[0],
-    "mean": lambda values: values.mean(),
-    "median": lambda values: values.median(),
-    "sum": lambda values: int(values.sum()),
-    "last": lambda values: values.max(),
-    "any": lambda values: bool(values.any()),
-    "words": _one,
-}
-"""How the runs of a row are put together, as a column declares it."""
-
-
-_SEEDS = re.compile(r"(?<=--seeds )\S+")
-
-
-def _reproduce(part: pd.DataFrame) -> str:
-    """One command for all seeds of a row where only the seeds differ; else one command a line."""
-    commands = list(dict.fromkeys(part["reproduce"]))
-    if len({_SEEDS.sub("", command) for command in commands}) == 1:
-        return _SEEDS.sub(",".join(str(seed) for seed in part["seed"]), commands[0])
-    return "\n".join(commands)
-
-
-def _step_ratio(part: pd.DataFrame, baseline: pd.DataFrame | None) -> float:
-    """Time of a training step relative to `none`, from runs on the same device at the same precision."""
-    if baseline is None or part.iloc[0]["method"] == "teacher":
-        return math.nan
-    like = baseline[baseline["device"].isin(part["device"]) & baseline["precision"].isin(part["precision"])]
-    return float(part["step_ms"].mean() / like["step_ms"].mean()) if len(like) else math.nan

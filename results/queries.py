@@ -19,18 +19,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import Select, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, false, func, or_, select
 
 from results import store as schema
+from results.board import CELL, lesson_costs, lessons, own_cost
 from results.columns import METRICS, STORED, Column, metric_column
 from results.metrics import COUNT_METRICS, HEADLINE, MetricInfo
 from results.record import Record
 from results.store import Store
 
-CELL = ("method", "student", "stride", "teacher", "dataset", "recipe", "weights")
-"""What names a row of the leaderboard: a cell without its seed."""
-ROW = (*CELL, "evaluation", "manifest", "variant")
-"""What makes runs one row: equal words, and equal in what words leave out."""
 SETTING = ("dataset", "evaluation", "student", "stride", "recipe", "weights", "manifest")
 """What a run and the `none` it is compared with have in common."""
 FILTERS = (*CELL, "evaluation", "seed")
@@ -44,34 +41,42 @@ Filters = Mapping[str, Iterable[str | int]]
 # ------------------------------------------------------------------------------------------------ plain rows
 
 
-def runs(store: Store, filters: Filters | None = None) -> pd.DataFrame:
-    """One row a run, newest first: the columns of the `runs` table without the record's text, `attempts`, and a
-    column a metric.
+def runs(
+    store: Store,
+    filters: Filters | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+    search: str = "",
+    keys: Iterable[str] | None = None,
+) -> pd.DataFrame:
+    """One row a run, newest first: the columns of the `runs` table, `attempts`, `training_s` and a column a metric.
 
     Args:
         filters: column -> accepted values; a column that is not named, or names nothing, lets everything pass.
+        limit, offset: so many rows, after so many.
+        search: a text that one of the columns `SEARCHED` holds, whatever its case.
+        keys: only these runs.
 
     Raises:
         ValueError: a filter's column does not exist.
     """
     table = schema.runs
     shown = [column for column in table.c if column.name not in schema.NOT_SHOWN]
-    query = select(*shown).order_by(table.c.finished.desc(), table.c.key)
-    for name, accepted in (filters or {}).items():
-        if name not in FILTERS:
-            raise ValueError(f"there is no filter '{name}': {', '.join(FILTERS)}")
-        if accepted_values := list(accepted):
-            number = name in ("stride", "seed")
-            wanted = [_integer(name, v) for v in accepted_values] if number else accepted_values
-            query = query.where(table.c[name].in_(wanted))
-    attempts = select(schema.attempts.c.key, schema.attempts.c.number)
+    attempts = select(func.count()).where(schema.attempts.c.key == table.c.key).scalar_subquery().label("attempts")
+    wanted = _conditions(filters, search, keys)
+    query = select(*shown, attempts).where(*wanted).order_by(table.c.finished.desc(), table.c.key)
+    some = select(table.c.key).where(*wanted).order_by(table.c.finished.desc(), table.c.key).limit(limit).offset(offset)
     values = select(schema.metrics.c.key, schema.metrics.c.name, schema.metrics.c.value)
+    if limit is not None:
+        values = values.where(schema.metrics.c.key.in_(select(some.subquery().c.key)))
+    elif wanted:
+        values = values.join(table).where(*wanted)
     with store.read() as connection:
-        frame = pd.DataFrame(connection.execute(query).mappings().all(), columns=[c.name for c in shown])
-        counts = pd.DataFrame(connection.execute(attempts).mappings().all(), columns=["key", "number"])
-        scores = pd.DataFrame(connection.execute(values).mappings().all(), columns=["key", "name", "value"])
-    frame["training_s"] = frame["key"].map(_training_costs(store)).astype(float)
-    frame["attempts"] = frame["key"].map(counts.groupby("key").size()).fillna(0).astype(int)
+        rows = connection.execute(query.limit(limit).offset(offset)).all()
+        scores = pd.DataFrame(connection.execute(values).all(), columns=["key", "name", "value"])
+        costs = lesson_costs(connection)
+    frame = pd.DataFrame(rows, columns=[*(c.name for c in shown), "attempts"])
+    frame.insert(len(shown), "training_s", [_training_cost(row._mapping, costs) for row in rows])
     for name in ("stride", "seed"):
         frame[name] = frame[name].astype("Int64")
     for column in STORED:
@@ -84,25 +89,44 @@ def runs(store: Store, filters: Filters | None = None) -> pd.DataFrame:
     return frame
 
 
-def _training_costs(store: Store) -> dict[str, float]:
-    """Key -> seconds that a run's training cost, with its part of what its parents' did; NaN if a parent is missing.
+SEARCHED = ("key", "name", "host", "device", "job", "revision", "recipe", "dataset", "numerics")
+"""The columns of runs in which a text is looked for."""
 
-    A parent is shared by all students in the database that learned from it, whatever is shown.
-    """
-    table = schema.runs
-    query = select(table.c.key, table.c.kind, table.c.parents, table.c.paid_s, table.c.seconds)
+
+def count_runs(store: Store, filters: Filters | None = None, search: str = "") -> int:
+    """How many runs there are, with filters and text as for `runs`."""
+    query = select(func.count()).select_from(schema.runs).where(*_conditions(filters, search, None))
     with store.read() as connection:
-        rows = {row.key: row for row in connection.execute(query)}
-    said = {key: row.seconds if row.paid_s is None else row.paid_s for key, row in rows.items()}
-    own = {key: math.nan if seconds is None else float(seconds) for key, seconds in said.items()}
-    parents = {key: [parent for parent in row.parents.split(",") if parent] for key, row in rows.items()}
-    students = Counter(parent for key, names in parents.items() if rows[key].kind == "student" for parent in names)
+        return int(connection.execute(query).scalar_one())
 
-    def shared(key: str) -> float:
-        learned_from = parents[key] if rows[key].kind == "student" else []
-        return sum(own.get(parent, math.nan) / students[parent] for parent in learned_from)
 
-    return {key: own[key] + shared(key) for key in rows}
+def _conditions(filters: Filters | None, search: str, keys: Iterable[str] | None) -> list[ColumnElement[bool]]:
+    """Which runs are meant."""
+    table = schema.runs
+    found: list[ColumnElement[bool]] = []
+    found += [table.c[name].in_(values) for name, values in matching(filters or {}).items() if values]
+    if search:
+        found.append(or_(*(table.c[name].icontains(search, autoescape=True) for name in SEARCHED)))
+    return found if keys is None else [*found, table.c.key.in_(list(keys))]
+
+
+def matching(filters: Filters) -> dict[str, list[Any]]:
+    """Filters as the database's columns hold them.
+
+    Raises:
+        ValueError: a filter's column does not exist, or a number is none.
+    """
+    found: dict[str, list[Any]] = {}
+    for name, accepted in filters.items():
+        if name not in (*FILTERS, "kind"):
+            raise ValueError(f"there is no filter '{name}': {', '.join(FILTERS)}")
+        found[name] = [_integer(name, v) for v in accepted] if name in ("stride", "seed") else list(accepted)
+    return found
+
+
+def _training_cost(run: Any, costs: Mapping[str, float]) -> float:
+    """Seconds that a run's training cost, with its part of what its parents' did; NaN if a parent is missing."""
+    return own_cost(run) + sum(costs.get(parent, math.nan) for parent in lessons(run))
 
 
 def metrics(store: Store) -> dict[str, MetricInfo]:
@@ -110,14 +134,21 @@ def metrics(store: Store) -> dict[str, MetricInfo]:
 
     Where runs disagree on a declaration the newest run's holds.
     """
-    table = schema.metrics
-    declared = [column for column in table.c if column.name not in ("key", "value")]
-    newest = func.max(schema.runs.c.finished)
-    query = select(*declared, newest).join(schema.runs).group_by(*declared).order_by(newest, *declared)
+    table = schema.declarations
     with store.read() as connection:
-        rows = connection.execute(query.where(table.c.name.not_in(METRICS))).all()
-    found = {row.name: MetricInfo(*(row._mapping[column.name] for column in declared)) for row in rows}
+        rows = connection.execute(select(table).where(table.c.name.not_in(METRICS)).order_by(table.c.id)).all()
+        infos = {row.id: MetricInfo(*row[1:]) for row in rows}
+        unlike = Counter(info.name for info in infos.values())
+        order = {id_: _newest_of(connection, id_) if unlike[info.name] > 1 else "" for id_, info in infos.items()}
+    found = {infos[id_].name: infos[id_] for id_ in sorted(infos, key=order.__getitem__)}
     return {**METRICS, **{name: found[name] for name in sorted(found)}}
+
+
+def _newest_of(connection: Connection, declaration: str) -> str:
+    """When the newest run that declared a metric so was finished."""
+    values = schema.metrics.c
+    query = select(func.max(schema.runs.c.finished)).join(schema.metrics).where(values.declaration == declaration)
+    return connection.execute(query).scalar() or ""
 
 
 def _integer(name: str, value: str | int) -> int:
@@ -129,13 +160,38 @@ def _integer(name: str, value: str | int) -> int:
 
 def cells(store: Store) -> dict[str, list[Any]]:
     """The values that occur of each filter: what there is to choose from."""
-    found: dict[str, list[Any]] = {}
     with store.read() as connection:
-        for name in FILTERS:
-            column = schema.runs.c[name]
-            values = connection.execute(select(column).distinct().where(column.is_not(None))).scalars()
-            found[name] = sorted(value for value in values if value != "")
-    return found
+        found = {name: distinct(connection, schema.runs.c[name]) for name in FILTERS}
+    return {name: sorted(value for value in values if value != "") for name, values in found.items()}
+
+
+def rows_in_brief(store: Store, metric: str = HEADLINE) -> pd.DataFrame:
+    """The rows of a leaderboard without numbers: what there is to filter by, together. No order.
+
+    Returns:
+        Columns dataset, evaluation, method, student, stride, recipe and seeds, how many runs are behind a row.
+    """
+    c = schema.board.c
+    names = ("dataset", "evaluation", "method", "student", "stride", "recipe", "seeds")
+    with store.read() as connection:
+        rows = connection.execute(select(*(c[name] for name in names)).where(c.metric == metric)).all()
+    return pd.DataFrame(rows, columns=list(names))
+
+
+def measured(store: Store) -> list[tuple[str, str, str]]:
+    """(data set, evaluation, metric) of the leaderboards that there are."""
+    c = schema.board.c
+    query = select(c.dataset, c.evaluation, c.metric).distinct()
+    with store.read() as connection:
+        return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def distinct(connection: Connection, column: ColumnElement[Any]) -> list[Any]:
+    """The values of a column that has an index, without reading every row: from each to the next."""
+    steps = select(func.min(column).label("value")).cte("steps", recursive=True)
+    following = select(func.min(column)).where(column > steps.c.value).scalar_subquery()
+    steps = steps.union_all(select(following).where(steps.c.value.is_not(None)))
+    return list(connection.execute(select(steps.c.value).where(steps.c.value.is_not(None))).scalars())
 
 
 def match_filters(known: Mapping[str, Sequence[Any]], asked: Mapping[str, Iterable[str]]) -> dict[str, list[Any]]:
@@ -248,51 +304,64 @@ def run(store: Store, *words: str) -> Run:
     """
     if not words:
         raise ValueError("name a run: the beginning of its key, or words of its cell such as ka @16 seed=0")
-    frame = runs(store)
-    if not len(frame):
-        raise ValueError(f"{store.name} holds no runs yet: run harness collect")
-    prefix = words[0].lower() if len(words) == 1 and len(words[0]) >= SHORTEST_PREFIX else "-"
-    found = frame[frame["key"].str.startswith(prefix)]
-    if not len(found):
-        mask = pd.Series(True, index=frame.index)
-        for word in words:
-            mask &= _matches(frame, word)
-        found = frame[mask]
-    if len(found) != 1:
-        raise ValueError(_not_one(frame, found, words))
-    return _load(store, str(found.iloc[0]["key"]))
+    r = schema.runs.c
+    with store.read() as connection:
+        if connection.execute(select(r.key).limit(1)).scalar() is None:
+            raise ValueError(f"{store.name} holds no runs yet: run harness collect")
+        found = _of_prefix(connection, words[0].lower()) if len(words) == 1 else []
+        if not found:
+            wanted = [_meant(connection, word) for word in words]
+            newest = select(r.key, r.name).where(*wanted).order_by(r.finished.desc(), r.key)
+            found = [tuple(row) for row in connection.execute(newest)]
+        if len(found) != 1:
+            raise ValueError(_not_one(connection, found, words))
+    return _load(store, found[0][0])
 
 
-def _matches(frame: pd.DataFrame, word: str) -> pd.Series:
+def _of_prefix(connection: Connection, prefix: str) -> list[tuple[Any, ...]]:
+    """Key and name of the runs whose key begins so."""
+    r = schema.runs.c
+    if len(prefix) < SHORTEST_PREFIX:
+        return []
+    query = select(r.key, r.name).where(r.key.startswith(prefix, autoescape=True)).order_by(r.finished.desc(), r.key)
+    return [tuple(row) for row in connection.execute(query)]
+
+
+def _meant(connection: Connection, word: str) -> ColumnElement[bool]:
     """Which runs a word fits.
 
     Raises:
         ValueError: it names a field that does not exist.
     """
+    r = schema.runs.c
     name, equals, value = word.partition("=")
     if equals and name.isidentifier() and "[" not in name:
         if name not in FILTERS and name not in ("kind", "host", "key"):
             raise ValueError(f"there is no field '{name}': {', '.join(FILTERS)}")
-        return frame[name].astype("string").fillna("") == value
+        if name in ("stride", "seed"):
+            return r[name] == int(value) if value.isdecimal() else false()
+        return func.coalesce(r[name], "") == value if name in FILTERS and value == "" else r[name] == value
     text = word.lower()
-    if text.removeprefix("@").isdigit():
-        return frame["stride"].eq(int(text.removeprefix("@"))).fillna(False)
-    exact = pd.Series(False, index=frame.index)
-    for column in ("method", "dataset", "student", "teacher", "recipe", "kind"):
-        exact |= frame[column].astype("string").str.lower().fillna("") == text
-    part = frame["student"].astype("string").str.lower().fillna("").str.contains(text, regex=False)
-    return exact if exact.any() else part
+    if text.removeprefix("@").isdecimal():
+        return r.stride == int(text.removeprefix("@"))
+    there = {
+        name: distinct(connection, r[name]) for name in ("method", "dataset", "student", "teacher", "recipe", "kind")
+    }
+    exact = {name: alike for name, values in there.items() if (alike := [v for v in values if v.lower() == text])}
+    part = [student for student in there["student"] if text in student.lower()]
+    return or_(*(r[name].in_(values) for name, values in exact.items())) if exact else r.student.in_(part)
 
 
-def _not_one(frame: pd.DataFrame, found: pd.DataFrame, words: Sequence[str]) -> str:
+def _not_one(connection: Connection, found: Sequence[tuple[Any, ...]], words: Sequence[str]) -> str:
     """Why the words mean no single run."""
     said = " ".join(words)
-    if len(found) > 1:
-        named = zip(found["key"].astype(str), found["name"].astype(str), strict=True)
-        some = "; ".join([f"{key[:8]} {name}" for key, name in named][:5])
+    if found:
+        some = "; ".join(f"{key[:8]} {name}" for key, name in found[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         return f"'{said}' means {len(found)} runs: {some}{more}"
-    known = {str(value) for name in ("key", "method", "student", "dataset", "name") for value in frame[name].dropna()}
+    known = [
+        v for name in ("method", "student", "dataset", "recipe") for v in distinct(connection, schema.runs.c[name])
+    ]
     near = [w for word in words for w in difflib.get_close_matches(word, known, n=3, cutoff=0.5)]
     return f"there is no run '{said}'" + (f": did you mean {' or '.join(near)}?" if near else "")
 
@@ -307,17 +376,22 @@ def children(store: Store, key: str) -> list[tuple[str, str]]:
 
 
 def _load(store: Store, key: str) -> Run:
-    table = schema.runs
+    table, values, declared = schema.runs, schema.metrics, schema.declarations
     with store.read() as connection:
         row = dict(connection.execute(select(table).where(table.c.key == key)).mappings().one())
-        record = Record.model_validate_json(row.pop("record"))
-        scores = select(schema.metrics).where(schema.metrics.c.key == key)
-        found_metrics = {found["name"]: dict(found) for found in connection.execute(scores).mappings()}
+        record = read_records(connection, [key])[key]
+        scores = select(values.c.value, declared).join(declared, values.c.declaration == declared.c.id)
+        found = {info[2]: info for info in connection.execute(scores.where(values.c.key == key))}
         query = select(table.c.key, table.c.name).where(table.c.key.in_(record.parents.values()))
-        names = {found.key: found.name for found in connection.execute(query)}
+        names = {parent.key: parent.name for parent in connection.execute(query)}
     parents = {role: (parent, names.get(parent, "")) for role, parent in record.parents.items()}
-    order = [name for name in METRICS if name in found_metrics]
-    order += sorted(found_metrics.keys() - METRICS.keys())
-    row |= {name: found_metrics[name].pop("value") for name in order}
-    declared = {name: MetricInfo(**{k: v for k, v in found_metrics[name].items() if k != "key"}) for name in order}
-    return Run(row, record, {name: metric_column(info) for name, info in declared.items()}, parents)
+    order = [name for name in METRICS if name in found] + sorted(found.keys() - METRICS.keys())
+    row |= {name: found[name][0] for name in order}
+    return Run(row, record, {name: metric_column(MetricInfo(*found[name][2:])) for name in order}, parents)
+
+
+def read_records(connection: Connection, keys: Iterable[str]) -> dict[str, Record]:
+    """The records of some runs, by key."""
+    table = schema.records
+    rows = connection.execute(select(table.c.key, table.c.record).where(table.c.key.in_(list(keys))))
+    return {row.key: Record.model_validate_json(zlib.decompress(row.record)) for row in rows}

@@ -18,6 +18,7 @@ from sqlalchemy.schema import CreateSchema, DropSchema
 
 from results import store as schema
 from results.ingest import Summary, collect
+from results.refresh import PATIENCE_S
 from results.store import Damaged, OtherVersion, Store, open_store
 
 _SQLITE = b"SQLite format 3\0"
@@ -38,12 +39,15 @@ class Collected:
     note: str = ""
 
 
-def collect_into(workspace: Path, target: str | Path, rebuild: bool = False) -> Collected:
+def collect_into(
+    workspace: Path, target: str | Path, rebuild: bool = False, patience_s: float = PATIENCE_S
+) -> Collected:
     """Bring a database up to date with a workspace; make it anew where an older version of this program made it.
 
     Args:
         target: an SQLite file or a URL.
         rebuild: make it anew in any case, damaged or not.
+        patience_s: as for `collect`.
 
     Raises:
         ValueError: no workspace; the database cannot be opened, belongs to something else or to a newer version of
@@ -55,21 +59,17 @@ def collect_into(workspace: Path, target: str | Path, rebuild: bool = False) -> 
         try:
             with open_store(target) as store:
                 store.check()
-                return Collected(collect(workspace, store))
+                return Collected(collect(workspace, store, patience_s))
         except OtherVersion as error:
             if error.newer:
                 raise
-    return _rebuild(workspace, target)
-
-
-def _rebuild(workspace: Path, target: str | Path) -> Collected:
     url = schema.parse_url(target)
     if url.get_backend_name() == "sqlite":
-        return _rebuild_file(workspace, Path(url.database or ""))
-    return _rebuild_server(workspace, target)
+        return _rebuild_file(workspace, Path(url.database or ""), patience_s)
+    return _rebuild_server(workspace, target, patience_s)
 
 
-def _rebuild_file(workspace: Path, path: Path) -> Collected:
+def _rebuild_file(workspace: Path, path: Path, patience_s: float) -> Collected:
     """Make a new file beside the old one, then put it in its place."""
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
@@ -77,13 +77,13 @@ def _rebuild_file(workspace: Path, path: Path) -> Collected:
                 raise ValueError(f"{path} is not an SQLite database: name another file, or remove it")
     else:
         with open_store(path) as store:
-            return Collected(collect(workspace, store))
+            return Collected(collect(workspace, store, patience_s))
     origins, whole = _origins(path)
     fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
     fresh.unlink(missing_ok=True)
     try:
         with open_store(fresh) as store:
-            summary, missing = _collect_all(workspace, origins, store)
+            summary, missing = _collect_all(workspace, origins, store, patience_s)
         kept = _keep(path) if missing or not whole else None
         fresh.replace(path)
     finally:
@@ -124,17 +124,19 @@ def _workspaces(store: Store) -> list[Path] | None:
         return None
 
 
-def _collect_all(workspace: Path, origins: Iterable[Path], store: Store) -> tuple[Summary, list[Path]]:
+def _collect_all(
+    workspace: Path, origins: Iterable[Path], store: Store, patience_s: float
+) -> tuple[Summary, list[Path]]:
     """Collect a workspace and all others that are still there; its summary, and those that are gone."""
     missing = []
     for origin in origins:
         if origin.resolve() == workspace.resolve():
             continue
         if (origin / "stages").is_dir():
-            collect(origin, store)
+            collect(origin, store, 0.0)
         else:
             missing.append(origin)
-    return collect(workspace, store), missing
+    return collect(workspace, store, patience_s), missing
 
 
 def _keep(path: Path) -> Path:
@@ -152,7 +154,7 @@ def _note(name: str, missing: Iterable[Path], kept: Path | None) -> str:
     return f"{said}; the old file is kept as {kept}" if kept else said
 
 
-def _rebuild_server(workspace: Path, target: str | Path) -> Collected:
+def _rebuild_server(workspace: Path, target: str | Path, patience_s: float) -> Collected:
     """Make new tables in a schema of their own, then let them take the place of the old ones in one transaction."""
     beside = f"harness_new_{os.getpid()}"
     old = _server(target)
@@ -166,7 +168,7 @@ def _rebuild_server(workspace: Path, target: str | Path) -> Collected:
         connection.execute(CreateSchema(beside))
     try:
         with open_store(schema.in_schema(target, beside)) as fresh:
-            summary, missing = _collect_all(workspace, origins, fresh)
+            summary, missing = _collect_all(workspace, origins, fresh, patience_s)
         if missing:
             gone = ", ".join(map(str, missing))
             raise ValueError(f"{old.name} holds rows of {gone}, which is gone: collect into a new database instead")

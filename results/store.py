@@ -8,7 +8,7 @@ because write-ahead logs do not work on network file systems. Readers may open i
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from results import columns
+from results.metrics import HEADLINE
 
-SCHEMA = 6
+SCHEMA = 7
 """Version of the tables below. There are no migrations: a database is collected again from its records."""
 BUSY_TIMEOUT_S = 30
 _WRITER_LOCK = 7_316_548_021
 """PostgreSQL's advisory lock of the one writer."""
+
+_RANKED = {HEADLINE: columns.METRICS[HEADLINE]}
 
 metadata = MetaData()
 
@@ -74,17 +77,23 @@ runs = Table(
     Column("stamp", Text, nullable=False),
     Column("confusion_stamp", Text, nullable=False),
     Column("problem", Text, nullable=False),
-    Column("record", Text, nullable=False),
-    Index("cell", "dataset", "student", "stride", "recipe", "method", "seed"),
+    # Of the leaderboard: the row that it belongs to, and the rows that change with it (`results.board`).
+    Column("row", String(12), index=True),
+    Column("family", String(12), index=True),
+    Index("runs_by_time", "finished", "key"),
 )
-NOT_SHOWN = ("record", "stamp", "confusion_stamp")
-"""Columns of `runs` that only the collector reads."""
+NOT_SHOWN = ("stamp", "confusion_stamp", "row", "family")
+"""Columns of `runs` that only the collector and the leaderboard read."""
 
 
 def _key() -> Column[str]:
     return Column("key", String(64), ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True)
 
 
+# The record itself, as it was read: zlib. Apart from `runs`, so that those can be looked through quickly.
+records = Table("records", metadata, _key(), Column("record", LargeBinary, nullable=False))
+# Whom a student learned from: what these cost is divided among all who did.
+parents = Table("parents", metadata, _key(), Column("parent", String(64), primary_key=True, index=True))
 metrics = Table(
     "metrics",
     metadata,
@@ -92,7 +101,14 @@ metrics = Table(
     Column("name", String(64), primary_key=True),
     # A fraction where the unit is "%"; NULL where it is not defined.
     Column("value", Float),
-    # What the metric declared about itself when this run was scored.
+    Column("declaration", String(12), nullable=False, index=True),
+)
+# What metrics declared about themselves when runs were scored, by the digest of it.
+declarations = Table(
+    "declarations",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("name", String(64), nullable=False),
     Column("heading", Text, nullable=False),
     Column("unit", Text, nullable=False),
     Column("direction", Text, nullable=False),
@@ -145,7 +161,36 @@ class_counts = Table(
     # (N, 3, K) uint32, little-endian, zlib: per image and class the pixels hit, labelled, predicted.
     Column("counts", LargeBinary, nullable=False),
 )
-CHILDREN = (metrics, metric_states, class_iou, terms, attempts, class_counts)
+LATE = ("row", "training_s", "p_holm", "frontier")
+"""Columns of a leaderboard that `board` has no column of the like for: its key, and what depends on other rows."""
+
+
+def _of_board(column: columns.Column) -> Column[Any]:
+    whole = column.type == "count" and (column.name == "stride" or column.seeds != "same")
+    type_ = BigInteger if whole else Float if column.type == "count" else _TYPES[column.type]
+    return Column(columns.stored_name(column.name, HEADLINE), type_)
+
+
+# Rows of the leaderboard, one for each metric that it can be ranked by: computed from `runs` by `results.refresh`.
+board = Table(
+    "board",
+    metadata,
+    Column("metric", String(64), primary_key=True),
+    Column("row", String(12), primary_key=True),
+    Column("family", String(12), nullable=False, index=True),
+    # The columns of the metric have one name for all metrics: `value`, `value_low`.
+    *(_of_board(column) for column in columns.board_columns(_RANKED) if column.name not in LATE),
+    # JSON: the means of all metrics by name; of each run the seconds that it cost and whom it learned from.
+    Column("others", Text, nullable=False),
+    Column("paid", Text, nullable=False),
+    Column("manifest", Text, nullable=False),
+    # Tiers and intervals over images are yet to be drawn.
+    Column("pending", Boolean, nullable=False, index=True),
+    Index("board_by_data", "metric", "dataset", "evaluation"),
+)
+# Families of rows whose runs have changed since their rows were computed.
+stale = Table("stale", metadata, Column("family", String(12), primary_key=True))
+CHILDREN = (records, parents, metrics, metric_states, class_iou, terms, attempts, class_counts)
 
 
 class OtherVersion(ValueError):
@@ -271,6 +316,27 @@ def open_store(url_or_path: str | Path, readonly: bool = False) -> Store:
         store.close()
         raise
     return store
+
+
+def insert_all(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert many rows of equal columns the quickest way that the database has.
+
+    Raises:
+        the driver's own errors, not SQLAlchemy's; OverflowError, UnicodeError: a value cannot be stored.
+    """
+    if not rows:
+        return
+    names = list(rows[0])
+    quoted = ", ".join(f'"{name}"' for name in names)
+    values = [tuple(map(row.__getitem__, names)) for row in rows]
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "postgresql":
+        with driver.cursor().copy(f'COPY "{table.name}" ({quoted}) FROM STDIN') as copy:
+            for row in values:
+                copy.write_row(row)
+    else:
+        marks = ", ".join("?" * len(names))
+        driver.executemany(f'INSERT INTO "{table.name}" ({quoted}) VALUES ({marks})', values)
 
 
 def in_schema(url: str | Path, name: str) -> str:

@@ -17,6 +17,10 @@ def collect(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make the database anew from the records, beside it, then swap.")
     ] = False,
+    patience: Annotated[
+        float,
+        typer.Option("--patience", min=0, metavar="SECONDS", help="For drawing tiers and intervals over images."),
+    ] = 20.0,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database up to date with the records in the workspace.
@@ -25,6 +29,9 @@ def collect(
     a deleted database comes back whole, and one of an older version of this program is made anew. Records that are not
     valid are named and left out; the exit code is then 1.
 
+    Tiers and intervals over images are drawn once, when their runs have changed, the main metric's first. Of very many
+    new runs some are left when `--patience` is over: the next `harness collect` goes on with them.
+
     Examples:
 
         harness collect
@@ -32,6 +39,8 @@ def collect(
         harness collect --workspace runs --db postgresql://board@db.example.org/harness
 
         harness collect --rebuild
+
+        harness collect --patience 3600
     """
     from results import sinks
     from results.rebuild import collect_into
@@ -40,7 +49,7 @@ def collect(
         what = f"{workspace} is not a workspace: it holds no stages folder"
         raise HarnessError(what, "name the workspace with --workspace, or run harness sweep first")
     try:
-        done = collect_into(workspace, database(workspace, db), rebuild)
+        done = collect_into(workspace, database(workspace, db), rebuild, patience)
     except ValueError as error:
         raise HarnessError(str(error)) from error
     summary = done.summary
@@ -51,8 +60,11 @@ def collect(
     if as_json:
         changes = {name: getattr(summary, name) for name in ("added", "updated", "unchanged", "removed")}
         invalid = [{"path": str(path), "why": why} for path, why in summary.invalid]
-        typer.echo(json.dumps(changes | {"invalid": invalid}, indent=1))
+        typer.echo(json.dumps(changes | {"invalid": invalid, "pending": summary.pending}, indent=1))
     else:
         typer.echo(str(summary))
+        if summary.pending:
+            said = f"tiers and intervals over images of {summary.pending} rows are yet to be drawn"
+            typer.echo(f"{said}: run harness collect again, or with --patience 3600", err=True)
     if summary.invalid:
         raise typer.Exit(1)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -15,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from results.store import Store, open_store
+from tests.results.server import own_server, programs
 
 NUMBERS = count()
 # Times belong into benchmarks: a busy machine must not fail a law.
@@ -29,28 +26,10 @@ def postgres_server() -> Iterator[str]:
         yield url
         return
     pytest.importorskip("psycopg", reason="PostgreSQL tests need psycopg")
-    found = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), "")
-    if not found:
+    if programs() is None:
         pytest.skip("no PostgreSQL: set HARNESS_TEST_POSTGRES or install the server")
-    programs = Path(found).resolve().parent
-    home = Path(tempfile.mkdtemp(prefix="pg"))
-    who: dict[str, object] = {}
-    if os.geteuid() == 0:  # the server refuses to run as root
-        user = pwd.getpwnam("nobody")
-        os.chown(home, user.pw_uid, user.pw_gid)
-        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    data = home / "data"
-    make = [programs / "initdb", "-D", data, "-A", "trust", "-U", "harness", "--no-sync", "-E", "UTF8"]
-    subprocess.run(make, check=True, capture_output=True, cwd=home, **who)
-    options = f"-c listen_addresses= -c unix_socket_directories={home} -c fsync=off"
-    control = [programs / "pg_ctl", "-D", data, "-w"]
-    with (home / "log").open("wb") as log:
-        subprocess.run([*control, "-o", options, "start"], check=True, stdout=log, stderr=log, cwd=home, **who)
-    try:
-        yield f"postgresql://harness@/postgres?host={home}"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], capture_output=True, cwd=home, **who)
-        shutil.rmtree(home, ignore_errors=True)
+    with own_server() as url:
+        yield url
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def made_old(url: str | Path) -> None:
     """As if an older version had made it: another number, other tables."""
     with open_store(url) as store, store.write() as connection:
         connection.execute(schema.schema_version.update().values(version=1))
-        connection.exec_driver_sql("ALTER TABLE metrics DROP COLUMN summary")
+        connection.exec_driver_sql("ALTER TABLE declarations DROP COLUMN summary")
 
 
 def damage(path: Path) -> None:
