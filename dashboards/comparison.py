@@ -10,10 +10,10 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from dashboards.figures import GREY, PALETTE, Looks
 from results import formats, sinks
 from results.columns import Column
 from results.differences import Differing, Gap, Side
+from results.figures.looks import GREY, PALETTE, Looks
 
 
 def colours(sides: Sequence[Side], look: Looks) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import address, comparison, figures, run_view, source, stages
+from dashboards import address, asking, comparison, figures, run_view, source, stages
 from dashboards.source import Comparison
 from results import pictures, sinks
 from results.columns import metric_column
@@ -177,7 +177,7 @@ if source.ready():
         except ValueError as error:
             st.warning(sinks.markdown(error))
         else:
-            shades = comparison.colours(found.sides, figures.looks(source.all_runs()))
+            shades = comparison.colours(found.sides, asking.looks())
             st.html(figures.swatches(shades))
             accuracy(found, metric)
             made(found)
