@@ -31,7 +31,12 @@ EXPORTS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     "parquet": as_parquet,
 }
 """Format -> a leaderboard as the content of a file."""
-SUFFIXES = {"csv": "csv", "md": "md", "markdown": "md", "tex": "latex", "json": "json", "parquet": "parquet"}
+HTML = "html"
+"""The format that needs more than the board: `results.page` writes it."""
+SUFFIXES = {
+    "csv": "csv", "md": "md", "markdown": "md", "tex": "latex", "json": "json", "parquet": "parquet", "html": HTML,
+    "htm": HTML,
+}  # fmt: skip
 """Ending of a file's name -> format."""
-BINARY = frozenset({"parquet"})
+BINARY = frozenset({"parquet", HTML})
 """What makes no sense on a terminal."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from html import escape as _escape_html
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Unicode's categories of what steers instead of being seen: controls, direction marks, halves of pairs."""
@@ -68,6 +69,18 @@ def csv(value: object) -> object:
     if not isinstance(value, str):
         return value
     return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else value
+
+
+def html(text: object) -> str:
+    """For HTML, between tags and in quoted attributes: nothing in it is markup."""
+    return _escape_html(visible(text), quote=True)
+
+
+def script(text: str) -> str:
+    """For JSON inside a `<script>`: nothing in it ends the script or begins a comment, and it is the same JSON."""
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 _LATEX = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,14 +13,22 @@ from harness.cli.option_groups import with_groups
 from harness.cli.options import DEFAULT_WORKSPACE, Database, Workspace, database
 from harness.errors import HarnessError, did_you_mean
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @with_groups
 def export_board(
     form: Annotated[
         str | None,
-        typer.Option("--format", "-f", help="csv, md, latex, json or parquet.", show_default="by the file's name"),
+        typer.Option(
+            "--format", "-f", help="csv, md, latex, json, parquet or html.", show_default="by the file's name"
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; without it, text is printed.")] = None,
+    pictures: Annotated[
+        int, typer.Option("--pictures", min=0, help="html: images of each student and stride to show predictions of.")
+    ] = 0,
     workspace: Workspace = DEFAULT_WORKSPACE,
     db: Database = None,
     *,
@@ -29,7 +37,8 @@ def export_board(
     """Write the leaderboard to a file.
 
     csv, json and parquet hold every column, unrounded, units in the names; md and latex what a reader needs, with
-    intervals, caption and notes. The LaTeX table needs booktabs.
+    intervals, caption and notes. The LaTeX table needs booktabs. html is one file with tables that sort and filter, and
+    charts; it opens without a server or a network.
 
     Examples:
 
@@ -38,20 +47,35 @@ def export_board(
         harness export board --format latex --methods none,kd,ka --strides 16 --out table.tex
 
         harness export board --out board.parquet --dataset camvid
+
+        harness export board --out board.html --pictures 2
     """
     from harness.workspace.files import write_atomic
-    from results.exports import BINARY, EXPORTS, SUFFIXES
+    from results.exports import BINARY, EXPORTS, HTML, SUFFIXES
 
     form = form or (SUFFIXES.get(out.suffix.lower().lstrip("."), "") if out else "")
-    if form not in EXPORTS:
+    known = [*EXPORTS, HTML]
+    if form not in known:
         what = f"there is no format '{form}'" if form else "no format is named"
-        raise HarnessError(what, did_you_mean(form, EXPORTS) if form else f"give --format {'|'.join(EXPORTS)}")
+        raise HarnessError(what, did_you_mean(form, known) if form else f"give --format {'|'.join(known)}")
     if form in BINARY and out is None:
-        raise HarnessError(f"{form} is not text", f"name a file: --out board.{form}")
-    board = measured(database(workspace, db), rows)
-    content = EXPORTS[form](board)
+        raise HarnessError(f"{form} is not text for a terminal", f"name a file: --out board.{form}")
+    if pictures and form != HTML:
+        raise HarnessError(f"{form} holds no pictures", "leave --pictures out, or write html")
+    target = database(workspace, db)
+    board = measured(target, rows)
+    content = _page(target, board, pictures, workspace) if form == HTML else EXPORTS[form](board)
     if out is None:
         sys.stdout.write(content.decode())
         return
     write_atomic(out, content)
     typer.echo(f"{out}: {len(board)} rows, {len(content) / 1024:.0f} KiB")
+
+
+def _page(target: str, board: pd.DataFrame, pictures: int, workspace: Path) -> bytes:
+    """The board as one HTML file."""
+    from results.page import as_html
+    from results.store import open_store
+
+    with open_store(target, readonly=True) as store:
+        return as_html(store, board, pictures, workspace).encode()
