@@ -220,7 +220,7 @@ def _library() -> str:
     import vl_convert
 
     version = "_".join(altair.SCHEMA_VERSION.split(".")[:2])
-    return str(vl_convert.javascript_bundle(vl_version=version))
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version))
 
 
 def _document(body: str, specs: Mapping[str, Any]) -> str:
