@@ -24,7 +24,9 @@ suffix, whatever else Pillow has plugins for.
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -165,6 +167,17 @@ def _known(formats: tuple[str, ...]) -> str:
     return f"formats that are read here: {', '.join(formats)}"
 
 
+def _bytes_of(path: Path) -> bytes:
+    """The file's; of a JSON of Labelme those of the image that is embedded in it."""
+    content = path.read_bytes()
+    if path.suffix.lower() != ".json":
+        return content
+    embedded = json.loads(content).get("imageData")
+    if not embedded:
+        raise HarnessError(f"{path}: has no image embedded", HINT)
+    return base64.b64decode(embedded)
+
+
 @contextmanager
 def _reading(path: Path, formats: tuple[str, ...]) -> Iterator[tuple[bytes, Image.Image]]:
     """A file's bytes and its picture, not decoded yet.
@@ -172,7 +185,7 @@ def _reading(path: Path, formats: tuple[str, ...]) -> Iterator[tuple[bytes, Imag
     The bytes are read first: from a file Pillow maps an uncompressed TIFF into memory, and then does not turn it.
     """
     Image.init()
-    content = path.read_bytes()
+    content = _bytes_of(path)
     with Image.open(io.BytesIO(content), formats=[name for name in formats if name in Image.OPEN]) as picture:
         yield content, picture
 

@@ -235,9 +235,11 @@ def guess_labelme(tree: Tree) -> Guess | None:
         posixpath.join(posixpath.dirname(first), str(data.get("imagePath", "")).replace("\\", "/"))
     )
     image = image if image in tree.files else tree.find(posixpath.basename(image)) or ""
+    if not image and data.get("imageData"):
+        image = first
     if not image:
         raise HarnessError(
-            f"{tree.path(first)}: its image '{data.get('imagePath')}' is not there",
+            f"{tree.path(first)}: its image '{data.get('imagePath')}' is not there, nor embedded",
             "put the images beside the JSON files",
         )
     place, split, _ = folder_template(posixpath.dirname(first))

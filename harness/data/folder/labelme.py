@@ -1,4 +1,4 @@
-"""Labelme's JSON: a file for each image, with polygons, rectangles, circles and masks."""
+"""Labelme's JSON: a file for each image, with polygons, rectangles, circles and masks; the image beside it or in it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,18 @@ def find_labelme(config: Config, tree: Tree) -> Found:
     """
     images = template(config.images, "images", tree).match(tree.pictures)
     labels = template(_json_template(config), "annotations", tree, frozenset({".json"})).match(tree.files)
+    embedded = {key: file for key, file in labels.items() if key not in images and has_image(tree.path(file))}
+    images = {**images, **embedded}
     return Pairing(config, tree, images, labels, "JSON", lambda file: LabelmeLabel(tree.path(str(file)))).found()
+
+
+def has_image(file: Path) -> bool:
+    """A JSON file has its image embedded.
+
+    Raises:
+        HarnessError: it is no such JSON.
+    """
+    return bool(read_labelme(file).get("imageData"))
 
 
 def _json_template(config: Config) -> str:

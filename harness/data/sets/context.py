@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,8 +11,15 @@ from pydantic import Field
 
 from harness.data.base import IGNORE, DataParams, Problem
 from harness.data.folder.classes import Classes
-from harness.data.folder.items import Item, Mask
-from harness.data.official import OfficialDataset, generated_palette, listed, numbered_classes, read_names
+from harness.data.folder.items import Item, LabelSource, Mask
+from harness.data.official import (
+    MatLabel,
+    OfficialDataset,
+    generated_palette,
+    listed,
+    numbered_classes,
+    read_names,
+)
 from harness.errors import HarnessError
 
 CLASSES = (
@@ -26,15 +33,26 @@ CLASSES = (
 _ALIASES = {"diningtable": "table", "tv": "tvmonitor", "tv/monitor": "tvmonitor", "airplane": "aeroplane"}
 
 
+MATRICES = "trainval"
+
+
+class _Labels(MatLabel):
+    """The 459 labels of one image."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, ("LabelMap",))
+
+
 class ContextParams(DataParams):
     classes: Literal["59", "60"] = Field("59", description="59: what is none of them is ignored; 60: it is background")
 
 
 class Context(OfficialDataset):
-    """VOC 2010's `JPEGImages`, and one of two folders of labels.
+    """VOC 2010's `JPEGImages`, and one of three folders of labels.
 
     `SegmentationClassContext/*.png` are converted from the 459 labels: 0 for the rest, 1 to 59 by the alphabet.
     `59_context_labels/*.png` are those of the authors, in the order of their `59_labels.txt`, which must be there.
+    `trainval/*.mat` are the 459 labels themselves, by the numbers of the authors' `labels.txt`, which must be there.
     """
 
     name = "context"
@@ -44,7 +62,10 @@ class Context(OfficialDataset):
     recipe = "small-context"
     places = ("VOC2010", "VOCdevkit/VOC2010", "pascal_context", "PascalContext")
     wanted = ("JPEGImages", "ImageSets")
-    source = "VOCtrainval_03-May-2010.tar, with SegmentationClassContext/ or 59_context_labels/ and 59_labels.txt"
+    source = (
+        "VOCtrainval_03-May-2010.tar, with SegmentationClassContext/, or 59_context_labels/ and 59_labels.txt, or "
+        "trainval/ and labels.txt"
+    )
     Params: ClassVar[type[DataParams]] = ContextParams
 
     def __init__(self, params: DataParams, root: Path | None = None) -> None:
@@ -62,33 +83,49 @@ class Context(OfficialDataset):
         """The folder of labels.
 
         Raises:
-            HarnessError: there is none of the two.
+            HarnessError: there is none of the three.
         """
-        for name in ("SegmentationClassContext", "59_context_labels"):
+        for name in ("SegmentationClassContext", "59_context_labels", MATRICES):
             for place in (self.folder, self.folder.parent, self.root or self.folder):
-                if (place / name).is_dir():
+                if (place / name).is_dir() and (name != MATRICES or any((place / name).glob("*.mat"))):
                     return place / name
         raise HarnessError(
-            f"{self.folder} has neither SegmentationClassContext/ nor 59_context_labels/, and nor has the folder above",
+            f"{self.folder} has neither SegmentationClassContext/ nor 59_context_labels/ nor trainval/*.mat, and nor "
+            "has the folder above",
             self.source,
         )
 
     @property
     def table(self) -> Classes:
+        rest, shift = (0, 1) if self._background else (IGNORE, 0)
+        if self.labels.name == MATRICES:
+            names, _ = self._names_of_values("labels.txt")
+            numbers = {value: CLASSES.index(name) + shift if name in CLASSES else rest for value, name in names.items()}
+            return numbered_classes(self.classes, self.palette, {0: rest, **numbers})
         order = CLASSES if self.labels.name == "SegmentationClassContext" else self._own_order()
-        shift = 1 if self._background else 0
         values = {value: CLASSES.index(name) + shift for value, name in enumerate(order, 1)}
-        return numbered_classes(self.classes, self.palette, {0: 0 if self._background else IGNORE, **values})
+        return numbered_classes(self.classes, self.palette, {0: rest, **values})
 
-    def _own_order(self) -> tuple[str, ...]:
-        """The order of `59_labels.txt`, whose lines are `1: aeroplane`."""
-        files = [place / "59_labels.txt" for place in (self.labels, self.labels.parent, self.folder)]
+    def _names_of_values(self, name: str) -> tuple[dict[int, str], Path]:
+        """The names of values by a list of the authors', whose lines are `1: aeroplane`; and the list.
+
+        Raises:
+            HarnessError: it is missing, or lacks one of the 59 classes.
+        """
+        files = [place / name for place in (self.labels, self.labels.parent, self.folder)]
         file = next((file for file in files if file.is_file()), None)
         if file is None:
-            raise HarnessError(f"{files[1]} is missing: it says which value of 59_context_labels/ is which class",
+            raise HarnessError(f"{files[1]} is missing: it says which value of {self.labels.name}/ is which class",
                                self.source)  # fmt: skip
-        found = re.findall(r"^\s*(\d+)\s*:?\s*([A-Za-z/ ]+?)\s*$", file.read_text(encoding="utf-8"), re.M)
-        names = {int(value): _ALIASES.get(name.strip(), name.strip()) for value, name in found if int(value)}
+        found = re.findall(r"^\s*(\d+)\s*:?\s*(\S.*?)\s*$", file.read_text(encoding="utf-8"), re.M)
+        names = {int(value): _ALIASES.get(name, name) for value, name in found if int(value)}
+        if lacking := sorted(set(CLASSES) - set(names.values())):
+            raise HarnessError(f"{file}: does not name the 59 classes: {', '.join(lacking[:3])}")
+        return names, file
+
+    def _own_order(self) -> tuple[str, ...]:
+        """The order of `59_labels.txt`."""
+        names, file = self._names_of_values("59_labels.txt")
         if sorted(names.values()) != sorted(CLASSES) or sorted(names) != list(range(1, 60)):
             wrong = sorted(set(names.values()) ^ set(CLASSES))[:3]
             raise HarnessError(f"{file}: does not name the 59 classes: {', '.join(wrong) or 'values are not 1 to 59'}")
@@ -96,8 +133,11 @@ class Context(OfficialDataset):
 
     def find(self, split: str) -> tuple[Sequence[Item], Sequence[Problem]]:
         names = self._names(split)
-        return listed(names, lambda name: self.folder / f"JPEGImages/{name}.jpg",
-                      lambda name: self.labels / f"{name}.png", Mask)  # fmt: skip
+        label: Callable[[Path], LabelSource] = _Labels if self.labels.name == MATRICES else Mask
+        return listed(names, lambda name: self.folder / f"JPEGImages/{name}.jpg", self._label_of, label)
+
+    def _label_of(self, name: str) -> Path:
+        return self.labels / f"{name}{'.mat' if self.labels.name == MATRICES else '.png'}"
 
     def _names(self, split: str) -> list[str]:
         """Names of a split: of the list for Context, else of VOC 2010's list, as far as they have labels."""
@@ -107,4 +147,4 @@ class Context(OfficialDataset):
         main = self.folder / f"ImageSets/Main/{split}.txt"
         if not main.is_file():
             raise HarnessError(f"there is neither {own} nor {main}", self.source)
-        return [name for name in read_names(main) if (self.labels / f"{name}.png").is_file()]
+        return [name for name in read_names(main) if self._label_of(name).is_file()]

@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.specs.recipes import KINDS, differences, load_recipe, recipe_names
+from harness.specs.spec import Protocol
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -98,6 +99,8 @@ def test_the_papers_recipes_are_theirs() -> None:
     for name, crop in crops.items():
         recipe = load_recipe(f"cirkd-{name}").for_kind("student")
         assert (recipe.crop, recipe.iterations, recipe.batch_size, recipe.optimizer.lr) == (crop, 40000, 16, 0.02)
+        # The authors' training code: cross-entropy of an auxiliary head, 0.4, for ResNets; whole images at one scale.
+        assert recipe.loss.auxiliary == 0.4 and recipe.evaluation == Protocol()
 
 
 def test_the_difference_of_two_recipes() -> None:
@@ -105,5 +108,6 @@ def test_the_difference_of_two_recipes() -> None:
     assert ("crop", [513, 513], [512, 512]) in found and ("optimizer.lr", 0.007, 0.02) in found
     assert {path for path, *_ in found} == {
         "crop", "optimizer.lr", "optimizer.weight_decay", "validate_every", "teacher.iterations", "student.iterations",
+        "teacher.loss.auxiliary", "student.loss.auxiliary",
     }  # fmt: skip
     assert differences(load_recipe("ka-voc"), load_recipe("ka_paper")) == []

@@ -43,7 +43,9 @@ def test_what_is_guessed_is_read_rightly(layout: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(label, expected.labels[name], err_msg=f"{name}\n{text}")
 
 
-@pytest.mark.parametrize("layout", ["split_then_kind", "cvat", "yolo", "coco", "labelme", "label_studio"])
+@pytest.mark.parametrize(
+    "layout", ["split_then_kind", "cvat", "yolo", "coco", "labelme_embedded", "label_studio_coded"]
+)
 def test_splits_travel_to_loader_processes(layout: str, tmp_path: Path) -> None:
     LAYOUTS[layout](tmp_path)
     init(tmp_path)

@@ -541,6 +541,21 @@ def label_studio(root: Path) -> Expected:
     return Expected(labels, None, ("background", "road", "street-car", "tree"))
 
 
+def labelme_embedded(root: Path) -> Expected:
+    """Labelme's with images in the JSON files: one of them lies beside its JSON all the same."""
+    import base64
+
+    expected = labelme(root)
+    for i in range(6):
+        file, picture = root / f"img {i}.json", root / f"img {i}.jpg"
+        data = json.loads(file.read_text())
+        data["imageData"] = base64.b64encode(picture.read_bytes()).decode()
+        file.write_text(json.dumps(data))
+        if i != 2:
+            picture.unlink()
+    return expected
+
+
 def packed(mask: np.ndarray) -> list[int]:
     """A mask (H, W) as Label Studio's brush writes it into JSON: RGBA pixels, packed as thi.ng's rle-pack does; runs of
     alike values of up to 16, and runs of others of up to 8."""
@@ -602,7 +617,7 @@ LAYOUTS: dict[str, Callable[[Path], Expected]] = {
         split_then_kind, kind_then_split, segnet, suffix_beside, suffix_in_folders, satellite, same_stem,
         upper_case_unicode, split_lists, pair_lists, videos, wide, binary, transparent_palette, colour_csv,
         colour_json_rgba, index_csv, isic, carvana, drive, bdd, supervisely, oxford, voc, cvat, cvat_numbers, yolo,
-        yolo_roboflow, coco, coco_roboflow, coco_single, labelme, label_studio,
-        label_studio_coded,
+        yolo_roboflow, coco, coco_roboflow, coco_single, labelme,
+        labelme_embedded, label_studio, label_studio_coded,
     )
 }  # fmt: skip
