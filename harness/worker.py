@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from harness.errors import ChangedSincePlanned, HarnessError, StageFailed, WorkerExit
-from harness.plugins.guard import claim_process
+from harness.system.guard import claim_process
 from harness.system.memory import out_of_memory
 from harness.system.processes import adopt_orphans, end_children
 from harness.system.waiting import StoppedWaiting, set_patience

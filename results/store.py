@@ -311,7 +311,8 @@ def open_store(url_or_path: str | Path, readonly: bool = False) -> Store:
         _prepare(store)
     except DBAPIError as error:
         store.close()
-        raise ValueError(f"{name} cannot be opened: {str(error.orig).strip().splitlines()[0]}") from error
+        why = str(error.orig).strip().splitlines()[0]
+        raise ValueError(f"{name} cannot be opened: {why}{'' if sqlite else _remedy(why)}") from error
     except BaseException:
         store.close()
         raise
@@ -337,6 +338,15 @@ def insert_all(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     else:
         marks = ", ".join("?" * len(names))
         driver.executemany(f'INSERT INTO "{table.name}" ({quoted}) VALUES ({marks})', values)
+
+
+def _remedy(why: str) -> str:
+    """What can be done about a server's refusal, as the end of a sentence."""
+    if "password" in why or "authentication" in why:
+        return "; the user or the password is wrong: PGPASSWORD or ~/.pgpass hold the password"
+    if "database" in why and "does not exist" in why:
+        return "; make it on the server (createdb), or name another"
+    return "; see that the server runs and can be reached, and look at user and password (PGPASSWORD or ~/.pgpass)"
 
 
 def in_schema(url: str | Path, name: str) -> str:

@@ -14,6 +14,7 @@ from harness.data.base import DataParams, Dataset
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.spec import DatasetSpec, digest
 from harness.specs.values import parse_value
+from harness.system.guard import guarded
 from results.invalid import first_invalid
 
 ROOT_VARIABLE = "HARNESS_DATA"
@@ -86,13 +87,15 @@ def open_dataset(
     cls = DATASETS.get(name)
     values = dataset_params(cls, {**given, **(params or {})})
     if not cls.needs_root:
-        return cls(values)
+        with guarded():
+            return cls(values)
     root = data_root_or_default(data_root)
     if root is None:
         raise HarnessError(f"data set '{name}' needs a folder", f"give --data-root FOLDER, or set {ROOT_VARIABLE}")
     if not root.is_dir():
         raise HarnessError(f"data root {root} is not a folder", f"give --data-root FOLDER, or set {ROOT_VARIABLE}")
-    return cls(values, root)
+    with guarded():
+        return cls(values, root)
 
 
 def split_word(word: str) -> tuple[str, dict[str, Any]]:
@@ -136,7 +139,8 @@ def manifest_digest(dataset: Dataset) -> str:
     Raises:
         HarnessError: the manifest is not plain JSON.
     """
-    manifest = dataset.manifest()
+    with guarded():
+        manifest = dataset.manifest()
     try:
         if isinstance(manifest, dict):
             return digest(manifest)

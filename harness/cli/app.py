@@ -109,7 +109,7 @@ def run(arguments: list[str]) -> int:
     """Run one command; its exit code (`harness.errors.Exit`)."""
     # torch warns of what timm does; a user of the harness can do nothing about it.
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
-    from harness.plugins.guard import listen_to_ctrl_c
+    from harness.system.guard import listen_to_ctrl_c
 
     listen_to_ctrl_c()
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError, surroundings
 from harness.launch.base import Options
 from harness.launch.rehearsal import rehearse
+from harness.system.guard import guarded
 from harness.workspace.folders import Workspace
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[int
 
     spec = next(iter(plan.nodes.values())).spec
     dataset = open_dataset(spec.dataset, options.data_root)
-    problems: Sequence[object] = dataset.check(full=False)
+    with guarded():
+        problems: Sequence[object] = dataset.check(full=False)
     _refuse(spec.dataset, problems)
     images = _survey(dataset, spec.dataset, options) or [dataset.eval_size]
     fetched = set()
@@ -103,7 +105,7 @@ def _open_database(database: str) -> None:
 _DATABASE_FILE = (
     "name another file with --db, or move this one away: a database is an index of records, nothing is lost"
 )
-_DATABASE_URL = "look at server, user and password: PGPASSWORD or ~/.pgpass hold the password; or leave --db out"
+_DATABASE_URL = "or leave --db out: a database is an index of records, and can be collected into at any time"
 
 
 def check_device_word(word: str) -> None:

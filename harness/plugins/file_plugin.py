@@ -17,8 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.plugins.guard import guarded
 from harness.plugins.registry import Registry
+from harness.system.guard import guarded
 
 _OWN = ("harness", "methods", "backbones", "results", "dashboards")
 

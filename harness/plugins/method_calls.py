@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import HarnessError, StageFailed
-from harness.plugins.guard import guarded
 from harness.plugins.registries import METHODS
+from harness.system.guard import guarded
 from methods.base import Method, Translator
 
 P = ParamSpec("P")

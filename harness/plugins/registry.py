@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from harness.errors import HarnessError, did_you_mean
-from harness.plugins.guard import guarded
+from harness.system.guard import guarded
 
 T = TypeVar("T")
 

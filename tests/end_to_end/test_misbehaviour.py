@@ -16,7 +16,7 @@ import pytest
 
 from harness.launch.base import Options, make_job
 from harness.planning.plan import make_plan
-from harness.worker import DONE, INTERRUPTED
+from harness.worker import DONE, FAILED, INTERRUPTED
 from harness.workspace.folders import Workspace
 from tests.end_to_end.test_sweep import run
 from tests.end_to_end.tiny import CHANGES, job_of, only_student, tiny_flags, tiny_sweep
@@ -130,6 +130,110 @@ class _Split:
                 pass
         return self._split[index]
 """
+
+
+STUCK = """
+import subprocess
+import time
+
+from methods.base import Method, Term
+
+
+class Stuck(Method):
+    name = "stuck"
+    summary = "does not come back from its third iteration, whatever it is asked"
+    terms = {"own": Term(weight=1.0)}
+    needs_teacher = False
+
+    def forward(self, step):
+        if step.iteration == 2 and self.training:
+            with open("FOLDER/pid", "w") as file:
+                file.write(str(subprocess.Popen(["sleep", "1000"], start_new_session=True).pid))
+            while True:
+                time.sleep(0.1)
+        return {"own": step.student.logits.square().mean()}
+"""
+
+
+def test_a_run_that_is_stuck_is_ended_by_force_when_its_launcher_is_gone(tmp_path: Path) -> None:
+    from harness.plugins.load import load_plugins
+
+    plugin = tmp_path / "stuck.py"
+    plugin.write_text(STUCK.replace("FOLDER", str(tmp_path)))
+    files = load_plugins([plugin])
+    plan = make_plan(tiny_sweep(methods=("stuck",)))
+    node = only_student(plan)
+    options = Options(Workspace(tmp_path), "", device="cpu", threads=1, plugins=files)
+    job = make_job(plan, node, options, checkpoint_every=1).write()
+    script = (
+        "import sys, harness.worker as worker; worker.HEARTBEAT_S, worker.ORPHAN_GRACE_S = 0.2, 1.0; "
+        "sys.exit(worker.main(worker.Path(sys.argv[1]), parent_pid=int(sys.argv[2])))"
+    )
+    launcher = subprocess.Popen(["sleep", "1000"])
+    process = subprocess.Popen([sys.executable, "-c", script, str(job), str(launcher.pid)], start_new_session=True)
+    try:
+        end = time.monotonic() + 200
+        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        launcher.kill()
+        launcher.wait()
+        assert process.wait(100) == INTERRUPTED
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        launcher.kill()
+    folder = Workspace(tmp_path).stage(node.key)
+    outcome = folder.attempts()[-1].outcome() or {}
+    assert outcome["outcome"] == "interrupted" and "did not stop in time" in outcome["reason"]
+    assert folder.checkpoint_file.is_file() and _gone(int((tmp_path / "pid").read_text()))
+
+
+LEAVES = """
+import os
+
+from harness.data.sets.shapes import Shapes, ShapesSplit
+
+
+class Leaves(Shapes):
+    name = "leaves_data"
+
+    def split(self, name):
+        return _Split(self.params, name)
+
+
+class _Split(ShapesSplit):
+    def __getitem__(self, index):
+        if os.environ.get("LEAVES") == "exit":
+            os._exit(0)
+        if os.environ.get("LEAVES") == "fork" and os.fork() == 0:
+            pass  # the child goes on, and comes out of here as a second run
+        return super().__getitem__(index)
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "fork"])
+def test_data_set_code_that_ends_or_doubles_the_process(how: str, tmp_path: Path) -> None:
+    plugin = tmp_path / "leaves.py"
+    plugin.write_text(LEAVES)
+    from harness.plugins.load import load_plugins
+
+    dataset = f"leaves_data[size=32,train=12,val=3,test={4 if how == 'exit' else 5}]"
+    files = load_plugins([plugin])
+    plan = make_plan(tiny_sweep(dataset=dataset, set={**CHANGES, "iterations": 2, "validate_every": 0}))
+    node, options = only_student(plan), Options(Workspace(tmp_path), "", device="cpu", threads=1, plugins=files)
+    words = [sys.executable, "-m", "harness.worker", str(make_job(plan, node, options).write())]
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "LEAVES": how}
+    )
+    folder = Workspace(tmp_path).stage(node.key)
+    outcomes = [(attempt.outcome() or {}) for attempt in folder.attempts()]
+    if how == "exit":
+        assert done.returncode == FAILED and not folder.done()
+        assert "called os._exit(0)" in outcomes[0]["reason"] and "leaves.py" in outcomes[0]["reason"]
+    else:
+        assert done.returncode == DONE, done.stderr[-3000:]
+        assert folder.done() and len(outcomes) == 1 and len(list(folder.path.glob("record*.json"))) == 1
 
 
 @pytest.mark.parametrize("loaders", [0, 2])

@@ -33,6 +33,28 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
+def locked_url(postgres_server: str) -> Iterator[str]:
+    """URL, with the right password, of a database whose owner must give one; on a server of our own only."""
+    import psycopg
+    from sqlalchemy.engine import make_url
+
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        rules = Path(str(server.execute("SHOW hba_file").fetchone()[0]))  # type: ignore[index]
+        if os.environ.get("HARNESS_TEST_POSTGRES"):
+            pytest.skip("the rules of a server of others are not ours to change")
+        name = f"locked_{os.getpid()}_{next(NUMBERS)}"
+        rules.write_text(f"local all {name} scram-sha-256\n{rules.read_text()}")
+        server.execute("SELECT pg_reload_conf()")
+        server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'right'")
+        server.execute(f"CREATE DATABASE {name} OWNER {name}")
+    url = make_url(postgres_server).set(database=name, username=name, password="right")
+    yield url.render_as_string(hide_password=False)
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        server.execute(f"DROP ROLE {name}")
+
+
+@pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """URL of an empty database of its own."""
     import psycopg

@@ -16,6 +16,7 @@ from harness.data.survey.facts import Facts, Seen
 from harness.data.survey.report import LEVELS, Finding, Memory, Occurrence, Report, SplitReport
 from harness.data.survey.rules import judge
 from harness.specs.spec import DatasetSpec
+from harness.system.guard import guarded
 
 HASH_SIDE = 16
 """A perceptual hash has 16 x 16 bits: whether a pixel of the reduced image is brighter than its left neighbour."""
@@ -72,7 +73,9 @@ def _facts(
 
     def one(item: tuple[str, int]) -> Facts:
         split, index = splits[item[0]], item[1]
-        return reduce(split.look(index), split.names[index], classes)
+        with guarded():
+            look = split.look(index)
+        return reduce(look, split.names[index], classes)
 
     with ThreadPoolExecutor() as pool:
         for done, ((name, _), found) in enumerate(zip(work, pool.map(one, work)), 1):

@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.plugins.file_plugin import load_plugin
-from harness.plugins.guard import PluginExited, guarded, listen_to_ctrl_c
+from harness.system.guard import PluginExited, guarded, listen_to_ctrl_c
 
 
 @pytest.fixture
@@ -82,7 +82,5 @@ def test_a_forked_child_may_leave_as_it_likes() -> None:
 def test_an_error_in_between_does_not_leave_the_guard_up() -> None:
     with pytest.raises(PluginExited), guarded():
         os._exit(0)
-    code = (
-        "import os, harness.plugins.guard as g\ntry:\n with g.guarded(): 1 / 0\nexcept ZeroDivisionError: os._exit(7)"
-    )
+    code = "import os, harness.system.guard as g\ntry:\n with g.guarded(): 1 / 0\nexcept ZeroDivisionError: os._exit(7)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7

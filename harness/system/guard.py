@@ -14,7 +14,15 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 _exit = os._exit
-_depth = 0
+
+
+class _Depth(threading.local):
+    """How many guarded blocks this thread is in."""
+
+    count = 0
+
+
+_depth = _Depth()
 _pressed = False
 
 
@@ -29,8 +37,8 @@ def guarded() -> Iterator[None]:
     Raises:
         PluginExited: it called `os._exit`, or raised a KeyboardInterrupt.
     """
-    global _depth
-    own, _depth = os.getpid(), _depth + 1
+    own = os.getpid()
+    _depth.count += 1
     try:
         yield
     except KeyboardInterrupt as error:
@@ -38,7 +46,7 @@ def guarded() -> Iterator[None]:
             raise PluginExited("it raised KeyboardInterrupt").with_traceback(error.__traceback__) from error
         raise
     finally:
-        _depth -= 1
+        _depth.count -= 1
         if os.getpid() != own:
             # A child forked by the third-party code must not continue here.
             _exit(1)
@@ -67,7 +75,7 @@ def _user_interrupted() -> bool:
 
 def _refuse_exit(status: int) -> NoReturn:
     """Replacement of `os._exit`: raise an error inside guarded third-party code."""
-    if _depth and threading.current_thread() is threading.main_thread() and os.getpid() == _owner:
+    if _depth.count and os.getpid() == _owner:
         raise PluginExited(f"it called os._exit({status}), which would end the whole process silently")
     _exit(status)
 
