@@ -15,6 +15,7 @@ from dashboards import curves, source
 from harness.errors import HarnessError
 from harness.workspace.files import read_json
 from harness.workspace.folders import StageFolder, Workspace
+from harness.workspace.hidden import Hidden, hidden_runs
 from harness.workspace.status import (
     PlannedStage,
     SavedSweep,
@@ -51,6 +52,11 @@ def folder(key: str) -> StageFolder | None:
     except HarnessError:
         return None
     return found if found.path.is_dir() else None
+
+
+def hidden() -> dict[str, Hidden]:
+    """Runs that are hidden, and why: by `harness hide`, for the board writes nothing."""
+    return hidden_runs(workspace())
 
 
 def sweeps() -> list[SavedSweep]:

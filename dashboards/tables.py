@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -120,6 +120,29 @@ def _rounded(column: Column, values: pd.Series) -> pd.Series:
 def seeds_table(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The runs behind one row of the leaderboard, one row a seed."""
     return runs_table(runs[runs["key"].isin(keys)].sort_values("seed"), SEEDS)
+
+
+def hidden_table(board: pd.DataFrame, hidden: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows that are hidden, with the reasons of their runs.
+
+    Args:
+        hidden: key of a run -> an object with `reason` and `since`.
+    """
+    columns, metric = columns_of(board), metric_of(board)
+    rows = []
+    for row, score in zip(board.to_dict("records"), formats.cells(columns[metric], board)):
+        entries = [hidden[key] for key in row["keys"].split(",")]
+        rows.append(
+            {
+                "method": sinks.visible(row["method"]),
+                "student": f"{sinks.visible(row['student'])}@{row['stride']}",
+                columns[metric].title: score,
+                "hidden because": sinks.visible("; ".join(dict.fromkeys(entry.reason for entry in entries))),
+                "since": sinks.visible(min(entry.since for entry in entries)[:10]),
+                "row": row["row"],
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def reported_matrix(rows: pd.DataFrame) -> pd.DataFrame:

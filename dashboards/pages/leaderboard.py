@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, asking, figures, samples, source, tables
+from dashboards import address, asking, figures, samples, source, stages, tables
 from results import advice, formats, sinks
 from results.leaderboard import COMPARABLE, metric_of
 
@@ -111,11 +111,27 @@ def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
     return source.per_class(board.loc[same, "keys"].iloc[0].split(","))
 
 
+def apart(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows to be shown, and those all of whose runs are hidden."""
+    hidden = board["keys"].map(lambda keys: set(keys.split(",")) <= stages.hidden().keys()).astype(bool)
+    return board[~hidden].reset_index(drop=True), board[hidden]
+
+
+def hidden_rows(board: pd.DataFrame) -> None:
+    """Rows that are hidden, and why."""
+    if not len(board):
+        return
+    with st.expander(f"{len(board)} hidden row{'' if len(board) == 1 else 's'}"):
+        st.dataframe(tables.hidden_table(board, stages.hidden()), hide_index=True)
+        st.caption("They count in tiers, intervals and corrections all the same. `harness hide RUN --undo` shows them.")
+
+
 if source.ready():
     wanted, there = asking.data_set()
     ranked = asking.metric(there)
     wanted |= asking.filters(there)
     rows = advice.within(source.board(wanted, ranked), asking.budget())
+    rows, hidden = apart(rows)
     asking.reads()
     if len(rows):
         overview(rows)
@@ -124,9 +140,11 @@ if source.ready():
         if len(chosen) > 1:
             address.link("compare", f"Compare these {len(chosen)} rows", ":material/compare_arrows:", side=chosen[:6])
         details(rows, chosen[-1] if chosen else None)
+        hidden_rows(hidden)
         with st.expander("How to read this"):
             for said in tables.reading(rows):
                 st.markdown(said)
     else:
         st.title("Leaderboard")
         st.info("No row fits these filters.")
+        hidden_rows(hidden)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, run_view, source, tables
+from dashboards import address, run_view, source, stages, tables
+from results import sinks
 
 TITLE = "Runs"
 ICON = ":material/list_alt:"
@@ -25,12 +26,22 @@ def chosen(runs: pd.DataFrame) -> list[str]:
         runs = runs[found.any(axis=1)]
     return address.table(
         "run",
-        tables.runs_table(runs),
+        _table(runs),
         list(runs["key"]),
         several=True,
         hide_index=True,
         height=min(38 + 35 * max(1, len(runs)), 400),
     )
+
+
+def _table(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a run; those that are hidden say why."""
+    shown, hidden = tables.runs_table(runs), stages.hidden()
+    if hidden and runs["key"].isin(list(hidden)).any():
+        shown.insert(
+            1, "hidden", runs["key"].map(lambda key: sinks.visible(hidden[key].reason) if key in hidden else "")
+        )
+    return shown
 
 
 st.title("Runs")

@@ -25,6 +25,7 @@ from harness.cli.datasets import datasets
 from harness.cli.doctor import doctor
 from harness.cli.export_board import export_board
 from harness.cli.gradients import gradients
+from harness.cli.hide import hide
 from harness.cli.launcher_flags import LauncherCommand
 from harness.cli.launchers import launchers
 from harness.cli.leaderboard import leaderboard
@@ -78,7 +79,7 @@ def _global(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (sweep, ablate, status, retry, cancel, logs),
     "Look": (leaderboard, plot, dashboard, show, compare, gradients, collect, mirror),
-    "Keep": (verify, rerun, merge, prune),
+    "Keep": (verify, rerun, hide, merge, prune),
     "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),
 }

@@ -2,6 +2,7 @@
 
     WORKSPACE/stages/<key>/     spec.json  job.json  record.json  weights.safetensors  checkpoint.pt
                                 confusion.npz  samples/  attempts/N/{attempt.json, events.jsonl, log, outcome.json}
+    WORKSPACE/hidden.json       which runs the board hides, and why
     WORKSPACE/sweeps/<id>.json  the command of a sweep, and its plan
 
 There are no locks: atomic renames alone make shared file systems and two concurrent attempts at one stage safe.
@@ -308,6 +309,11 @@ class Workspace:
     def sweeps(self) -> Path:
         """The folder of saved plans."""
         return self.root / "sweeps"
+
+    @property
+    def hidden_file(self) -> Path:
+        """Which runs the board hides, and why."""
+        return self.root / "hidden.json"
 
     @property
     def database(self) -> Path:

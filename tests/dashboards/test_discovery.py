@@ -27,7 +27,9 @@ st.write(f"{len(source.all_runs())} runs")
 
 def test_the_pages_there_are() -> None:
     found = discovery.pages(HERE / "pages")
-    assert [page.title for page in found] == ["Leaderboard", "Reported", "Runs", "Run", "Sweeps", "Compare"]
+    assert [page.title for page in found] == [
+        "Leaderboard", "Trade-off", "Strides", "Classes", "Ablation", "Reported", "Runs", "Run", "Sweeps", "Compare",
+    ]  # fmt: skip
     assert all(page.icon for page in found)
 
 

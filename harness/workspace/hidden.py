@@ -1,0 +1,67 @@
+"""Runs that the board does not show among the others, each with a reason. Records and database know nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.errors import HarnessError
+from harness.workspace.files import now, read_json, write_json
+from harness.workspace.folders import Workspace
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Why a run is hidden, and since when (ISO 8601, UTC)."""
+
+    reason: str
+    since: str
+
+
+def hidden_runs(workspace: Workspace) -> dict[str, Hidden]:
+    """Key -> why it is hidden. A file that cannot be read hides nothing."""
+    said = read_json(workspace.hidden_file)
+    if not isinstance(said, dict):
+        return {}
+    return {
+        str(key): Hidden(str(entry.get("reason", "")), str(entry.get("since", "")))
+        for key, entry in said.items()
+        if isinstance(entry, dict)
+    }
+
+
+def hide(workspace: Workspace, keys: Iterable[str], reason: str) -> None:
+    """Hide runs.
+
+    Raises:
+        HarnessError: there is no reason, or the file that says what is hidden cannot be read.
+    """
+    if not reason.strip():
+        raise HarnessError("a run is hidden for a reason", "say it: --reason 'trained on the wrong split'")
+    since = now()
+    _write(workspace, {**_known(workspace), **{key: Hidden(reason.strip(), since) for key in keys}})
+
+
+def unhide(workspace: Workspace, keys: Iterable[str]) -> list[str]:
+    """Show runs again.
+
+    Returns:
+        Those that were hidden.
+
+    Raises:
+        HarnessError: the file that says what is hidden cannot be read.
+    """
+    known, wanted = _known(workspace), set(keys)
+    _write(workspace, {key: entry for key, entry in known.items() if key not in wanted})
+    return sorted(wanted & known.keys())
+
+
+def _known(workspace: Workspace) -> dict[str, Hidden]:
+    """What is hidden, before it is changed: reasons in a file that cannot be read are not written over."""
+    if workspace.hidden_file.exists() and not isinstance(read_json(workspace.hidden_file), dict):
+        raise HarnessError(f"{workspace.hidden_file} is not valid JSON", "mend it, or move it away")
+    return hidden_runs(workspace)
+
+
+def _write(workspace: Workspace, entries: dict[str, Hidden]) -> None:
+    write_json(workspace.hidden_file, {key: vars(entry) for key, entry in sorted(entries.items())})

@@ -1,0 +1,113 @@
+"""Hidden runs: said in a file of the workspace, shown as hidden by the board, never deleted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
+
+from harness.cli.app import app
+from harness.errors import HarnessError
+from harness.workspace.folders import Workspace
+from harness.workspace.hidden import hidden_runs, hide, unhide
+from results.ingest import collect
+from results.store import open_store
+from tests.dashboards.test_pages import PAGES, texts
+from tests.results.factory import Fake, write_all
+
+KA = [Fake("ka", seed=seed, images=3) for seed in (0, 1)]
+NONE = [Fake("none", seed=seed, images=3) for seed in (0, 1)]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """Two rows of two seeds."""
+    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
+    with open_store(tmp_path / "results.db") as store:
+        collect(write_all(tmp_path, [*KA, *NONE]), store)
+    st.cache_data.clear()
+    yield Workspace(tmp_path)
+    st.cache_data.clear()
+
+
+def harness(*words: str) -> tuple[int, str]:
+    found = CliRunner().invoke(app, list(words))
+    return found.exit_code, found.output
+
+
+def page(name: str) -> AppTest:
+    found = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120).run()
+    assert not found.exception
+    return found
+
+
+def test_a_reason_is_kept_and_taken_back(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert hidden_runs(workspace) == {}
+    hide(workspace, ["a", "b"], " the wrong split ")
+    hide(workspace, ["b"], "another")
+    assert {key: entry.reason for key, entry in hidden_runs(workspace).items()} == {
+        "a": "the wrong split",
+        "b": "another",
+    }
+    assert hidden_runs(workspace)["a"].since.startswith("20")
+    assert unhide(workspace, ["a", "nobody"]) == ["a"] and list(hidden_runs(workspace)) == ["b"]
+    with pytest.raises(HarnessError, match="for a reason"):
+        hide(workspace, ["a"], " ")
+
+
+def test_a_damaged_file_hides_nothing_and_is_not_written_over(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.hidden_file.write_text("{")
+    assert hidden_runs(workspace) == {}
+    with pytest.raises(HarnessError, match="not valid JSON"):
+        hide(workspace, ["a"], "why")
+    assert workspace.hidden_file.read_text() == "{"
+    workspace.hidden_file.write_text('{"a": 3, "b": {"reason": 5}}')
+    assert {key: entry.reason for key, entry in hidden_runs(workspace).items()} == {"b": "5"}
+
+
+def test_the_command(workspace: Workspace) -> None:
+    root = str(workspace.root)
+    code, said = harness("hide", "ka @16", "--reason", "learning rate \x1b[2J", "--workspace", root)
+    assert code == 0 and "learning rate \\x1b[2J" in said
+    assert set(hidden_runs(workspace)) == {fake.key for fake in KA}
+    listed = json.loads(harness("hide", "--json", "--workspace", root)[1])
+    assert {entry["reason"] for entry in listed.values()} == {"learning rate \x1b[2J"}
+    assert "1 run shown again" in harness("hide", KA[0].key[:10], "--undo", "--workspace", root)[1]
+    assert "2 runs" not in harness("hide", "ka @16", "--undo", "--workspace", root)[1]
+    assert "nothing is hidden" in harness("hide", "--workspace", root)[1]
+
+
+@pytest.mark.parametrize(("words", "why"), [(["ka @16"], "for a reason"), (["nonsense"], "nothing is called")])
+def test_what_cannot_be_hidden_is_said(workspace: Workspace, words: list[str], why: str) -> None:
+    found = CliRunner().invoke(app, ["hide", *words, "--workspace", str(workspace.root)])
+    assert isinstance(found.exception, HarnessError) and why in str(found.exception)
+
+
+def test_the_board_shows_a_hidden_row_apart_and_counts_it_all_the_same(workspace: Workspace) -> None:
+    before = page("leaderboard").dataframe[0].value.set_index("row")
+    hide(workspace, [fake.key for fake in NONE], "![x](http://evil.invalid) trained on the wrong split")
+    app = page("leaderboard")
+    shown = app.dataframe[0].value.set_index("row")
+    assert shown["method"].tolist() == ["ka"]
+    assert shown["Δ none [points]"].tolist() == before.loc[shown.index, "Δ none [points]"].tolist()
+    (apart,) = [frame.value for frame in app.dataframe if "hidden because" in frame.value]
+    assert apart["method"].tolist() == ["none"] and "wrong split" in apart["hidden because"].iloc[0]
+    hide(workspace, [KA[0].key], "one of two")
+    assert page("leaderboard").dataframe[0].value["method"].tolist() == ["ka"]  # a row is hidden as a whole only
+
+
+def test_the_runs_say_why_they_are_hidden(workspace: Workspace) -> None:
+    hide(workspace, [KA[0].key], "diverged")
+    table = page("runs").dataframe[0].value
+    assert len(table) == 4 and sorted(table["hidden"]) == ["", "", "", "diverged"]
+    app = AppTest.from_file(str(PAGES / "run.py"), default_timeout=120)
+    app.query_params["run"] = KA[0].key
+    assert "diverged" in texts(app.run())
