@@ -20,6 +20,7 @@ from harness.cli.compare import compare
 from harness.cli.cost import cost
 from harness.cli.dashboard import dashboard
 from harness.cli.data import data_check
+from harness.cli.data_cache import data_cache
 from harness.cli.data_init import data_init
 from harness.cli.datasets import datasets
 from harness.cli.doctor import doctor
@@ -93,6 +94,7 @@ for _panel, _commands in _PANELS.items():
 _data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 _data.command("init")(data_init)
 _data.command("check")(data_check)
+_data.command("cache")(data_cache)
 app.add_typer(_data, name="data", rich_help_panel="Know")
 _teacher = typer.Typer(help="Look after teachers: train them, take them in, list them.", no_args_is_help=True)
 _teacher.command("run", cls=LauncherCommand)(teacher_run)

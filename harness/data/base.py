@@ -75,6 +75,10 @@ class Split(ABC, Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.names)
 
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of a sample. Splits that know it without decoding the sample say it here."""
+        return self[index].label.shape  # type: ignore[return-value]
+
     def look(self, index: int) -> Look:
         """What can be seen of a sample. Splits that know more than the sample say it here."""
         try:

@@ -58,13 +58,19 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _cache() -> Path | None:
-    """The file of the cache; None where there is to be none."""
+def cache_folder() -> Path | None:
+    """The harness's folder in the user's cache; None where there is to be none."""
     named = os.environ.get("HARNESS_CACHE")
     if named is not None:
-        return Path(named) / "digests.db" if named else None
+        return Path(named) if named else None
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / _FOLDER / "digests.db"
+    return Path(base) / _FOLDER
+
+
+def _cache() -> Path | None:
+    """The file of the cache; None where there is to be none."""
+    folder = cache_folder()
+    return folder / "digests.db" if folder is not None else None
 
 
 def _kept(files: Iterable[Path]) -> dict[Path, tuple[str, str]]:

@@ -18,6 +18,7 @@ from harness.data.decode import (
     is_picture,
     read_image_picture,
     size_difference,
+    size_of,
 )
 from harness.data.digests import file_digests
 from harness.errors import HarnessError
@@ -107,6 +108,9 @@ class FolderSplit(Split):
         if difference := size_difference(image_file, image, label):
             raise HarnessError(f"{label_file}: {difference}", "run harness data check")
         return Sample(self._names[index], image, label)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return size_of(self.pairs[index][0])
 
     def unpaired(self) -> list[Problem]:
         """Missing folders, empty ones, doubled names, and files without a partner."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from harness.data.decoded import decoded
 from harness.data.loading import Batch, Loader, training_loader
 from harness.errors import HarnessError
 from harness.planning.cohorts import unlike
@@ -173,7 +174,7 @@ def make_batches(shared: Shared, job: Job, start: int) -> Loader[Batch]:
     """The training batches from an iteration on, equal for all members of the job's cohort."""
     assert shared.reads is not None
     return training_loader(
-        shared.dataset.split("train"),
+        decoded(shared.dataset.split("train"), job.stage.dataset, "train"),
         job.stage.recipe,
         mean=shared.reads.mean,
         std=shared.reads.std,

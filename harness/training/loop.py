@@ -14,6 +14,7 @@ from harness.system.memory import out_of_memory
 from harness.system.waiting import StoppedWaiting
 from harness.training.distributed import Processes
 from harness.training.learner import Learner
+from harness.training.prefetch import on_device
 from harness.training.teacher import Teacher
 
 CHECK_EVERY = 10
@@ -90,7 +91,7 @@ class CohortLoop:
     def _arriving(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches; asked to stop while one is awaited, all is saved: everyone stands between two iterations."""
         try:
-            yield from batches
+            yield from on_device(batches, self.learners[0].device)
         except StoppedWaiting:
             self._look()
             self._save(self.alive())
@@ -109,7 +110,6 @@ class CohortLoop:
         """A step of every learner that stands at this iteration, until asked to stop: the rest catch up later."""
         if self.teacher is not None:
             self.teacher.forget()
-        batch = batch.to(self.learners[0].device)
         for learner in self.training():
             if learner.progress.iteration != iteration or (self._asked and self._processes.size == 1):
                 continue

@@ -121,6 +121,9 @@ class ItemSplit(Split):
         picture = Image.fromarray(label).resize((image.shape[1], image.shape[0]), Image.Resampling.NEAREST)
         return np.array(picture)
 
+    def size(self, index: int) -> tuple[int, int]:
+        return size_of(self.items[index].image)
+
     def look(self, index: int) -> Look:
         """What can be seen of a sample: what is wrong with its files, or the sample; and the mask as it is stored."""
         item = self.items[index]
