@@ -208,7 +208,7 @@ RESERVED = frozenset(FIXED) | {"record", "stamp", "workspace", "problem", "delta
 def refuse_name(name: str) -> str:
     """Why a metric cannot have a name; "" if it can."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
-        return "a name is of small letters, digits and underscores"
+        return "a name consists of lower-case letters, digits and underscores"
     if name in RESERVED or name.startswith("delta_") or name.endswith(("_low", "_high", "_basis")):
         return "that is the name of a column"
     return ""

@@ -1,1 +1,1 @@
-"""The commands of `harness`, one file a command."""
+"""The commands of `harness`, one file per command."""

@@ -1,4 +1,4 @@
-"""`harness ablate`: what each term of a method contributes."""
+"""`harness ablate`: the contribution of each term of a method."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @with_groups
 def ablate(
-    method: Annotated[str, typer.Argument(help="The method to take apart: ka, kd+ka[beta=10].")],
+    method: Annotated[str, typer.Argument(help="The method to ablate: ka, kd+ka[beta=10].")],
     *,
     cells: Cells,
     running: Running,
     output: Output,
 ) -> None:
-    """Train a method in full, without each of its terms, with each term only, and `none`; print what each contributes.
+    """Train a method in full, without each term, with each term only, and `none`; print the contribution of each term.
 
-    All options are those of `harness sweep`. Differences are paired over seeds: give three or more. What exists
-    already is not trained again, so the command can be repeated with more seeds.
+    Takes the options of `harness sweep`. Differences are paired over seeds: give three or more. Existing results are
+    not trained again, so the command can be repeated with more seeds.
 
     Examples:
 
@@ -102,8 +102,8 @@ def _print_table(table: pd.DataFrame) -> None:
             shown.add_row(labels, *map(sinks.markup, (row["expression"], row["seeds"], accuracy)), gain, cost)
         console.print(shown)
     bases = sorted({text for text in [*table["gain_basis"], *table["cost_basis"]] if text})
-    typer.echo(f"mIoU in per cent, differences in points with 95 % intervals ({'; '.join(bases) or 'none'}).")
-    typer.echo("lost from full: the full method minus this row. One seed gives no verdict on a method.")
+    typer.echo(f"mIoU in percent, differences in points with 95 % intervals ({'; '.join(bases) or 'none'}).")
+    typer.echo("lost from full: the full method minus this row. One seed does not allow a verdict on a method.")
 
 
 def _difference(row: dict[Hashable, Any], name: str) -> str:

@@ -1,4 +1,4 @@
-"""The command line: what commands there are, and how errors are told. Importing it imports no torch."""
+"""The command line: registration of commands and printing of errors. Importing it does not import torch."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ from harness.cli.terms import terms
 from harness.cli.verify import verify
 from harness.errors import Exit, HarnessError, surroundings
 
-# BadParameter is a UsageError, which is a ClickException; typer may bring a click of its own, which this finds.
+# BadParameter is a UsageError, which is a ClickException; this also works if typer bundles its own click.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="harness",
-    help="Which distillation method helps *your* student at *your* output stride, how sure that is, and what it costs.",
+    help="Compare knowledge-distillation methods for semantic segmentation: accuracy with intervals, and cost.",
     epilog="Start with:  harness sweep --methods ka,kd --strides 8,16,32",
     rich_markup_mode="markdown",
     no_args_is_help=True,
@@ -85,32 +85,32 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Add": (new_method, check_method, terms),
 }
 _TAKES_SETTINGS = (sweep, ablate, retry)
-"""Commands on which the flags of launchers are known."""
+"""Commands that accept the flags of launchers."""
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         _cls = LauncherCommand if _command in _TAKES_SETTINGS else None
         app.command(rich_help_panel=_panel, cls=_cls)(_command)
 
-_data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
+_data = typer.Typer(help="Prepare and check data sets.", no_args_is_help=True)
 _data.command("init")(data_init)
 _data.command("check")(data_check)
 _data.command("cache")(data_cache)
 app.add_typer(_data, name="data", rich_help_panel="Know")
-_teacher = typer.Typer(help="Look after teachers: train them, take them in, list them.", no_args_is_help=True)
+_teacher = typer.Typer(help="Train, import and list teachers.", no_args_is_help=True)
 _teacher.command("run", cls=LauncherCommand)(teacher_run)
 _teacher.command("list")(teacher_list)
 app.add_typer(_teacher, name="teacher", rich_help_panel="Run")
-_export = typer.Typer(help="Take results elsewhere.", no_args_is_help=True)
+_export = typer.Typer(help="Export results.", no_args_is_help=True)
 _export.command("board")(export_board)
 app.add_typer(_export, name="export", rich_help_panel="Look")
-_slurm = typer.Typer(help="Set up runs on a cluster.", no_args_is_help=True)
+_slurm = typer.Typer(help="Set up a SLURM cluster.", no_args_is_help=True)
 _slurm.command("init")(slurm_init)
 app.add_typer(_slurm, name="slurm", rich_help_panel="Run")
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; its exit code (`harness.errors.Exit`)."""
-    # torch warns of what timm does; a user of the harness can do nothing about it.
+    """Run one command; return its exit code (`harness.errors.Exit`)."""
+    # Warnings of torch about timm, on which a user cannot act.
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
     from harness.system.guard import listen_to_ctrl_c
 
@@ -126,10 +126,10 @@ def run(arguments: list[str]) -> int:
         error.show()  # type: ignore[attr-defined]
         return Exit.USAGE
     except (KeyboardInterrupt, typer.Abort) as error:
-        # What ends a file before its time is made an Abort too.
+        # An unexpected end of input is an Abort, too.
         if isinstance(error.__cause__, EOFError):
             return _fault(error.__cause__)
-        _tell("interrupted", "run the same command again to go on")
+        _tell("interrupted", "run the same command again to resume")
         return Exit.INTERRUPTED
     except (Exception, SystemExit) as error:
         if _reader_has_gone(error):
@@ -139,12 +139,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _reader_has_gone(error: BaseException) -> bool:
-    """Nobody reads our output any more (head, less): no error of ours. Click and rich make a SystemExit of it."""
+    """Whether the reader of our output (head, less) has gone, which is no error. Click and rich raise SystemExit."""
     return any(isinstance(cause, BrokenPipeError) for cause in (error, error.__cause__, error.__context__))
 
 
 def _fault(error: BaseException) -> int:
-    """Tell of what nobody expected: whose fault it is, and how to see more."""
+    """Print an unexpected error: whether it is a bug of the harness or of a plugin, and how to see more."""
     from harness.plugins.registry import plugin_place
 
     if around := surroundings(error):
@@ -154,7 +154,7 @@ def _fault(error: BaseException) -> int:
     if place := plugin_place(error):
         _tell(f"plugin {place}: {text}", "fix the plugin; --debug shows the traceback")
     else:
-        _tell(text, "run with --debug for the traceback; this is a fault of the harness")
+        _tell(text, "run with --debug for the traceback; this is a bug of the harness")
     return Exit.FAILED
 
 

@@ -1,4 +1,4 @@
-"""`harness backbones`: encoders and heads, and which output strides they can have."""
+"""`harness backbones`: encoders and heads, and the output strides that they support."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from backbones.base import BackboneFamily
 
 MOST = 30
-"""With more names than this, strides are not verified: each takes a part of a second."""
+"""Strides are not verified for more names than this, because each takes a fraction of a second."""
 
 
 def backbones(
     pattern: Annotated[
-        str, typer.Argument(metavar="FILTER", help="Part of a name, with * and ? if you like: timm:mobilenet*.")
+        str, typer.Argument(metavar="FILTER", help="Part of a name, may contain * and ?: timm:mobilenet*.")
     ] = "",
     strides: Annotated[str, typer.Option("--strides", "-s", help="Output strides to verify.")] = "4,8,16,32",
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """List heads and encoders; for a filter that leaves 30 names or fewer, say which output strides each can have.
+    """List heads and encoders; if the filter matches 30 names or fewer, also the output strides that each supports.
 
     Examples:
 
@@ -61,7 +61,7 @@ def backbones(
 
 
 def _matching(family: BackboneFamily, pattern: str) -> list[str]:
-    """Encoders whose `family:name` holds the pattern; a name in full is taken even where it is not listed."""
+    """Encoders whose `family:name` matches the pattern; a full name is accepted even if it is not listed."""
     from fnmatch import fnmatchcase
 
     found = [name for name in family.encoders() if fnmatchcase(f"{family.name}:{name}", f"*{pattern}*")]
@@ -105,10 +105,10 @@ def _print(data: dict[str, Any], pattern: str) -> None:
         else:
             console.print("  " + " ".join(e["name"] for e in encoders), highlight=False, markup=False)
     if not any(family["encoders"] for family in data["families"]):
-        console.print(f"no encoder's name holds '{pattern}'", markup=False)
+        console.print(f"no encoder matches '{pattern}'", markup=False)
     elif not data["verified"]:
         console.print(
-            f"\nWhich strides an encoder can have is found out by building it: `harness backbones timm:mobilenetv2` "
-            f"(a filter that leaves {MOST} names or fewer).",
+            f"\nTo see the output strides of encoders, give a filter that matches {MOST} names or fewer: "
+            "`harness backbones timm:mobilenetv2`.",
             highlight=False,
         )

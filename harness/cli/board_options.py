@@ -1,4 +1,4 @@
-"""Which rows of the board are meant: options of all commands that show or export it, and the rows themselves."""
+"""Options that select rows of the board, for all commands that show or export it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rows:
     teacher: Annotated[Values, typer.Option("--teacher", "--teachers", help="Only students of these teachers.")] = None
     recipe: Annotated[Values, typer.Option("--recipe", "-r", help="Only these recipes.")] = None
     metric: Annotated[
-        str, typer.Option("--metric", help="What to rank by, with interval and Δ: miou, boundary_iou, ...")
+        str, typer.Option("--metric", help="Metric to rank by, with interval and Δ: miou, boundary_iou, ...")
     ] = "miou"
     sort: Annotated[
         str | None,
@@ -45,16 +45,16 @@ class Rows:
         return {name: most for name, most in limits.items() if most is not None}
 
     def wanted(self) -> dict[str, list[str]]:
-        """Column -> words, of the filters that were given."""
+        """Column -> words of the given filters."""
         given: dict[str, Values] = {name: getattr(self, name) for name in FILTERS}
         return {name: _words(values) for name, values in given.items() if values}
 
 
 def measured(target: str, rows: Rows) -> pd.DataFrame:
-    """The rows of a database that are asked for, as a leaderboard.
+    """The selected rows of a database, as a leaderboard.
 
     Raises:
-        HarnessError: no database, or a word fits nothing in it.
+        HarnessError: there is no database, or a filter matches nothing.
     """
     from results.advice import within
     from results.leaderboard import leaderboard
@@ -70,6 +70,6 @@ def measured(target: str, rows: Rows) -> pd.DataFrame:
 
 
 def _words(values: list[str]) -> list[str]:
-    """Comma lists and repeated flags as one list. Commas inside brackets belong to a method's parameters."""
+    """Merge comma-separated lists and repeated flags. Commas inside brackets belong to a method's parameters."""
     words = (word.strip() for value in values for word in re.split(r",(?![^\[]*\])", value))
     return [word for word in words if word]

@@ -1,4 +1,4 @@
-"""`harness cancel`: take back what is queued or running."""
+"""`harness cancel`: cancel queued and running jobs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from harness.errors import HarnessError
 
 def cancel(
     cells: Annotated[
-        list[str] | None, typer.Argument(help="Stages whose name holds this, or whose key begins so.")
+        list[str] | None, typer.Argument(help="Stages whose name contains this, or whose key begins with it.")
     ] = None,
-    all_stages: Annotated[bool, typer.Option("--all", help="Everything of this workspace.")] = False,
+    all_stages: Annotated[bool, typer.Option("--all", help="Cancel all jobs of this workspace.")] = False,
     plugin: Plugins = None,
     workspace: Workspace = DEFAULT_WORKSPACE,
 ) -> None:
-    """Cancel jobs of this workspace on a cluster. What ran saves a checkpoint; `harness retry` goes on from it.
+    """Cancel jobs of this workspace on a cluster. Running stages save a checkpoint, from which `harness retry` resumes.
 
-    Stages that wait for a cancelled one are cancelled by SLURM and shown as blocked. The database is still brought
-    up to date when everything has ended. On this machine instead of a cluster, press Ctrl-C.
+    Stages that depend on a cancelled one are cancelled by SLURM and shown as blocked. The database is still updated
+    when all jobs have ended. For runs on this machine, press Ctrl-C instead.
 
     Examples:
 
@@ -35,9 +35,9 @@ def cancel(
     from harness.workspace.status import read_sweeps
 
     if bool(cells) == all_stages:
-        raise HarnessError("say what to cancel", "name stages, or give --all")
+        raise HarnessError("nothing to cancel was named", "name stages, or give --all")
     load_given(plugin)
     folder = Folder(workspace)
     keys = stages_called(read_sweeps(folder), cells) if cells else None
     taken = launchers.cancel(folder, keys)
-    typer.echo(f"cancelled {', '.join(taken)}" if taken else "nothing of it is queued or running")
+    typer.echo(f"cancelled {', '.join(taken)}" if taken else "no matching job is queued or running")

@@ -1,4 +1,4 @@
-"""`harness check-method`: does a method keep to what is asked of every method?"""
+"""`harness check-method`: run the conformance suite on a method."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def check_method(
     only: Annotated[list[str] | None, typer.Option("--only", help="Check this property only; may be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the conformance suite on a method: terms, gradients, determinism, saving, precision, cost.
+    """Run the conformance suite on a method: terms, gradients, determinism, saved state, precision, cost.
 
-    Takes seconds, needs no data, trains nothing. Exit code 1 when a property fails.
+    Takes seconds, and needs no data and no training. Exit code 1 if a property fails.
 
     Examples:
 
@@ -47,7 +47,7 @@ def check_method(
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in ("property", "", "what is asked, or why it is not so"):
+        for column in ("property", "", "requirement, or reason"):
             table.add_column(column, overflow="fold")
         styles = {"pass": "green", "fail": "red", "skip": "yellow"}
         asked = {item.name: item.summary for item in PROPERTIES}

@@ -15,7 +15,7 @@ def collect(
     workspace: Workspace = DEFAULT_WORKSPACE,
     db: Database = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make the database anew from the records, beside it, then swap.")
+        bool, typer.Option("--rebuild", help="Build a new database from the records, then replace the old one.")
     ] = False,
     patience: Annotated[
         float,
@@ -23,11 +23,11 @@ def collect(
     ] = 20.0,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the database up to date with the records in the workspace.
+    """Update the database from the records in the workspace.
 
-    A sweep does this itself when it ends. Safe to run at any time, as often as you like, and from several machines;
-    a deleted database comes back whole, and one of an older version of this program is made anew. Records that are not
-    valid are named and left out; the exit code is then 1.
+    A sweep does this automatically. Safe to run at any time, repeatedly, and from several machines. A deleted database
+    is restored completely, and one of an older version is rebuilt. Invalid records are reported and skipped; the exit
+    code is then 1.
 
     Tiers and intervals over images are drawn once, when their runs have changed, the main metric's first. Of very many
     new runs some are left when `--patience` is over: the next `harness collect` goes on with them.
@@ -46,7 +46,7 @@ def collect(
     from results.rebuild import collect_into
 
     if not (workspace / "stages").is_dir():
-        what = f"{workspace} is not a workspace: it holds no stages folder"
+        what = f"{workspace} is not a workspace: it has no stages folder"
         raise HarnessError(what, "name the workspace with --workspace, or run harness sweep first")
     try:
         done = collect_into(workspace, database(workspace, db), rebuild, patience)

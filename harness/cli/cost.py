@@ -1,4 +1,4 @@
-"""`harness cost`: what a model costs at an input size, without training anything."""
+"""`harness cost`: costs of a model at an input size, without training."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 NOTE = (
     "MACs are multiply-adds of convolutions and matrix products; 1 MAC = 2 FLOPs. "
-    "'other' is what fvcore counts beside them (normalisation, pooling, resizing), in its own operations."
+    "'other' are further operations counted by fvcore (normalisation, pooling, resizing)."
 )
 
 
 def cost(
     model: Annotated[str, typer.Argument(help="A model: timm:mobilenetv2_100, or timm:mobilenetv2_100/linear@16.")],
-    head: Annotated[str, typer.Option(help="The head, where the model names none.")] = "linear",
+    head: Annotated[str, typer.Option(help="Head, if the model names none.")] = "linear",
     strides: Annotated[
-        str, typer.Option("--strides", "-s", help="Output strides, where the model names none: 8,16,32.")
+        str, typer.Option("--strides", "-s", help="Output strides, if the model names none: 8,16,32.")
     ] = "4,8,16,32",
     size: Annotated[str, typer.Option(help="Input size: 513, or HEIGHTxWIDTH.")] = "513",
     classes: Annotated[int, typer.Option(min=1, help="Channels of the logits.")] = 21,
     latency: Annotated[
-        bool, typer.Option("--latency", help="Time it as well, and measure its peak memory: some seconds a model.")
+        bool, typer.Option("--latency", help="Also measure latency and peak memory: some seconds per model.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1: where it is timed.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16: how it is timed.")] = "fp32",
+    device: Annotated[str, typer.Option(help="Device for --latency: auto, cpu, cuda, cuda:1.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precision for --latency: fp32, bf16 or fp16.")] = "fp32",
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +64,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """(height, width) from "513" or "512x1024".
 
     Raises:
-        HarnessError: it is neither.
+        HarnessError: any other text.
     """
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
     sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
@@ -74,7 +74,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _specs(model: str, head: str, strides: str) -> list[ModelSpec]:
-    """One specification for every stride; only the one that the model's word names, if it does."""
+    """One specification per stride; only one if the model's word includes a stride."""
     from harness.specs.spec import parse_model
 
     found = [parse_model(model, head, stride) for stride in parse_strides(strides)]
@@ -84,7 +84,7 @@ def _specs(model: str, head: str, strides: str) -> list[ModelSpec]:
 def _row(
     spec: ModelSpec, size: tuple[int, int], classes: int, device: str, precision: str, latency: bool
 ) -> dict[str, Any]:
-    """The costs of one model, or the reason why there is no such model."""
+    """The costs of one model, or the reason why it cannot be built."""
     from harness.builders.models import build_model, model_unsupported_reason
     from harness.cost import count_macs, measure_cost, parameters
     from harness.cost.forward import fitting_size
@@ -95,7 +95,7 @@ def _row(
         return row | {"reason": reason}
     wanted, size = size, fitting_size(spec, size)
     if size != wanted:
-        row["note"] = f"counted at {size[0]}x{size[1]}: it takes no images of {wanted[0]}x{wanted[1]}"
+        row["note"] = f"counted at {size[0]}x{size[1]}: it does not accept images of {wanted[0]}x{wanted[1]}"
         row["size"] = list(size)
     network = build_model(spec, classes)
     chosen = pick_device(device)

@@ -19,11 +19,14 @@ def dashboard(
     db: Database = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8501,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 shows the board to your network, unprotected.")
+        str,
+        typer.Option(
+            "--host", help="Address to listen on; 0.0.0.0 makes the board visible in your network, without protection."
+        ),
     ] = "127.0.0.1",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
 ) -> None:
-    """Open the leaderboard in a browser. It only reads, and may run while a sweep does.
+    """Open the leaderboard in a browser. It is read-only, and may run during a sweep.
 
     Examples:
 
@@ -35,11 +38,11 @@ def dashboard(
         raise HarnessError(f"port {port} of {host} is taken", f"try --port {port + 1 if port < 65535 else 8501}")
     place = {"HARNESS_WORKSPACE": str(workspace.absolute()), "HARNESS_DB": _absolute(database(workspace, db))}
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
-    typer.echo(f"The board: http://{shown}:{port}  (Ctrl-C ends it)")
+    typer.echo(f"The board: http://{shown}:{port}  (Ctrl-C to stop)")
     process = subprocess.Popen(command(host, port, no_browser), env=os.environ | place)
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # Ctrl-C is how it is meant to end
+    except KeyboardInterrupt:  # the normal way to end
         code = 0
     finally:
         process.terminate()
@@ -49,11 +52,11 @@ def dashboard(
             process.kill()
             process.wait()
     if code:
-        raise HarnessError(f"streamlit ended with exit code {code}", "its own message stands above")
+        raise HarnessError(f"streamlit ended with exit code {code}", "see its message above")
 
 
 def command(host: str, port: int, no_browser: bool) -> list[str]:
-    """What is run: Streamlit, by this very Python."""
+    """The command line of Streamlit, with the current Python."""
     app = Path(__file__).resolve().parents[2] / "dashboards" / "entrance" / "app.py"
     flags = {
         "server.address": host,
@@ -69,12 +72,12 @@ def command(host: str, port: int, no_browser: bool) -> list[str]:
 
 
 def _absolute(target: str) -> str:
-    """The database, named so that it means the same from any folder."""
+    """The database with an absolute path, valid in any folder."""
     return target if "://" in target else str(Path(target).absolute())
 
 
 def _free(host: str, port: int) -> bool:
-    """Nobody listens there yet."""
+    """Whether the port is free."""
     import socket
 
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:

@@ -1,4 +1,4 @@
-"""`harness data check`: the page before the first run: what is in a data set, what is wrong and what is suspicious."""
+"""`harness data check`: content, errors and suspicious properties of a data set."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder that holds the data set, or the one above it."),
+    typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder that contains the data set, or its parent."),
 ]
 
 SHOWN = 50
-"""Findings that are printed one by one; --json has them all."""
+"""Maximum number of findings printed; --json prints all."""
 SHOWN_VALUES = 16
 _COLOURS = {"error": "red", "warning": "yellow", "note": "bright_black"}
 
@@ -30,21 +30,23 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "bright_black"}
 def data_check(
     dataset: Annotated[str, typer.Argument(help="A data set: camvid, shapes[size=96], DIR/dataset.yaml.")],
     data_root: DataRoot = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Only presence and pairing; decode nothing.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Check presence and pairing of files only; decode nothing.")
+    ] = False,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", help="Draw images with their labels and a legend into this PNG file.")
+        Path | None, typer.Option("--sheet", help="Save sample images with labels and legend to this PNG file.")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Look anew, whatever is remembered.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Ignore cached results.")] = False,
     workspace: Workspace = Path("runs"),
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode every file of a data set, count its classes, and name what is wrong or suspicious.
+    """Decode every file of a data set, count its classes, and report errors and warnings.
 
-    Errors are what no run should start with: missing, unpaired, unreadable or damaged files, label values out of range,
-    sizes that differ, labels that hold nothing or one class only, images of `train` in another split. Warnings want to
-    be looked at: classes that do not occur, palettes that differ, turned images, images that look alike. Exit code 1
-    when there is an error. What was seen is remembered in the workspace for as long as no file changes.
+    Errors must be fixed before a run: missing, unpaired, unreadable or damaged files, label values out of range, image
+    and label of different sizes, labels that are empty or have a single class, images of `train` in another split.
+    Warnings should be looked at: absent classes, different palettes, rotated images, near-duplicates. Exit code 1 if
+    there is an error. Results are cached in the workspace until a file changes.
 
     Examples:
 
@@ -82,7 +84,7 @@ def _quick(dataset: Dataset) -> Report:
 
 
 def _survey(dataset: Dataset, word: str, data_root: Path | None, workspace: Path | None, quiet: bool) -> Report:
-    """The report, under a progress bar; remembered where the content has a digest."""
+    """The report, with a progress bar; cached if the content has a digest."""
     from harness.builders.datasets import parse_dataset
     from harness.data.survey import Memory, survey
     from harness.errors import HarnessError
@@ -90,7 +92,7 @@ def _survey(dataset: Dataset, word: str, data_root: Path | None, workspace: Path
 
     try:
         spec = parse_dataset(word, data_root)
-    except (HarnessError, OSError):  # what is wrong is told by the survey
+    except (HarnessError, OSError):  # the survey reports the error
         spec = None
     memory = Memory(workspace / "checks") if workspace else None
     with counting("decoding", quiet) as progress:
@@ -126,7 +128,7 @@ def _verdict(findings: list[Finding]) -> str:
 
 
 def _tell_classes(splits: Mapping[str, SplitReport]) -> None:
-    """Share of the pixels, and number of images, of every class in every split."""
+    """Print the share of pixels and the number of images of every class in every split."""
     from results import sinks
 
     classes = list(next(iter(splits.values())).classes)
@@ -154,7 +156,7 @@ def _tell_split(name: str, split: SplitReport) -> None:
     if split.stored:
         total = sum(found.pixels for found in split.stored.values()) or 1
         values = list(split.stored)[:SHOWN_VALUES]
-        values.sort(key=lambda value: (len(value), value))  # numbers in their order
+        values.sort(key=lambda value: (len(value), value))  # numeric order
         shown = [f"{value} {split.stored[value].pixels / total:.1%}" for value in values]
         more = f" and {len(split.stored) - SHOWN_VALUES} more" if len(split.stored) > SHOWN_VALUES else ""
         typer.echo(f"{name}: stored in the label files {', '.join(shown)}{more}")

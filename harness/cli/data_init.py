@@ -1,4 +1,4 @@
-"""`harness data init`: a first `dataset.yaml` for a folder."""
+"""`harness data init`: write a first `dataset.yaml` for a folder."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import typer
 
 
 def data_init(
-    folder: Annotated[Path, typer.Argument(help="The folder that holds images and labels.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with images and labels.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write here, for a folder that cannot be written to.", dir_okay=False)
+        Path | None, typer.Option("--out", help="File to write, if the folder is read-only.", dir_okay=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be written.")] = False,
 ) -> None:
-    """Look at a folder, guess its layout, classes and splits, and write them down as FOLDER/dataset.yaml.
+    """Guess layout, classes and splits of a folder, and write them to FOLDER/dataset.yaml.
 
-    What is unsure stands in the file as comments: read it once. Then `--dataset FOLDER/dataset.yaml` trains on it.
+    Uncertain guesses are marked by comments in the file: read it once. Then train with `--dataset FOLDER/dataset.yaml`.
 
     Examples:
 
@@ -38,7 +38,7 @@ def data_init(
 
     file = out or folder / FILE
     if file.exists() and not (force or dry_run):
-        raise HarnessError(f"{file} is there already", "--force writes it anew, --dry-run only shows what would be")
+        raise HarnessError(f"{file} exists already", "give --force to overwrite it, or --dry-run to only print")
     guess = guess_layout(folder)
     if out is not None:
         guess.fields = {"name": guess.fields.pop("name"), "root": str(folder.resolve()), **guess.fields}
@@ -50,13 +50,13 @@ def data_init(
         write_atomic(file, text)
     except OSError as error:
         raise HarnessError(
-            f"{file} cannot be written: {error.strerror}", "give another place with --out FILE"
+            f"{file} cannot be written: {error.strerror}", "name another file with --out FILE"
         ) from error
     _tell(file, sum(map(len, guess.unsure.values())))
 
 
 def _tell(file: Path, unsure: int) -> None:
-    """What stands in the file, read back."""
+    """Print a summary of the written file."""
     from harness.builders.datasets import open_dataset
 
     typer.echo(
@@ -67,13 +67,15 @@ def _tell(file: Path, unsure: int) -> None:
     names = ", ".join(dataset.classes[:12]) + (", ..." if len(dataset.classes) > 12 else "")
     typer.echo(f"{counts}; {len(dataset.classes)} classes: {names}")
     for name in _known(file.parent):
-        typer.secho(f"this is the layout of the data set '{name}', which knows its classes and splits:", bold=True)
+        typer.secho(
+            f"this is the layout of the data set '{name}', which has its classes and splits built in:", bold=True
+        )
         typer.echo(f"       harness sweep --dataset {name} --data-root {file.parent}")
     typer.echo(f"next:  harness data check {file}\n       harness sweep --dataset {file}")
 
 
 def _known(folder: Path) -> list[str]:
-    """Data sets of the field that find nothing wrong with the folder's layout."""
+    """Built-in data sets whose layout the folder matches."""
     from harness.errors import HarnessError
     from harness.plugins.registries import DATASETS
 

@@ -1,4 +1,4 @@
-"""`harness datasets`: what data sets there are."""
+"""`harness datasets`: list the data sets."""
 
 from __future__ import annotations
 

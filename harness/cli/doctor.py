@@ -1,4 +1,4 @@
-"""`harness doctor`: what this machine has and lacks, and what to do about it."""
+"""`harness doctor`: check whether this machine has what the harness needs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red", "info": "dim"}
 
 def doctor(
     numerics: Annotated[
-        bool, typer.Option("--numerics", help="Compare convolutions at every precision and memory layout with float64.")
+        bool, typer.Option("--numerics", help="Compare convolutions in every precision and memory layout with float64.")
     ] = False,
-    device: Annotated[str, typer.Option("--device", help="Where --numerics compares: auto, cpu, cuda, mps.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="Device for --numerics: auto, cpu, cuda, mps.")] = "auto",
     workspace: Workspace = DEFAULT_WORKSPACE,
     db: Database = None,
     data_root: Annotated[
         Path | None,
-        typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder that holds data sets."),
+        typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder of data sets."),
     ] = None,
     weights_dir: Annotated[
         Path | None,
@@ -39,10 +39,10 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show versions, devices, scheduler, database, data roots and weights, and what to do where something is missing.
+    """Show versions, devices, scheduler, database, data sets and weights, with a remedy for each problem.
 
-    Changes nothing. Exit code 1 when something that the harness needs is broken. With --numerics, also which
-    convolutions this machine computes wrongly, at which precision and memory layout: stages never train in those.
+    Changes nothing. Exit code 1 if something that the harness needs is broken. With --numerics, also show which
+    convolutions this machine computes wrongly, in which precision and memory layout: stages never train in those.
 
     Examples:
 
@@ -55,7 +55,7 @@ def doctor(
     from harness.doctor import diagnose
 
     console = Console(stderr=as_json, highlight=False)
-    with console.status("looking around (importing torch takes a few seconds)"):
+    with console.status("checking (importing torch takes a few seconds)"):
         checks = list(diagnose(workspace, database(workspace, db), data_root, weights_dir))
         findings = _compare(device) if numerics else []
     if as_json:
@@ -83,7 +83,7 @@ def _as_data(checks: list[Check], findings: list[Finding]) -> dict[str, Any]:
                 "convolution": found.what,
                 "precision": found.precision,
                 "channels_last": found.channels_last,
-                # JSON knows neither NaN nor infinity.
+                # JSON has no NaN and no infinity.
                 "relative_errors": {k: v if math.isfinite(v) else str(v) for k, v in found.errors.items()},
                 "tolerance": found.tolerance,
                 "right": found.right,
@@ -111,13 +111,13 @@ def _print_checks(console: Console, checks: list[Check]) -> None:
     console.print(grid)
     broken = [check for check in checks if check.status == "fail"]
     if broken:
-        console.print(f"[bold red]{len(broken)} broken[/]: the harness cannot work here until that is mended")
+        console.print(f"[bold red]{len(broken)} broken[/]: the harness cannot work here until this is fixed")
     else:
-        console.print("[green]all that the harness needs is here[/]")
+        console.print("[green]everything that the harness needs is here[/]")
 
 
 def _print_findings(console: Console, findings: list[Finding], device: str) -> None:
-    """A row a kind of convolution, a column a combination: the largest of its three relative errors."""
+    """One row per kind of convolution, one column per combination: the largest of three relative errors."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -144,8 +144,8 @@ def _print_findings(console: Console, findings: list[Finding], device: str) -> N
     for found in wrong:
         console.print(f"[red]wrong[/] {escape(str(found))}")
     console.print(
-        "Stages whose network holds one of these train with gradients of the harness's own where those are right, "
-        "or in the next combination that is, and say so."
+        "Stages with such a convolution train with the harness's own gradients where those are right, otherwise in the "
+        "next combination that is right; log, record and board say so."
         if wrong
         else "[green]all right[/]"
     )

@@ -1,4 +1,4 @@
-"""`harness gradients`: how strongly each loss term pulls on a student, and in which direction."""
+"""`harness gradients`: norm and direction of each loss term's gradient during a student's training."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def gradients(
 ) -> None:
     """Show the gradient of each weighted term with respect to the student's parameters, over its training.
 
-    The norm, and the cosine with the cross-entropy's gradient: near 0 the term asks for something else, below 0 it
-    works against the labels. Recorded by `harness sweep --gradients-every N`.
+    The norm, and the cosine with the cross-entropy's gradient: near 0 the term is independent of the labels, below 0 it
+    opposes them. Recorded by `harness sweep --gradients-every N`.
 
     Examples:
 
@@ -38,8 +38,8 @@ def gradients(
     rows = _recorded(folder.stage(stage.key))
     if not rows:
         raise HarnessError(
-            f"{stage.name} has no gradients on record",
-            "they are recorded while a student is trained: harness sweep ... --gradients-every 50, in a new workspace",
+            f"{stage.name} has no recorded gradients",
+            "they are recorded during training: run harness sweep ... --gradients-every 50 in a new workspace",
         )
     if as_json:
         typer.echo(json.dumps({"key": stage.key, "name": stage.name, "gradients": rows}, indent=1))
@@ -48,7 +48,7 @@ def gradients(
 
 
 def _recorded(folder: StageFolder) -> list[dict[str, Any]]:
-    """One row an iteration; where a resumed attempt did it again, the later one."""
+    """One row per iteration; if a resumed attempt repeated it, the later one."""
     from harness.workspace.events import read_events
 
     found = {

@@ -1,4 +1,4 @@
-"""Flags that launchers declare, on the commands that take their settings: `--time 4:00:00` is `-o time=4:00:00`."""
+"""Flags declared by launchers, on the commands that take their settings: `--time 4:00:00` is `-o time=4:00:00`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LauncherCommand(TyperCommand):
         return [*super().get_params(ctx), *self._flags()]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; what flags say becomes words of `--option`, which go before them."""
+        """Parse the arguments; flags of launchers become words of `--option`, which have priority."""
         rest = super().parse_args(ctx, args)
         words = []
         for option in self._flags():
@@ -42,7 +42,7 @@ def _word(value: Any) -> str:
 
 
 def _launcher_options(taken: set[str]) -> list[Any]:
-    """An option for every setting that has flags of its own; the first launcher to declare a flag has it."""
+    """An option for every setting with flags; a flag belongs to the first launcher that declares it."""
     from harness.launch.base import LAUNCHERS, describe_settings
     from harness.launch.settings import CONFIG, CONFIG_HELP
 
@@ -66,7 +66,7 @@ def _launcher_options(taken: set[str]) -> list[Any]:
 
 
 def _as_options(parameters: list[inspect.Parameter]) -> list[Any]:
-    """The options that typer makes of a function with these parameters."""
+    """The options that typer creates for a function with these parameters."""
 
     def function(**_: Any) -> None: ...
 

@@ -1,4 +1,4 @@
-"""`harness launchers`: where stages can run, and what each launcher can be told."""
+"""`harness launchers`: list the launchers and their settings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def launchers(
-    name: Annotated[str, typer.Argument(help="A launcher's name; without it, all are listed.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of a launcher; by default, list all.")] = "",
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the launchers, or show all settings of one: type, default, flags of its own, meaning.
+    """List the launchers, or show all settings of one: type, default, flags, meaning.
 
-    A setting is given as -o NAME=VALUE, by its flag where it has one, or in the site's file: ./harness-LAUNCHER.yaml,
+    Give a setting as -o NAME=VALUE, by its flag if it has one, or in the site's file: ./harness-LAUNCHER.yaml,
     ~/.config/harness/LAUNCHER.yaml, the variable HARNESS_LAUNCHER_CONFIG, or -o config=FILE.
 
     Examples:

@@ -1,4 +1,4 @@
-"""`harness leaderboard`: the table."""
+"""`harness leaderboard`: print the leaderboard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def leaderboard(
     form: Annotated[str, typer.Option("--format", "-f", help="table, csv, md or json.")] = "table",
     reported: Annotated[
         bool,
-        typer.Option("--reported", help="Instead: published tables, reported by authors, not measured here."),
+        typer.Option("--reported", help="Show tables published by authors, not measured here, instead."),
     ] = False,
     *,
     rows: Rows,
@@ -52,7 +52,7 @@ def leaderboard(
 
 
 def _reported(wanted: dict[str, list[str]], form: str) -> str:
-    """The published rows that are asked for."""
+    """The selected published rows."""
     from results.reported import render_reported, reported
 
     try:

@@ -1,4 +1,4 @@
-"""`harness logs`: what a run prints, while it does or afterwards."""
+"""`harness logs`: print the log of a run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ _POLL_S = 0.5
 
 def logs(
     run: Annotated[str, typer.Argument(help="A stage: the beginning of its key, or a part of its name.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until it ends.")] = False,
-    attempt: Annotated[int, typer.Option("--attempt", "-a", min=0, help="Which try; 0 for the latest.")] = 0,
-    job: Annotated[bool, typer.Option("--job", help="What was printed around it: by SLURM, by submitit.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the run ends.")] = False,
+    attempt: Annotated[
+        int, typer.Option("--attempt", "-a", min=0, help="Number of the attempt; 0 for the latest.")
+    ] = 0,
+    job: Annotated[
+        bool, typer.Option("--job", help="Print the logs of its job instead: of SLURM and submitit.")
+    ] = False,
     plugin: Plugins = None,
     workspace: Workspace = DEFAULT_WORKSPACE,
 ) -> None:
@@ -48,7 +52,7 @@ def logs(
     files = job_logs(folder, stage.key) if job else _attempt_logs(folder, stage.key, attempt)
     files = files or job_logs(folder, stage.key)
     if not files and not follow:
-        raise HarnessError(f"{stage.name} has printed nothing yet", "harness status tells where it stands")
+        raise HarnessError(f"{stage.name} has printed nothing yet", "see harness status")
     for file in files if not follow else files[:-1]:
         sys.stdout.write(sinks.terminal_lines(file.read_text(errors="replace")))
     for text in follow_stage(folder, stage.key) if follow else ():

@@ -1,4 +1,4 @@
-"""`harness merge`: several workspaces as one board."""
+"""`harness merge`: merge several workspaces into one board."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def merge(
     sources: Annotated[list[Path], typer.Argument(metavar="WORKSPACE...", help="Workspaces to take runs from.")],
     no_weights: Annotated[
-        bool, typer.Option("--no-weights", help="Leave weights where they are: enough for the board.")
+        bool, typer.Option("--no-weights", help="Do not copy weights: the board does not need them.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be taken; take nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be copied.")] = False,
     workspace: Workspace = DEFAULT_WORKSPACE,
     db: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take the finished runs of other workspaces into this one, and collect them.
+    """Copy the finished runs of other workspaces into this one, and collect them.
 
-    Runs are joined by key. One that is here already is left as it is; where results differ that is a conflict, which is
-    reported (exit code 1), as are runs whose files are not those of their records. Nothing is overwritten.
+    Runs are matched by key. Existing runs are kept; if results differ, the conflict is reported (exit code 1), as are
+    runs whose files do not match their records. Nothing is overwritten.
 
     Examples:
 
@@ -57,7 +57,7 @@ def _collect(root: Path, target: str) -> None:
     try:
         collect_into(root, target)
     except ValueError as error:
-        raise HarnessError(str(error), "the runs are there; collect them with harness collect") from error
+        raise HarnessError(str(error), "the runs are copied; collect them with harness collect") from error
 
 
 def _text(found: Merged, dry_run: bool) -> str:

@@ -1,4 +1,4 @@
-"""`harness methods`: what methods there are, and what one of them declares."""
+"""`harness methods`: list the methods, or show one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def methods(
-    name: Annotated[str, typer.Argument(help="A method's name; without it, all are listed.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of a method; by default, list all.")] = "",
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the methods with their terms, or tell all about one.
+    """List the methods with their terms, or show all details of one.
 
-    In an expression a term is named for its weight, by its name or its symbol: ka[beta=10], ka[adapt=10].
+    In an expression, the name or the symbol of a term sets its weight: ka[beta=10], ka[adapt=10].
 
     Examples:
 
@@ -49,7 +49,7 @@ def methods(
 
 
 def describe(entry: Entry[Method]) -> dict[str, Any]:
-    """All that a method declares, as JSON."""
+    """All declarations of a method, as JSON."""
     from harness.builders.expression import validated
 
     cls = entry.cls
@@ -78,7 +78,7 @@ def describe(entry: Entry[Method]) -> dict[str, Any]:
 
 
 def _stages(cls: type[Method]) -> tuple[list[str], str]:
-    """The kinds of stages that it needs; and what is wrong with it, if its code cannot be asked."""
+    """The kinds of stages that a method needs, and an error message if its code raises."""
     from harness.builders.distiller import skip_reason, translator_specs
     from harness.conformance import CASES, MethodUnderTest
 
@@ -113,7 +113,7 @@ def _params(cls: type[Method], defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 def _values(schema: dict[str, Any]) -> str:
-    """What a parameter may be, in a few signs: `row|squared`, `number >= 1`."""
+    """The values that a parameter accepts, in short form: `row|squared`, `number >= 1`."""
     if "enum" in schema:
         return "|".join(str(value) for value in schema["enum"])
     if "anyOf" in schema:
@@ -159,7 +159,7 @@ def _show(item: dict[str, Any]) -> None:
     for label in ("paper", "origin", "cost", "fault"):
         if item[label]:
             console.print(f"{label:8} {item[label]}", highlight=False, markup=False)
-    discriminator = ", and trains a discriminator beside the student" if item["discriminator"] else ""
+    discriminator = ", and trains a discriminator with the student" if item["discriminator"] else ""
     console.print(f"reads    {', '.join(item['reads']) or 'nothing'}", highlight=False)
     console.print(f"stages   {', '.join(item['stages'])}{discriminator}", highlight=False)
     if item["terms"]:

@@ -1,4 +1,4 @@
-"""`harness new-method`: a documented, working method to start from, and its test."""
+"""`harness new-method`: write a documented, working template of a method, and its test."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class {cls}(Method):
         return {{"distance": difference.square().sum(dim=1).mean()}}
 '''
 
-TEST = '''"""{name} keeps to what is asked of every method, and computes its formula."""
+TEST = '''"""{name} conforms to the contract of methods and computes its formula."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -94,12 +94,12 @@ def test_nothing_is_left_to_learn_from_a_teacher_like_the_student() -> None:
 
 
 def new_method(
-    name: Annotated[str, typer.Argument(help="The method's name: small letters, digits, underscores.")],
-    folder: Annotated[Path, typer.Option("--dir", help="Folder in which the two files are written.")] = Path(),
+    name: Annotated[str, typer.Argument(help="Name of the method: lower-case letters, digits, underscores.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Folder for the two files.")] = Path(),
 ) -> None:
-    """Write a documented, working method of under 40 lines, and its test.
+    """Write a documented, working template of a method, under 40 lines, and its test.
 
-    Nothing that exists is overwritten.
+    Existing files are not overwritten.
 
     Examples:
 
@@ -132,14 +132,14 @@ def new_method(
 
 
 def check_new_name(name: str) -> None:
-    """See that a name is one that a new method can have.
+    """Check that a name is valid for a new method.
 
     Raises:
         HarnessError: it is not a lower-case identifier, or is taken.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise HarnessError(
-            f"'{name}' cannot be a method's name", "use small letters, digits and underscores: my_method"
+            f"'{name}' cannot be a method's name", "use lower-case letters, digits and underscores: my_method"
         )
     from harness.plugins.registries import METHODS
     from harness.plugins.validation import RESERVED
@@ -147,4 +147,4 @@ def check_new_name(name: str) -> None:
     if name in METHODS:
         raise HarnessError(f"there is a method '{name}' already ({METHODS.entry(name).origin})", "choose another name")
     if name in RESERVED:
-        raise HarnessError(f"'{name}' has a meaning of its own in expressions", "choose another name")
+        raise HarnessError(f"'{name}' is a reserved word in expressions", "choose another name")

@@ -1,4 +1,4 @@
-"""Options that `sweep` and `ablate` share, in groups: what is asked for, where it is found, how it is run."""
+"""Options shared by `sweep` and `ablate`, in groups: the matrix, paths and execution, output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Plugins, Wo
 
 @dataclass(frozen=True)
 class Cells:
-    """The matrix, its methods apart."""
+    """The matrix, without its methods."""
 
     strides: Annotated[str | None, typer.Option("--strides", "-s", help="Output strides of the students: 8,16,32.")] = (
         None
@@ -49,25 +49,27 @@ class Cells:
         str | None,
         typer.Option(
             "--teacher-weights",
-            help="Initial weights of teachers, or a file of a whole trained teacher, which then comes as it is.",
+            help="Initial weights of teachers, or a file of a whole trained teacher, which is imported.",
         ),
     ] = None
     teacher_classes: Annotated[
         str | None,
-        typer.Option("--teacher-classes", help="YAML file: each class of the data set: its number in the teacher."),
+        typer.Option(
+            "--teacher-classes", help="YAML file that maps each class of the data set to its index in the teacher."
+        ),
     ] = None
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="YAML file with the same words; flags go before it.")
+        Path | None, typer.Option("--file", "-f", help="YAML file with these options; flags override it.")
     ] = None
 
     def keywords(self) -> dict[str, Any]:
-        """As `harness.sweep` takes them."""
+        """The keywords of `harness.sweep`."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Running:
-    """Where things are found, and how stages are run."""
+    """Paths, and how stages are run."""
 
     weights_dir: Annotated[
         Path | None,
@@ -76,7 +78,7 @@ class Running:
         ),
     ] = None
     data_root: Annotated[
-        Path | None, typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder that holds the data set.")
+        Path | None, typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder of the data set.")
     ] = None
     plugin: Plugins = None
     launcher: Annotated[
@@ -92,23 +94,23 @@ class Running:
             "--workers",
             "-n",
             min=0,
-            help="Stages at once on this machine; 0: one a device (a core, where there is no GPU).",
+            help="Stages at once on this machine; 0: one per device (per core, without a GPU).",
         ),
     ] = 0
     cohort: Annotated[
         str,
         typer.Option(
             "--cohort",
-            help="Students of one teacher and seed that are trained in lock-step, the teacher asked once for all: auto "
-            "(fills the devices first, then groups), off, or the most of one group.",
+            help="Train students with the same teacher and seed in lock-step, with one teacher pass for all: auto "
+            "(fill devices first, then group), off, or the maximum size of a group.",
         ),
     ] = "auto"
-    threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads of a stage; 0: one on CPUs.")] = 0
+    threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads per stage; 0: one on CPUs.")] = 0
     loader_workers: Annotated[
         str,
         typer.Option(
             "--loader-workers",
-            help="Processes that load data, for each stage; auto: none on a CPU, with a GPU all its cores but one.",
+            help="Data-loading processes per stage; auto: 0 on a CPU, with a GPU the number of cores minus one.",
         ),
     ] = "auto"
     loader_timeout_s: Annotated[
@@ -116,7 +118,7 @@ class Running:
         typer.Option(
             "--loader-timeout",
             min=0,
-            help="Seconds without a batch after which loader processes are given up, or the run; 0: never.",
+            help="Abort loader processes, or the run, after so many seconds without a batch; 0: never.",
         ),
     ] = 600.0
     checkpoint_every: Annotated[
@@ -127,7 +129,7 @@ class Running:
         typer.Option(
             "--gradients-every",
             min=0,
-            help="Iterations between two looks at the gradient of each term (harness gradients); 0: none.",
+            help="Record the gradient of each term every so many iterations (harness gradients); 0: never.",
         ),
     ] = 0
     samples: Annotated[
@@ -146,14 +148,14 @@ class Running:
     db: Database = None
 
     def keywords(self) -> dict[str, Any]:
-        """As `harness.sweep` takes them; the launcher's settings are not among them."""
+        """The keywords of `harness.sweep`, without the launcher's settings."""
         values = {name: value for name, value in vars(self).items() if name not in ("option", "plugin")}
         return values | {"plugins": self.plugin or ()}
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is shown."""
+    """What is printed."""
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and what exists already; run nothing.")] = (
         False
@@ -162,7 +164,7 @@ class Output:
 
 
 def sweep_keywords(cells: Cells, running: Running, output: Output) -> dict[str, Any]:
-    """All groups as the keywords of `harness.sweep`."""
+    """All groups as keywords of `harness.sweep`."""
     from harness.specs.values import parse_pairs
 
     settings = parse_pairs(running.option or [], "--option")
@@ -170,7 +172,7 @@ def sweep_keywords(cells: Cells, running: Running, output: Output) -> dict[str, 
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take groups of options: for typer, each field of a group is an option of its own."""
+    """Let a command take groups of options: typer sees each field of a group as an option."""
     groups: dict[str, type[Any]] = {}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():

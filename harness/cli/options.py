@@ -1,4 +1,4 @@
-"""Options that many commands share: one spelling, one environment variable, one default."""
+"""Options shared by many commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_WORKSPACE = Path("runs")
 
 Workspace = Annotated[
     Path,
-    typer.Option("--workspace", "-w", envvar="HARNESS_WORKSPACE", help="Folder in which everything happens."),
+    typer.Option("--workspace", "-w", envvar="HARNESS_WORKSPACE", help="Workspace folder: records, weights, logs."),
 ]
 Database = Annotated[
     str | None,
@@ -30,16 +30,16 @@ Plugins = Annotated[
         "--plugin", help="Python file that registers methods, backbones, data sets, metrics or launchers; repeatable."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def database(workspace: Path, db: str | None) -> str:
-    """The database that is meant: the one named, or the workspace's own file."""
+    """The named database, or the workspace's file."""
     return db or str(workspace / "results.db")
 
 
 def load_given(plugins: list[Path] | None) -> None:
-    """Load the plugins that a command was given; without any, import nothing (methods need torch)."""
+    """Load the given plugins; without any, import nothing (methods need torch)."""
     if plugins:
         from harness.plugins.load import load_plugins
 
@@ -47,10 +47,10 @@ def load_given(plugins: list[Path] | None) -> None:
 
 
 def parse_strides(text: str) -> list[int]:
-    """Output strides from "8,16,32".
+    """Parse output strides such as "8,16,32".
 
     Raises:
-        HarnessError: it is not a list of numbers.
+        HarnessError: the text is not a list of numbers.
     """
     try:
         found = [int(part) for part in text.split(",")]

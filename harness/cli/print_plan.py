@@ -1,4 +1,4 @@
-"""A plan, shown before anything runs: stages, shared ones, what exists already, what is skipped, what it will cost."""
+"""Print a plan: stages, which are shared, done or skipped, and the estimated cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def print_plan(plan: Plan, missing: list[str], options: Options, launcher: Launcher, as_json: bool) -> None:
-    """Print the plan, as JSON or for people; a long list of stages is cut for people."""
+    """Print the plan as JSON, or as text with a long list of stages truncated."""
     absent = set(missing)
     if as_json:
         typer.echo(json.dumps(_as_data(plan, absent, launcher.cohorts(plan, missing, options), options), indent=1))
@@ -65,7 +65,7 @@ def _table(plan: Plan, absent: set[str], workspace: Workspace, most: int = 40) -
 
 
 def _told_cohorts(plan: Plan, cohorts: Sequence[tuple[str, ...]]) -> str:
-    """The groups of students that are trained together, and what they save; "" if all are trained alone."""
+    """A description of the cohorts and the teacher passes that they save; "" if there are none."""
     several = [cohort for cohort in cohorts if len(cohort) > 1]
     if not several:
         return ""
@@ -74,13 +74,13 @@ def _told_cohorts(plan: Plan, cohorts: Sequence[tuple[str, ...]]) -> str:
     sizes = ", ".join(str(len(cohort)) for cohort in several)
     return (
         f"{sum(map(len, several))} students in {len(several)} cohort{'s' if len(several) > 1 else ''} ({sizes}), each "
-        f"trained in lock-step on the same batches: the teacher is asked {sum(map(bool, learners))} times a batch "
+        f"trained in lock-step on the same batches: {sum(map(bool, learners))} teacher passes per batch "
         f"instead of {sum(learners)}, {saved} passes saved"
     )
 
 
 def _seconds(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) -> tuple[float, int] | None:
-    """About how long the training that is left takes, and how many stages done here tell so; None if none does."""
+    """Estimated seconds of the remaining training, and the number of finished stages it is based on; None if none."""
     from harness.planning.estimate import cohort_macs, stage_rates
 
     rates = stage_rates(plan, options.workspace)
@@ -91,15 +91,15 @@ def _seconds(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) -
 
 
 def _estimate(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) -> str:
-    """Multiply-adds of the training that is left; time, if stages done here tell how fast this machine is."""
+    """Multiply-adds of the remaining training; also the time, if finished stages show this machine's speed."""
     from harness.planning.estimate import cohort_macs
 
     total = sum(cohort_macs(plan, cohort) for cohort in cohorts)
-    text = f"training left: {total / 1e15:.3g} PMAC (forward and backward, teachers' forward included)"
+    text = f"remaining training: {total / 1e15:.3g} PMAC (forward and backward, teachers' forward included)"
     if not (found := _seconds(plan, cohorts, options)):
         return text
     workers = options.workers or 1
-    return f"{text}, about {found[0] / 60:.0f} min with {workers} worker(s), judging by {found[1]} stages done here"
+    return f"{text}, about {found[0] / 60:.0f} min with {workers} worker(s), based on {found[1]} finished stages"
 
 
 def _as_data(plan: Plan, absent: set[str], cohorts: Sequence[tuple[str, ...]], options: Options) -> dict[str, object]:

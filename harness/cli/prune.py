@@ -1,4 +1,4 @@
-"""`harness prune`: room on the disk."""
+"""`harness prune`: delete files that are no longer needed."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from harness.workspace.prune import Removable
 
 SHOWN = 10
-"""Files that are named, the largest first; `--json` names all."""
+"""Number of files printed, the largest first; `--json` prints all."""
 
 
 def prune(
     weights: Annotated[
-        bool, typer.Option("--weights", help="Students' weights too: the board does not need them, verify does.")
+        bool,
+        typer.Option("--weights", help="Also delete weights of students: the board does not need them, verify does."),
     ] = False,
     keep: Annotated[
         int,
-        typer.Option("--keep", min=0, help="Best runs of each data set, student and stride that keep their weights."),
+        typer.Option("--keep", min=0, help="Number of best runs per data set, student and stride that keep weights."),
     ] = 1,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it nothing is deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete the files. By default, only list them.")] = False,
     workspace: Workspace = DEFAULT_WORKSPACE,
     as_json: AsJson = False,
 ) -> None:
-    """Show the files that nobody needs, and with --yes delete them.
+    """List files that are no longer needed; delete them with --yes.
 
-    These are checkpoints of finished stages, temporary files whose writers are gone and, with --weights, the weights of
-    students other than the best. Records are never deleted, nor the weights of teachers, of translators and of
-    anything else that a stage depends on.
+    These are checkpoints of finished stages, temporary files of dead processes and, with --weights, the weights of all
+    but the best students. Records, and weights of teachers, translators and other parents of stages, are never deleted.
 
     Examples:
 
@@ -68,7 +68,7 @@ def _text(found: Sequence[Removable], deleted: bool, freed: int) -> str:
     largest = sorted(found, key=lambda each: -each.size)
     lines += [f"         {each.size / 1e6:8.1f} MB  {each.path}  {each.name}" for each in largest[:SHOWN]]
     if len(found) > SHOWN:
-        lines.append(f"         and {len(found) - SHOWN} more (--json names them)")
+        lines.append(f"         and {len(found) - SHOWN} more (--json lists them)")
     total = sum(each.size for each in found)
     said = f"{freed} bytes deleted" if deleted else f"{total} bytes could be deleted: give --yes"
     return "\n".join(sinks.terminal(line) for line in [*lines, said])

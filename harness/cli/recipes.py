@@ -1,4 +1,4 @@
-"""`harness recipes`: what recipes there are, what one says, and how two differ."""
+"""`harness recipes`: list the recipes, show one, or compare two."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def recipes(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[show] [NAME]", help="A recipe's name, or the path of a YAML file."),
+        typer.Argument(metavar="[show] [NAME]", help="Name of a recipe, or path of a YAML file."),
     ] = None,
-    diff: Annotated[str, typer.Option("--diff", help="Show only how this other recipe differs.")] = "",
+    diff: Annotated[str, typer.Option("--diff", help="Show the differences to this other recipe only.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """List the recipes, show one resolved for every kind of stage, or compare two.
@@ -52,7 +52,7 @@ def recipes(
 
 
 def _name(words: list[str]) -> str:
-    """The recipe meant by `NAME` or `show NAME`."""
+    """The name in `NAME` or `show NAME`."""
     rest = words[1:] if words[:1] == ["show"] and len(words) > 1 else words
     if len(rest) > 1:
         raise HarnessError(f"harness recipes takes one name, not {' '.join(rest)}", "harness recipes show NAME")
@@ -80,6 +80,6 @@ def _compare(one: RecipeFile, other: RecipeFile, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([{"field": f, one.name: a, other.name: b} for f, a, b in rows], indent=1))
         return
-    typer.echo(f"{one.name} -> {other.name}" + ("" if rows else ": alike"))
+    typer.echo(f"{one.name} -> {other.name}" + ("" if rows else ": equal"))
     for field, first, second in rows:
         typer.echo(f"  {field}: {json.dumps(first)} -> {json.dumps(second)}")

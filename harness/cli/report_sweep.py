@@ -1,4 +1,4 @@
-"""What `sweep` and `ablate` print around their tables: the plan before, failures after, and the exit code."""
+"""Output of `sweep` and `ablate`: the plan before the run, failures and exit code after it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def show_plan(planned: PlannedSweep, output: Output) -> None:
-    """Print the plan: for people always, as JSON only where nothing else will be printed."""
+    """Print the plan: always as text; as JSON only if nothing else will be printed."""
     if output.dry_run or not output.as_json:
         from harness.cli.print_plan import print_plan
 
@@ -25,7 +25,7 @@ def show_plan(planned: PlannedSweep, output: Output) -> None:
 
 
 def launch_and_report(planned: PlannedSweep, as_json: bool, show: Callable[[FinishedSweep, bool], None]) -> None:
-    """Launch what is missing, show the results and say what failed; raises typer.Exit with the code.
+    """Launch missing stages, show the results and report failures; raises typer.Exit with the exit code.
 
     A record in the workspace that is not valid, of whatever sweep, makes the code 1, as it does for `harness collect`.
 
@@ -45,13 +45,13 @@ def launch_and_report(planned: PlannedSweep, as_json: bool, show: Callable[[Fini
     show(result, as_json)
     if not as_json:
         if not planned.missing:
-            typer.echo("nothing to do: everything asked for was done already")
+            typer.echo("nothing to do: all stages are done already")
         for name, reason in result.failed.items():
             typer.secho(sinks.terminal(f"failed   {name}: {reason}"), fg="red", err=True)
         for name, reason in result.blocked.items():
             typer.secho(sinks.terminal(f"blocked  {name}: {reason}"), fg="yellow", err=True)
     if result.interrupted:
-        typer.secho("interrupted: run the same command again to go on", err=True)
+        typer.secho("interrupted: run the same command again to resume", err=True)
         raise typer.Exit(Exit.INTERRUPTED)
     if result.failed or result.blocked or result.not_collected:
         raise typer.Exit(Exit.FAILED)

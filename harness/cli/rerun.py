@@ -1,4 +1,4 @@
-"""`harness rerun`: a run trained once more from its record."""
+"""`harness rerun`: train a run again from its record."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def rerun(
     words: Annotated[list[str], typer.Argument(metavar="RUN", help="Beginning of its key, or words of its cell.")],
     into: Annotated[
         Path | None,
-        typer.Option("--into", help="Workspace to train it in.", show_default="WORKSPACE/reruns/KEY-N"),
+        typer.Option("--into", help="Workspace for the new run.", show_default="WORKSPACE/reruns/KEY-N"),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="auto: the kind of device of then; or cpu, cuda, ...")
+        str, typer.Option("--device", help="auto: the kind of device in the record; or cpu, cuda, ...")
     ] = "auto",
     data_root: Annotated[
         Path | None,
-        typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder that holds the data; by default that of then."),
+        typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder of the data set; by default the original one."),
     ] = None,
     plugin: Plugins = None,
     workspace: Workspace = DEFAULT_WORKSPACE,
     db: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a run again from its record, in a workspace of its own, and compare.
+    """Train a run again from its record, in a separate workspace, and compare the results.
 
-    Its parents (teacher, translators) are taken as they are. Nothing that is there is changed. Said afterwards: whether
-    weights and confusion matrices are the same, and what differs in code, libraries, device and numerics.
+    Its parents (teacher, translators) are reused. The original run is not changed. Reports whether weights and
+    confusion matrices are equal, and differences in code, libraries, device and numerics.
 
     Examples:
 
@@ -54,7 +54,7 @@ def rerun(
 
 
 def _facts(found: Rerun) -> dict[str, object]:
-    """For programs."""
+    """The result as JSON."""
     miou = found.miou and [None if math.isnan(value) else value for value in found.miou]
     return {
         "key": found.then.key,
@@ -71,11 +71,11 @@ def _facts(found: Rerun) -> dict[str, object]:
 
 
 def _text(found: Rerun) -> str:
-    """For people."""
+    """The result as text."""
     from results import sinks
 
     lines = [f"{found.then.name}  {found.then.key}", f"  trained again in {found.folder}"]
-    lines.append(f"  weights: {'identical, bit for bit' if found.weights_same else 'others than then'}")
+    lines.append(f"  weights: {'identical, bit for bit' if found.weights_same else 'different'}")
     if found.images:
         pixels = sum(found.differing.values())
         where = f"differ in {len(found.differing)} of {found.images} images, by {pixels} pixels"
@@ -86,5 +86,5 @@ def _text(found: Rerun) -> str:
     changes = found.environment | found.numerics
     lines += [f"  {name}: {then or '-'} then, {now or '-'} now" for name, (then, now) in changes.items()]
     if not changes:
-        lines.append("  code, libraries and device are those of then")
+        lines.append("  code, libraries and device are unchanged")
     return "\n".join(sinks.terminal(line) for line in lines)

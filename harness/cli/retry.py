@@ -1,4 +1,4 @@
-"""`harness retry`: send again what failed, was interrupted or is blocked."""
+"""`harness retry`: submit failed, interrupted or blocked stages again."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 
 def retry(
-    failed: Annotated[bool, typer.Option("--failed", help="What failed, was lost or interrupted.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Failed, lost and interrupted stages.")] = False,
     blocked: Annotated[
-        bool, typer.Option("--blocked", help="What waits for a stage that failed, and that one.")
+        bool, typer.Option("--blocked", help="Blocked stages, and the failed stages that block them.")
     ] = False,
     cell: Annotated[
         list[str] | None, typer.Option("--cell", "-c", help="Stages whose name holds this, or whose key begins so.")
     ] = None,
     sweep: Annotated[str, typer.Option(help="Only this sweep (id, or its beginning).")] = "",
     launcher: Annotated[
-        str, typer.Option("--launcher", "-l", help="Through which launcher.", show_default="the one of before")
+        str, typer.Option("--launcher", "-l", help="Launcher to use.", show_default="the previous one")
     ] = "",
     option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="Another setting of the launcher: -o partition=long.")
+        list[str] | None, typer.Option("--option", "-o", help="Change a setting of the launcher: -o partition=long.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent; send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be submitted.")] = False,
     plugin: Plugins = None,
     workspace: Workspace = DEFAULT_WORKSPACE,
 ) -> None:
-    """Send stages to their launcher again, where they stopped: a checkpoint that is there is used.
+    """Submit stages to their launcher again; they resume from their checkpoints.
 
-    Without a choice, everything that is not done and not on its way. A chosen stage brings along the parents that it
-    needs. The settings are those of the last submission, with the changes given here. On this machine instead of a
-    cluster, run the same `harness sweep` again: it goes on by itself.
+    By default, all stages that are neither done nor queued or running. Missing parents of selected stages are included.
+    Settings are those of the last submission, with the changes given here. For runs on this machine, run the same
+    `harness sweep` again instead: it resumes.
 
     Examples:
 
@@ -66,7 +66,7 @@ def retry(
                 _tell(owner.collect_again(folder, changes))
         return
     if not chosen:
-        typer.echo("nothing to send again: harness status --all shows every stage")
+        typer.echo("nothing to submit again: harness status --all shows every stage")
         return
     for stage in chosen:
         status = statuses[stage.key]
@@ -78,7 +78,7 @@ def retry(
 
 
 def _not_collected(folder: Folder) -> list[tuple[Launcher, StageStatus]]:
-    """The jobs that should have brought the database up to date, and have not."""
+    """The jobs that should have updated the database but failed."""
     from harness.launch.launchers import collecting
     from harness.workspace.status import State
 

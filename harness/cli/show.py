@@ -1,4 +1,4 @@
-"""`harness show`: everything known of one run."""
+"""`harness show`: all details of one run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Words = Annotated[list[str], typer.Argument(metavar="RUN", help="Beginning of it
 
 
 def show(words: Words, workspace: Workspace = DEFAULT_WORKSPACE, db: Database = None, as_json: AsJson = False) -> None:
-    """Show everything known of a run: accuracy a class, cost, terms, attempts, environment, how to make it again.
+    """Show all details of a run: accuracy per class, cost, terms, attempts, environment, command to reproduce it.
 
     Examples:
 
@@ -48,7 +48,7 @@ Pairs = Iterable[tuple[str, Any]]
 
 
 def _print(run: Run) -> None:
-    """One block a subject, in the order in which people ask."""
+    """Print one block per subject."""
     from rich.console import Console
 
     from results import sinks
@@ -60,7 +60,7 @@ def _print(run: Run) -> None:
         ("cell", record.cell.model_dump().items() if record.cell else ()),
         ("accuracy", _accuracy(run)),
         ("IoU by class [%]", _classes(run)),
-        ("cost of one image", _cost(run)),
+        ("cost per image", _cost(run)),
         ("training", _training(run)),
         ("attempts", ((str(a.number), _attempt(a)) for a in record.attempts)),
         ("environment", _environment(run)),
@@ -69,10 +69,10 @@ def _print(run: Run) -> None:
         ("files", [("folder", f"{run.row['workspace']}/stages/{record.key}")]),
     ):
         _block(console, title, pairs)
-    console.print("\n[bold]make it again[/bold]")
+    console.print("\n[bold]reproduce it[/bold]")
     console.print("  " + sinks.markup(record.reproduce))
     if record.environment.dirty:
-        console.print("  [yellow]the code had changes that no commit holds[/yellow]")
+        console.print("  [yellow]the code had uncommitted changes[/yellow]")
     if run.row["problem"]:
         console.print(f"\n[yellow]confusion.npz: {sinks.markup(run.row['problem'])}[/yellow]")
 
@@ -108,7 +108,7 @@ def _accuracy(run: Run) -> Pairs:
         for name, share in metrics.predicted_absent.items():
             yield f"called {name}", f"{share:.2%} of the labelled pixels"
     if best := metrics.best:
-        where = f"best while training, at iteration {best.iteration} on {best.split}: optimistic, never the headline"
+        where = f"best during training, at iteration {best.iteration} on {best.split}: optimistic, never the headline"
         yield "best mIoU [%]", f"{100 * best.miou:.2f}  {where}"
 
 
@@ -140,10 +140,10 @@ def _cost(run: Run) -> Pairs:
 def _training(run: Run) -> Pairs:
     training = run.record.training
     yield "iterations", f"{training.iterations}  ({training.samples_seen} samples seen)"
-    yield "time [s]", f"{training.seconds:.1f}  ({training.step_ms:.1f} ms a step, median)"
+    yield "time [s]", f"{training.seconds:.1f}  ({training.step_ms:.1f} ms per step, median)"
     if training.shared_by > 1 and training.paid_s is not None:
-        others = f"what {training.shared_by} students shared divided among them"
-        yield "paid [s]", f"{training.paid_s:.1f}  ({others}; {training.own_ms or 0:.1f} ms of a step are its own)"
+        others = f"shared costs divided among {training.shared_by} students"
+        yield "paid [s]", f"{training.paid_s:.1f}  ({others}; {training.own_ms or 0:.1f} ms per step are its own)"
     yield "loss", f"{training.loss_first:.4g} -> {training.loss_last:.4g}"
     for name, log in training.terms.items():
         yield f"  {name}", f"{log.first:.4g} -> {log.last:.4g}, unweighted; weight {log.weight:g}"
@@ -151,11 +151,11 @@ def _training(run: Run) -> Pairs:
         yield f"  {name}", f"{value:.4g}"
     yield "precision", f"{training.precision}{', channels last' if training.channels_last else ''}"
     if training.numerics:
-        yield "numerics", f"{training.numerics} (asked for {training.precision_asked})"
+        yield "numerics", f"{training.numerics} (requested: {training.precision_asked})"
     if training.kernels:
         yield "kernels", training.kernels
     if training.workers_beside:
-        yield "beside it", f"{training.workers_beside} other workers on the machine: timings are noisier"
+        yield "other load", f"{training.workers_beside} other workers on the machine: timings are noisier"
 
 
 def _attempt(attempt: Any) -> str:

@@ -1,4 +1,4 @@
-"""`harness slurm init`: a file of site defaults, from what the cluster says of itself."""
+"""`harness slurm init`: write a file of site defaults from the cluster's configuration."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from harness.errors import HarnessError
 def slurm_init(
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", help="Where to write it.", show_default="./harness-slurm.yaml"),
+        typer.Option("--file", "-f", help="File to write.", show_default="./harness-slurm.yaml"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print it; write nothing.")] = False,
 ) -> None:
     """Write this site's defaults for `--launcher slurm`: partition, GPUs, limits, setup lines.
 
-    They come from `sinfo` and `scontrol show config`; read the file and complete it (account, modules). It is found
-    by --slurm-config FILE, the variable HARNESS_SLURM_CONFIG, ./harness-slurm.yaml or ~/.config/harness/slurm.yaml,
-    in this order.
+    They come from `sinfo` and `scontrol show config`; review and complete the file (account, modules). The harness
+    looks for it in this order: --slurm-config FILE, the variable HARNESS_SLURM_CONFIG, ./harness-slurm.yaml,
+    ~/.config/harness/slurm.yaml.
 
     Examples:
 
@@ -43,7 +43,7 @@ def slurm_init(
         return
     target = file or Path(site_file_name(launcher.name))
     if target.exists() and not force:
-        raise HarnessError(f"{target} is there already", "give --force to overwrite it, or --show to look first")
+        raise HarnessError(f"{target} exists already", "give --force to overwrite it, or --show to only print")
     write_atomic(target, text)
     launcher.settings({"config": target})
-    typer.echo(f"wrote {target}: read it, fill in account and setup, then: harness sweep --launcher slurm --dry-run")
+    typer.echo(f"wrote {target}: review it, add account and setup, then run: harness sweep --launcher slurm --dry-run")

@@ -1,4 +1,4 @@
-"""`harness status`: the state of every stage; a pure read."""
+"""`harness status`: the state of every stage. Read-only."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 def status(
     workspace: Workspace = DEFAULT_WORKSPACE,
     sweep: Annotated[str, typer.Option(help="Only this sweep (id, or its beginning).")] = "",
-    watch: Annotated[bool, typer.Option("--watch", help="Keep looking, until nothing more can happen.")] = False,
-    every: Annotated[float, typer.Option(help="Seconds between two looks, with --watch.")] = 2.0,
-    all_stages: Annotated[bool, typer.Option("--all", help="Also list what is done or waiting.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh until no stage can change its state any more.")
+    ] = False,
+    every: Annotated[float, typer.Option(help="Seconds between refreshes, with --watch.")] = 2.0,
+    all_stages: Annotated[bool, typer.Option("--all", help="Also list stages that are done or waiting.")] = False,
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is done, running, waiting, failed or blocked, and why; also whether the results are collected.
+    """Show which stages are done, running, waiting, failed or blocked, and why; and whether results are collected.
 
-    Reads records first and the scheduler second, and changes nothing. Exit code 1 when a stage failed.
+    Read-only. Exit code 1 if a stage failed.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`harness sweep`: from words to a leaderboard."""
+"""`harness sweep`: run a sweep and print the leaderboard."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def sweep(
 ) -> None:
     """Train every method x student x output stride x seed, and print the leaderboard.
 
-    Teachers and translators are trained once and shared. What exists already is not trained again: run the same
-    command again to go on after an interruption, or with more seeds to add to it.
+    Teachers and translators are trained once and shared. Existing results are not trained again: run the same command
+    again to resume after an interruption, or with more seeds to add them.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`harness teacher list`: the teachers of a workspace, and how far ahead of the students they are."""
+"""`harness teacher list`: the teachers of a workspace, and their lead over the students."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def teacher_list(workspace: Workspace = DEFAULT_WORKSPACE, db: Database = None, 
         typer.echo(json.dumps(json.loads(found.to_json(orient="records")), indent=1))
         return
     if found.empty:
-        typer.echo("there is no finished teacher in this workspace")
+        typer.echo("no finished teacher in this workspace")
     for row in found.to_dict("records"):
         typer.echo(
             f"{row['teacher']}  on {row['dataset']}: mIoU {100 * row['miou']:.1f} %, {row['macs'] / 1e9:.2f} GMACs"

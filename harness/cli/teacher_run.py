@@ -1,4 +1,4 @@
-"""`harness teacher run`: teachers alone, trained or taken in, and evaluated."""
+"""`harness teacher run`: train or import teachers, and evaluate them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @with_groups
 def teacher_run(*, cells: Cells, running: Running, output: Output) -> None:
-    """Train the teachers of a sweep, or take in ones that are trained already, and evaluate them; no students.
+    """Train the teachers of a sweep, or import trained ones, and evaluate them; no students are trained.
 
-    A sweep with the same words finds them done. What is said of students does not matter here.
+    A sweep with the same options reuses them. Options for students have no effect.
 
     Examples:
 

@@ -14,7 +14,7 @@ from harness.cli.options import Plugins
 
 def terms(
     method: Annotated[str, typer.Argument(help="A method, or an expression: ka, cwd-kd, ka.affinity.")],
-    inputs: Annotated[Path, typer.Option("--inputs", "-i", help="Arrays by name: an .npz file.")],
+    inputs: Annotated[Path, typer.Option("--inputs", "-i", help="An .npz file of named arrays.")],
     identity_adapters: Annotated[
         bool, typer.Option("--identity-adapters", help="Replace learned adapters and translators by the identity.")
     ] = False,
@@ -23,19 +23,19 @@ def terms(
     ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Compute a method's unweighted terms in float64, to check it against another implementation. Prints JSON.
+    """Compute a method's unweighted terms in float64, to compare with another implementation. Prints JSON.
 
-    Arrays, all optional; a term whose arrays are not given is left out, with a note on standard error:
+    Arrays, all optional; a term whose arrays are missing is skipped, with a note on standard error:
 
     * student_logits, teacher_logits: (B, K, h, w)
 
-    * student_features, teacher_features: (B, C, h, w), the last map and the backbone's only one
+    * student_features, teacher_features: (B, C, h, w), the last map and the only backbone map
 
     * student_features_0, student_features_1, ...: the backbone's maps, shallow to deep; the teacher's likewise
 
-    * student_last, teacher_last: (B, C, h, w), what the classifier reads, where it is not the deepest map
+    * student_last, teacher_last: (B, C, h, w), the classifier's input, if it is not the deepest map
 
-    * labels: (B, H, W), class indices; -1 or 255 is ignored
+    * labels: (B, H, W), class indices; -1 and 255 are ignored
 
     * images: (B, 3, H, W)
 
@@ -60,6 +60,6 @@ def terms(
     with stdout_to_stderr():
         found = evaluate_terms(method, parse_pairs(param or [], "--param"), read_arrays(inputs), identity_adapters)
     for name, note in found.notes.items():
-        typer.echo(f"null: {note}" if name in found.values else f"{name} is left out: it {note}", err=True)
+        typer.echo(f"null: {note}" if name in found.values else f"{name} is skipped: it {note}", err=True)
     values = {name: value if math.isfinite(value) else None for name, value in found.values.items()}
     typer.echo(json.dumps(values, indent=1))

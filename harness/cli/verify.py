@@ -1,4 +1,4 @@
-"""`harness verify`: do the stored weights still give what the record says?"""
+"""`harness verify`: evaluate stored weights again and compare with the record."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from harness.stage.verify import Verification
 
 SHOWN = 10
-"""Images that are named; `--json` names all."""
+"""Maximum number of images printed; `--json` prints all."""
 
 
 def verify(
     words: Annotated[list[str], typer.Argument(metavar="RUN", help="Beginning of its key, or words of its cell.")],
     device: Annotated[
-        str, typer.Option("--device", help="auto: the kind of device of then; or cpu, cuda, ...")
+        str, typer.Option("--device", help="auto: the kind of device in the record; or cpu, cuda, ...")
     ] = "auto",
     data_root: Annotated[
         Path | None,
-        typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder that holds the data; by default that of then."),
+        typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder of the data set; by default the original one."),
     ] = None,
     plugin: Plugins = None,
     workspace: Workspace = DEFAULT_WORKSPACE,
@@ -37,7 +37,7 @@ def verify(
     """Evaluate the stored weights of a run again, and compare the confusion matrices image by image.
 
     The run's files are checked against the digests in its record, and its weights are evaluated on the same split, in
-    the precision and memory layout of then. Exit code 1 when anything differs, and where. Nothing is written.
+    the same precision and memory layout. Reports differences; exit code 1 if there are any. Nothing is written.
 
     Examples:
 
@@ -62,13 +62,13 @@ def verify(
 
 
 def _facts(found: Verification) -> dict[str, object]:
-    """For programs."""
+    """The result as JSON."""
     miou = found.miou and [None if math.isnan(value) else value for value in found.miou]
     return asdict(found) | {"miou": miou, "same": found.same}
 
 
 def _text(found: Verification) -> str:
-    """What a person is told."""
+    """The result as text."""
     from results import sinks
 
     lines = [f"{found.name}  {found.key}"]
@@ -80,9 +80,9 @@ def _text(found: Verification) -> str:
         worst = sorted(found.differing.items(), key=lambda item: -item[1])
         lines += [f"    {name}: {pixels} pixels" for name, pixels in worst[:SHOWN]]
         if len(worst) > SHOWN:
-            lines.append(f"    and {len(worst) - SHOWN} more (--json names them)")
+            lines.append(f"    and {len(worst) - SHOWN} more (--json lists them)")
     elif not found.images:
-        lines.append("  its files are those of its record" if found.same else "  not evaluated")
+        lines.append("  its files match its record" if found.same else "  not evaluated")
     if found.miou and not found.same:
         lines.append(f"  mIoU [%]: {100 * found.miou[0]:.4f} in the record, {100 * found.miou[1]:.4f} now")
     lines += [f"  {name}: {then} then, {now} now" for name, (then, now) in found.environment.items()]

@@ -1,3 +1,3 @@
-"""Launchers: how the stages of a plan come to run. On this machine, or as SLURM arrays."""
+"""Launchers run the stages of a plan, on this machine or as SLURM arrays."""
 
 from __future__ import annotations

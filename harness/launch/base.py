@@ -1,4 +1,4 @@
-"""The contract of a launcher: how the stages of a plan come to run. Plan, worker, attempts and status are shared."""
+"""The contract of launchers, which run the stages of a plan. Plan, worker, attempts and status are shared by all."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What is the user's choice and changes no result.
+    """Options of the user that do not change results.
 
     Attributes:
-        workers: stages at once on this machine; 0 lets the launcher choose.
-        threads: CPU threads of each stage; 0 lets the launcher choose.
-        cohort: how students are grouped that can be trained together: "auto", "off" or the most of one cohort.
-        loader_timeout_s: seconds without a batch after which loading is given up where it is; 0 for never.
+        workers: stages at once on this machine; 0 for the launcher's default.
+        threads: CPU threads of each stage; 0 for the launcher's default.
+        cohort: grouping of students that can be trained together: "auto", "off" or the maximum size of a cohort.
+        loader_timeout_s: seconds without a batch after which data loading is aborted; 0 for never.
         checkpoint_every: iterations between checkpoints.
-        gradients_every: iterations between two looks at the gradient of each term; 0 for none.
-        samples: images whose predictions are kept; besides them half as many of the worst.
+        gradients_every: iterations between records of each term's gradient; 0 for none.
+        samples: number of images whose predictions are saved, plus half as many of the worst ones.
         log: sinks to which curves are mirrored.
-        settings: the launcher's own, as they were given: partition, time, ... (`Launcher.settings` checks them).
+        settings: settings of the launcher as given: partition, time, ... (`Launcher.settings` validates them).
     """
 
     workspace: Workspace
@@ -57,13 +57,13 @@ class Options:
 
 @dataclass(frozen=True)
 class LaunchResult:
-    """What came of it.
+    """The result of a launch.
 
     Attributes:
-        finished: the launcher waited until nothing more could be done.
-        failed: stages that failed, with the reason.
-        blocked: stages that wait for a failed one, with the reason.
-        message: what to tell the user (job ids, what to do next).
+        finished: whether the launcher waited for the end.
+        failed: failed stages, with the reason.
+        blocked: stages that depend on a failed one, with the reason.
+        message: information for the user (job ids, next steps).
     """
 
     finished: bool
@@ -74,15 +74,15 @@ class LaunchResult:
 
 
 class Launcher(ABC):
-    """Brings stages to run. Registered by a file or folder in `harness/launch/`, by an entry point of the group
+    """Runs stages. Registered by a file or folder in `harness/launch/`, by an entry point of the group
     `harness.launchers`, or by a file given by `--plugin`.
 
-    Only `launch` must be written. It may wait until all is done, as on this machine, or submit and return, as on a
-    cluster; a launcher of the second kind says more of its stages by `sent`, `observe`, `logs`, `cancel`, `resubmit`.
+    Only `launch` is abstract. It may wait for the end, as on this machine, or submit and return, as on a cluster; a
+    launcher of the second kind also defines `sent`, `observe`, `logs`, `cancel`, `resubmit`.
 
     Attributes:
-        Settings: the model of what it can be told. Texts under the fields are their help: `harness launchers`.
-        flags: setting -> flags of its own on the command line, besides `-o setting=value`: {"time": ("--time",)}.
+        Settings: the model of its settings. Docstrings of fields are their help in `harness launchers`.
+        flags: setting -> command-line flags, in addition to `-o setting=value`: {"time": ("--time",)}.
     """
 
     name: ClassVar[str]
@@ -92,37 +92,37 @@ class Launcher(ABC):
 
     @abstractmethod
     def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
-        """Run, or submit, the stages `keys` of the plan: those not done yet, parents before children."""
+        """Run or submit the stages `keys` of the plan: those not done yet, parents before children."""
 
     def rehearse(
         self, plan: Plan, keys: Sequence[str], options: Options, images: Sequence[tuple[int, int]]
     ) -> list[str]:
-        """Try the stages out where they will run, before `launch`; nothing by default.
+        """Rehearse the stages where they will run, before `launch`. By default, do nothing.
 
         Args:
-            images: sizes (height, width) of the images that are evaluated, smallest first.
+            images: sizes (height, width) of the evaluated images, smallest first.
 
         Returns:
-            What is good to know of those that can be run.
+            Notes on stages that can run.
 
         Raises:
-            HarnessError: one of them cannot be run there.
+            HarnessError: a stage cannot run there.
         """
         return []
 
     def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
-        """The groups in which `launch` would run the stages; each alone by default."""
+        """The groups in which `launch` would run the stages; by default, each stage alone."""
         return [(key,) for key in keys]
 
     def describe(self, plan: Plan, keys: Sequence[str], options: Options) -> str:
-        """What `launch` would do, for `--dry-run`."""
+        """A description of what `launch` would do, for `--dry-run`."""
         return ""
 
     def settings(self, given: Mapping[str, Any]) -> LauncherSettings:
-        """The settings that words and the site's file make, checked; words go before the file.
+        """The validated settings from words and the site's file; words override the file.
 
         Raises:
-            HarnessError: an unknown setting, or a value that does not fit.
+            HarnessError: an unknown setting, or an invalid value.
         """
         words = {self.setting_name(name): value for name, value in given.items() if value is not None}
         chosen = words.pop(CONFIG, None)
@@ -130,65 +130,65 @@ class Launcher(ABC):
         return validated(self.Settings, {**values, **words}, source or f"settings of launcher {self.name}")
 
     def setting_name(self, word: str) -> str:
-        """The setting that a word means: its name, or one of its flags without the dashes."""
+        """The setting that a word refers to: its name, or one of its flags without dashes."""
         for setting, flags in self.flags.items():
             if word.replace("_", "-") in [flag.lstrip("-") for flag in flags if flag.startswith("--")]:
                 return setting
         return word.replace("-", "_")
 
     def cancel(self, workspace: Workspace, keys: Sequence[str] | None = None) -> list[str]:
-        """Take back what is queued or running; what was, in the launcher's own words (ids of jobs). Nothing by default.
+        """Cancel queued and running jobs; return a description of each (job ids). By default, do nothing.
 
         Args:
-            keys: of these stages alone; None for all.
+            keys: cancel jobs of these stages only; None for all.
         """
         return []
 
     def resubmit(self, workspace: Workspace, keys: Sequence[str], changes: Mapping[str, Any]) -> LaunchResult:
-        """Send stages again that were sent before, with the settings of then and these changes.
+        """Submit stages again, with the settings of their last submission and these changes.
 
         Args:
-            keys: parents before children; none of them is done or on its way.
+            keys: stages that are neither done nor queued or running, parents before children.
 
         Raises:
-            HarnessError: it cannot; the hint says what to do. So by default.
+            HarnessError: the launcher cannot (the default); the hint says what to do.
         """
         raise HarnessError(
-            f"the launcher {self.name} cannot send stages again by itself",
-            "run the same harness sweep again: it goes on where it stopped",
+            f"the launcher {self.name} cannot submit stages again",
+            "run the same harness sweep again: it resumes",
         )
 
     def collecting(self, workspace: Workspace) -> list[StageStatus]:
-        """How the jobs stand that bring the database up to date, where there are such. None by default."""
+        """The status of jobs that update the database. By default, there are none."""
         return []
 
     def collect_again(self, workspace: Workspace, changes: Mapping[str, Any]) -> LaunchResult:
-        """Send what `collecting` shows once more, with the settings of then and these changes.
+        """Submit the jobs of `collecting` again, with the settings of their last submission and these changes.
 
         Raises:
-            HarnessError: it cannot. So by default.
+            HarnessError: the launcher cannot (the default).
         """
-        raise HarnessError(f"the launcher {self.name} does not collect by itself", "run harness collect")
+        raise HarnessError(f"the launcher {self.name} has no collecting jobs", "run harness collect")
 
     def logs(self, workspace: Workspace, key: str) -> list[Path]:
-        """Files with what was printed around a stage, besides the stage's own log. None by default."""
+        """Log files of a stage's job, in addition to the stage's own log. By default, there are none."""
         return []
 
     def sent(self, workspace: Workspace) -> Collection[str]:
-        """Keys of the stages of which it knows more than their files tell. None by default."""
+        """Keys of the stages that `observe` has information about. By default, there are none."""
         return ()
 
     def observe(self, workspace: Workspace, stage: PlannedStage, status: StageStatus) -> StageStatus:
-        """What the launcher knows of a stage besides its files. Nothing by default."""
+        """Refine a stage's status with the launcher's information. By default, return it unchanged."""
         return status
 
     def checks(self) -> Iterator[Check]:
-        """What `harness doctor` should say of this machine where this launcher is concerned. Nothing by default."""
+        """Checks of this launcher for `harness doctor`. By default, there are none."""
         yield from ()
 
     def site_file(self) -> str:
-        """A first file of this site's settings, with comments: every setting at its default, unless better is known."""
-        lines = [f"# Settings of harness sweep --launcher {self.name}. Flags and -o NAME=VALUE go before them."]
+        """A commented template of the site's settings file, with every setting at its default or a detected value."""
+        lines = [f"# Settings of harness sweep --launcher {self.name}. Flags and -o NAME=VALUE override them."]
         for setting in describe_settings(type(self)):
             lines += [f"# {setting['help']}", f"# {setting['name']}: {setting['default']}"]
         return "\n".join(lines) + "\n"
@@ -210,7 +210,7 @@ def describe_settings(cls: type[Launcher]) -> list[dict[str, Any]]:
 
 
 def _type_word(schema: Mapping[str, Any]) -> str:
-    """A setting's type for people: "integer", "one of gres, none"."""
+    """A readable type of a setting: "integer", "one of gres, none"."""
     if "enum" in schema:
         return f"one of {', '.join(str(value) for value in schema['enum'])}"
     if "anyOf" in schema:
@@ -221,10 +221,10 @@ def _type_word(schema: Mapping[str, Any]) -> str:
 
 
 def check_launcher(cls: type[Launcher]) -> None:
-    """See that a launcher's declarations make sense.
+    """Check that a launcher's declarations are valid.
 
     Raises:
-        HarnessError: no summary, a setting without a default or named as another thing is, a flag of no setting.
+        HarnessError: no summary, a setting without a default or with a reserved name, or a flag without a setting.
     """
     if not isinstance(getattr(cls, "summary", None), str) or not cls.summary.strip():
         raise HarnessError(
@@ -240,7 +240,8 @@ def check_launcher(cls: type[Launcher]) -> None:
             raise HarnessError(f"launcher {cls.name}: setting {name} has no default", "give it one")
         if name == CONFIG:
             raise HarnessError(
-                f"launcher {cls.name}: the setting '{CONFIG}' names the site's file", "choose another name"
+                f"launcher {cls.name}: the setting name '{CONFIG}' is reserved for the site's file",
+                "choose another name",
             )
     for name, flags in cls.flags.items():
         if name not in cls.Settings.model_fields and name != CONFIG:
@@ -253,12 +254,12 @@ def check_launcher(cls: type[Launcher]) -> None:
 LAUNCHERS: Registry[Launcher] = Registry(
     "launcher", Launcher, "harness.launch", "harness.launchers", check=check_launcher
 )
-# Whoever extends Launcher has imported this file, so that a plugin's launcher finds its registry here.
+# Every subclass of Launcher imports this file, so the registry exists when a plugin is loaded.
 FILE_KINDS.append(LAUNCHERS)
 
 
 def make_job(plan: Plan, node: Node, options: Options, **changes: Any) -> Job:
-    """The job of a node: its stage, and all that is the user's choice."""
+    """The job of a node: its stage, and the user's options."""
     workspace = options.workspace.root.resolve()
     values: dict[str, Any] = {
         "stage": node.spec,
@@ -282,15 +283,15 @@ def make_job(plan: Plan, node: Node, options: Options, **changes: Any) -> Job:
 
 
 def parents_done(plan: Plan, key: str, done: set[str]) -> bool:
-    """All parents of a stage are done."""
+    """Whether all parents of a stage are done."""
     return all(parent in done for parent in plan.nodes[key].parents)
 
 
 def refuse_empty(keys: Sequence[str]) -> None:
-    """A launcher is never asked to do nothing.
+    """Check that there are stages to launch.
 
     Raises:
-        HarnessError: there is nothing to launch.
+        HarnessError: there are none.
     """
     if not keys:
-        raise HarnessError("there is nothing to launch", "everything asked for is done")
+        raise HarnessError("there is nothing to launch", "all stages are done")

@@ -1,4 +1,4 @@
-"""The database kept up to date while a sweep runs, beside the launcher's own work."""
+"""Update the database during a sweep, in a background thread."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from harness.launch.base import Options
 
 
 class Collector:
-    """Brings the database up to date whenever a stage has finished, in a thread of its own.
+    """Updates the database in a background thread whenever a stage finishes.
 
-    Nothing depends on it: the sweep collects once more at its end, and says then what cannot be collected. Stages that
-    finish while it is at work are collected together afterwards.
+    It is optional: the sweep collects again at its end and then reports what cannot be collected. Stages that finish
+    during an update are collected together in the next one.
     """
 
     def __init__(self, options: Options) -> None:
@@ -21,7 +21,7 @@ class Collector:
         self._thread = threading.Thread(target=self._work, name="collector", daemon=True)
 
     def finished(self) -> None:
-        """A stage has."""
+        """Notify that a stage has finished."""
         self._asked.set()
 
     def __enter__(self) -> Collector:
@@ -46,4 +46,4 @@ class Collector:
             try:
                 collect_into(self._options.workspace.root, self._options.database)
             except (OSError, ValueError, SQLAlchemyError):
-                return  # what stands in the way now stands there at the end too, and is said then
+                return  # the final collection reports the problem

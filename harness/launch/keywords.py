@@ -1,4 +1,4 @@
-"""What a sweep takes, from Python and from the command line: one list of names for both."""
+"""Keywords of a sweep, shared by Python and the command line."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 Names = str | Sequence[str]
-"""A text with commas, or a list."""
+"""A comma-separated text, or a list."""
 Numbers = str | int | Sequence[int]
-"""A number, a text with commas, or a list."""
+"""A number, a comma-separated text, or a list."""
 File = str | Path
 
 
 class AskedKeywords(TypedDict, total=False):
-    """What is asked for: the fields of a sweep. What is left out, or None, keeps its default."""
+    """The fields of a sweep. Missing ones, and None, keep their defaults."""
 
     strides: Numbers | None
     """Output strides of the students: "8,16,32" or [8, 16, 32]."""
@@ -43,53 +43,53 @@ class AskedKeywords(TypedDict, total=False):
     teacher_weights: str | None
     """Initial weights of teachers' encoders, or a file of a whole trained teacher, which is then not trained again."""
     teacher_classes: str | None
-    """YAML file: name of each class of the data set -> its number in the teacher's file."""
+    """YAML file: name of each class of the data set -> its index in the teacher's file."""
 
 
 class SweepKeywords(AskedKeywords, total=False):
-    """What is asked for, where it is found and how it is run."""
+    """The fields of a sweep, paths, and how it is run."""
 
     file: File | None
-    """YAML file with the fields of a sweep; what is given beside it goes before it."""
+    """YAML file with the fields of a sweep; other keywords override it."""
     plugins: Sequence[File]
     """Python files that register methods, backbones, heads, data sets, ..."""
     workspace: File
-    """Folder in which everything happens: "runs"."""
+    """Workspace folder: "runs"."""
     db: str | None
-    """Database, a file or a URL; by default the workspace's own."""
+    """Database, a file or a URL; by default the workspace's."""
     data_root: File | None
-    """Folder that holds the data set; by default the variable HARNESS_DATA."""
+    """Folder of the data set; by default the variable HARNESS_DATA."""
     weights_dir: File | None
     """Folder of ImageNet weights; by default the variable HARNESS_WEIGHTS."""
     launcher: str
     """Where stages run: "local" or "slurm"."""
     settings: Mapping[str, Any]
-    """The launcher's own: {"partition": "gpu", "time": "4:00:00"}."""
+    """Settings of the launcher: {"partition": "gpu", "time": "4:00:00"}."""
     device: str
     """auto, cpu, cuda, cuda:1, ..."""
     workers: int
-    """Stages at once on this machine; 0: one a device (a core, where there is no GPU)."""
+    """Stages at once on this machine; 0: one per device (per core, without a GPU)."""
     threads: int
-    """CPU threads of a stage; 0: one on CPUs."""
+    """CPU threads per stage; 0: one on CPUs."""
     cohort: str | int
-    """Students of one teacher and seed trained in lock-step: "auto" (fills the devices first, then groups), "off", or
-    the most of one group."""
+    """Train students with the same teacher and seed in lock-step: "auto" (fill devices first, then group), "off", or
+    the maximum size of a group."""
     loader_workers: str | int
-    """Processes that load data, for each stage; "auto": none on a CPU, with a GPU all its cores but one."""
+    """Data-loading processes per stage; "auto": 0 on a CPU, with a GPU the number of cores minus one."""
     loader_timeout_s: float
-    """Seconds without a batch after which loader processes are given up, or the run; 0: never."""
+    """Seconds without a batch after which loader processes, or the run, are aborted; 0: never."""
     checkpoint_every: int
     """Iterations between checkpoints."""
     gradients_every: int
-    """Iterations between two looks at the gradient of each term (`harness gradients`); 0: none."""
+    """Iterations between records of each term's gradient (`harness gradients`); 0: none."""
     samples: int
-    """Images whose predictions are kept as pictures, the same in every run; besides them half as many of the worst."""
+    """Number of images whose predictions are saved, the same in every run, plus half as many of the worst ones."""
     log: Names | None
-    """Mirror the curves elsewhere, too: "tensorboard", "mlflow", "wandb"."""
+    """Also log curves to: "tensorboard", "mlflow", "wandb"."""
     progress: bool
-    """Show how far it is: a bar in a terminal or a notebook, lines elsewhere."""
+    """Show progress: a bar in a terminal or a notebook, lines elsewhere."""
 
 
 ASKED = tuple(AskedKeywords.__annotations__)
-"""Names of what is asked for; the rest says how it is run."""
+"""Names of the fields of a sweep; the other keywords say how it is run."""
 KEYWORDS = ("methods", *SweepKeywords.__annotations__)

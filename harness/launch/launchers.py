@@ -1,4 +1,4 @@
-"""Launchers by name and by stage: whichever a stage was given to is asked about it; a user's choices as `Options`."""
+"""Find launchers by name or by stage, and build `Options` from a user's choices."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def find_launcher(name: str) -> Launcher:
     """The launcher of that name.
 
     Raises:
-        HarnessError: there is none.
+        HarnessError: unknown launcher.
     """
     try:
         return LAUNCHERS.get(name)()
     except HarnessError as error:
-        raise HarnessError(error.message, f"{error.hint}; one from a file needs --plugin FILE") from error
+        raise HarnessError(error.message, f"{error.hint}; a launcher from a file needs --plugin FILE") from error
 
 
 def settings_of(name: str, given: Mapping[str, Any]) -> LauncherSettings:
-    """The settings of a launcher that words and the site's file make, checked.
+    """The validated settings of a launcher, from words and the site's file.
 
     Args:
-        given: setting (or its flag without the dashes) -> value.
+        given: setting (or its flag without dashes) -> value.
 
     Raises:
-        HarnessError: no such launcher, an unknown setting, or a value that does not fit.
+        HarnessError: an unknown launcher or setting, or an invalid value.
     """
     launcher = find_launcher(name)
     try:
@@ -47,12 +47,12 @@ def settings_of(name: str, given: Mapping[str, Any]) -> LauncherSettings:
         owners = [e.name for e in LAUNCHERS if e.name != name and _has_one_of(e.cls(), given, launcher)]
         if not owners:
             raise
-        hint = f"{error.hint}; or is --launcher {' or '.join(owners)} missing, which has such a setting?"
+        hint = f"{error.hint}; or give --launcher {' or '.join(owners)}, which has this setting"
         raise HarnessError(error.message, hint.removeprefix("; or ")) from error
 
 
 def _has_one_of(other: Launcher, given: Mapping[str, Any], chosen: Launcher) -> bool:
-    """Some word is a setting of another launcher and not of the chosen one."""
+    """Whether a word is a setting of another launcher but not of the chosen one."""
     names = {word: (other.setting_name(word), chosen.setting_name(word)) for word in given}
     return any(
         theirs in other.Settings.model_fields and ours not in chosen.Settings.model_fields
@@ -63,13 +63,13 @@ def _has_one_of(other: Launcher, given: Mapping[str, Any], chosen: Launcher) -> 
 def make_options(
     workspace: Path, db: str | None, plugins: list[Path], launcher: str | None = None, **rest: Any
 ) -> Options:
-    """The options of a launch, out of a command's flags.
+    """The options of a launch, from a command's flags.
 
     Args:
-        launcher: whose settings `settings` are: they are checked.
+        launcher: the launcher of `settings`, which are validated.
 
     Raises:
-        HarnessError: the workspace is a file, a plugin cannot be loaded, a setting does not fit.
+        HarnessError: the workspace is a file, a plugin cannot be loaded, or a setting is invalid.
     """
     from harness.plugins.load import load_plugins
 
@@ -85,12 +85,12 @@ def make_options(
 
 
 def observer(workspace: Workspace) -> Look:
-    """What launchers know of stages besides their files; each is asked of the stages that it submitted."""
+    """A function that refines statuses with the information of the launchers that submitted the stages."""
     launchers = [(launcher, launcher.sent(workspace)) for launcher in (entry.cls() for entry in LAUNCHERS)]
 
     def observe(stage: PlannedStage, status: StageStatus) -> StageStatus:
         for launcher, keys in launchers:
-            # A stage without attempts was never taken over by another launcher: its job need not be read.
+            # A stage without attempts was not taken over by another launcher, so its job need not be read.
             if stage.key in keys and (not status.attempts or launched_by(workspace, stage.key) == launcher.name):
                 return launcher.observe(workspace, stage, status)
         return status
@@ -102,37 +102,37 @@ def look(workspace: Workspace, sweep: str = "") -> tuple[list[PlannedStage], dic
     """The stages of the saved plans (of one sweep, or all) and their states.
 
     Raises:
-        HarnessError: nothing was planned, or a launcher's scheduler does not answer: nothing sure can be said.
+        HarnessError: no sweep was planned, or a scheduler does not respond, so that states are unknown.
     """
     listed = read_sweeps(workspace, sweep or None)
     statuses = {status.key: status for status in stage_states(workspace, listed, observer(workspace))}
     unknown = next((s for s in statuses.values() if s.state is State.UNKNOWN), None)
     if unknown:
-        raise HarnessError(f"the state of {unknown.name} is {unknown.reason}", "try again when its scheduler answers")
+        raise HarnessError(f"the state of {unknown.name} is {unknown.reason}", "try again when its scheduler responds")
     return listed, statuses
 
 
 def launched_by(workspace: Workspace, key: str) -> str:
-    """The name of the launcher that a stage was given to last; "" for a stage that was given to none."""
+    """The name of the launcher of a stage's last submission; "" if there is none."""
     return str((read_json(workspace.stage(key).job_file) or {}).get("launcher", ""))
 
 
 def launcher_of(workspace: Workspace, keys: Sequence[str]) -> Launcher:
-    """The one launcher that stages were given to; those that were given to none do not count.
+    """The common launcher of stages; stages that were never submitted do not count.
 
     Raises:
-        HarnessError: they were given to several, to none, or to one that is not registered here.
+        HarnessError: there are several launchers, none, or one that is not registered.
     """
     names = sorted({name for key in keys if (name := launched_by(workspace, key))})
     if len(names) > 1:
-        raise HarnessError(f"these stages were given to {' and '.join(names)}", f"choose: --launcher {names[0]}")
+        raise HarnessError(f"these stages were submitted to {' and '.join(names)}", f"choose: --launcher {names[0]}")
     if not names:
-        raise HarnessError("these stages were given to no launcher yet", "run the same harness sweep again")
+        raise HarnessError("these stages were not submitted yet", "run the same harness sweep again")
     return find_launcher(names[0])
 
 
 def cancel(workspace: Workspace, keys: Sequence[str] | None = None) -> list[str]:
-    """Take back what is queued or running, whichever launcher has it; what was, in the launchers' own words.
+    """Cancel queued and running jobs of all launchers; return a description of each.
 
     Args:
         keys: of these stages alone; None for all.
@@ -141,21 +141,22 @@ def cancel(workspace: Workspace, keys: Sequence[str] | None = None) -> list[str]
 
 
 def job_logs(workspace: Workspace, key: str) -> list[Path]:
-    """What was printed around a stage, besides its own log."""
+    """Log files of a stage's job, in addition to its own log."""
     name = launched_by(workspace, key)
     return LAUNCHERS.get(name)().logs(workspace, key) if name in LAUNCHERS else []
 
 
 def collecting(workspace: Workspace) -> list[tuple[Launcher, StageStatus]]:
-    """How the jobs stand that bring the database up to date, each with its launcher."""
+    """The status of the jobs that update the database, each with its launcher."""
     launchers = [entry.cls() for entry in LAUNCHERS]
     return [(launcher, status) for launcher in launchers for status in launcher.collecting(workspace)]
 
 
 def close_attempts(workspace: Workspace, statuses: Iterable[StageStatus]) -> None:
-    """Write down how attempts ended that could not say so themselves, as far as it is known by now.
+    """Record the outcome of attempts that ended without recording it, as far as it is known.
 
-    A job that is killed with all its processes (for memory, mostly) leaves its attempt open; only its scheduler knows.
+    A job that is killed with all its processes (mostly for lack of memory) leaves its attempt open; only the scheduler
+    knows the reason.
     """
     for status in statuses:
         attempt = workspace.stage(status.key).last_attempt()
@@ -164,11 +165,11 @@ def close_attempts(workspace: Workspace, statuses: Iterable[StageStatus]) -> Non
 
 
 def resubmit(workspace: Workspace, keys: Sequence[str], changes: Mapping[str, Any], launcher: str = "") -> LaunchResult:
-    """Send stages again through the launcher that they were given to, or through another one.
+    """Submit stages again with their launcher, or with another one.
 
     Args:
         keys: parents before children.
-        changes: settings that are to be others than before.
+        changes: settings that differ from the last submission.
     """
     chosen = find_launcher(launcher) if launcher else launcher_of(workspace, keys)
     return chosen.resubmit(workspace, keys, changes)

@@ -1,4 +1,4 @@
-"""On this machine: each cohort a process of its own, forked from a warm one that has imported torch already."""
+"""Run stages on this machine: one process per cohort, forked from a server that has already imported torch."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 
-# The optimiser imports torch._dynamo anyway, at a second and a half for each worker.
+# The optimiser imports torch._dynamo anyway, which takes 1.5 s in each worker.
 _PRELOAD = ["harness.stage.run", "harness.worker", "harness.plugins.load", "torch._dynamo"]
 
 
 def warm_up() -> Any:
-    """Start importing torch, timm and SMP in the process that workers are forked from; returns at once."""
+    """Start importing torch, timm and SMP in the server process from which workers are forked; return at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     from multiprocessing import forkserver
@@ -49,7 +49,7 @@ def warm_up() -> Any:
 
 @contextmanager
 def _main_module_hidden() -> Iterator[None]:
-    """Let a process start without importing the script that starts it: one without a guard would sweep again there."""
+    """Start a process without importing the main script: without a `__main__` guard, it would sweep again there."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -61,7 +61,7 @@ def _main_module_hidden() -> Iterator[None]:
 def _work(job_files: list[str], parent_pid: int) -> None:
     from harness.worker import main
 
-    # A Ctrl-C reaches the whole group of processes; it is the launcher that asks workers to stop.
+    # Ctrl-C reaches the whole process group; the launcher asks workers to stop.
     os.setpgrp()
     raise SystemExit(main([Path(file) for file in job_files], capture=True, parent_pid=parent_pid))
 
@@ -74,18 +74,18 @@ def _try_out(file: str, log: str, parent_pid: int) -> None:
 
 
 Unit = tuple[str, ...]
-"""Keys of the stages that one process runs: one, or the students of a cohort."""
+"""Keys of the stages that one process runs: a single stage, or the students of a cohort."""
 
 
 class LocalSettings(LauncherSettings):
-    """What the local launcher can be told."""
+    """Settings of the local launcher."""
 
     max_attempts: int = Field(default=3, ge=1)
-    """Tries at a stage whose process is killed, before the stage is given up."""
+    """Attempts at a stage whose process is killed, before the stage fails."""
     grace_s: float = Field(default=30.0, ge=0)
-    """Seconds that stages are given to save a checkpoint after Ctrl-C."""
+    """Seconds for stages to save a checkpoint after Ctrl-C."""
     rehearse: bool = True
-    """Try each network and each method out for a step before anything is launched."""
+    """Rehearse each network and each method for one step before the launch."""
 
 
 @dataclass
@@ -109,24 +109,24 @@ class _Run:
         return self.options.workspace
 
     def ready(self, unit: Unit) -> bool:
-        """All that it waits for is done."""
+        """Whether all parents are done."""
         return all(parents_done(self.plan, key, self.done) for key in unit)
 
     def again(self, keys: Sequence[str], in_halves: bool) -> None:
-        """Put stages back, together or in halves."""
+        """Queue stages again, together or in halves."""
         half = -(-len(keys) // 2) if in_halves and len(keys) > 1 else len(keys)
         self.waiting[:0] = [tuple(part) for part in (keys[:half], keys[half:]) if part]
 
 
 class LocalLauncher(Launcher):
-    """Runs stages on this machine, as many at once as there are devices, dependencies respected."""
+    """Runs stages on this machine, one per device at a time, in order of dependencies."""
 
     name = "local"
-    summary = "this machine: a process for each stage, nothing to set up"
+    summary = "this machine: one process per cohort, no setup needed"
     Settings = LocalSettings
 
     def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
-        """Run the stages; returns when nothing more can be done, or after Ctrl-C with everything resumable."""
+        """Run the stages; return when all have ended, or after Ctrl-C with everything resumable."""
         from harness.launch.collector import Collector
         from harness.launch.progress import Display
 
@@ -155,7 +155,7 @@ class LocalLauncher(Launcher):
     def rehearse(
         self, plan: Plan, keys: Sequence[str], options: Options, images: Sequence[tuple[int, int]]
     ) -> list[str]:
-        """Try each distinct kind of stage out in a process of its own, on the first device."""
+        """Rehearse each distinct kind of stage in a separate process, on the first device."""
         from harness.launch.progress import counting
         from harness.launch.trials import plan_trials
 
@@ -177,7 +177,7 @@ class LocalLauncher(Launcher):
         with _main_module_hidden():
             process.start()
         try:
-            with counting(f"trying out on {device}", options.quiet) as progress:
+            with counting(f"rehearsing on {device}", options.quiet) as progress:
                 while process.is_alive():
                     progress(trials.done(), count)
                     time.sleep(POLL_S)
@@ -187,11 +187,11 @@ class LocalLauncher(Launcher):
             end_group(process.pid or 0)
         code = process.exitcode or 0
         killed = f"was killed by {_killer(code)}{_for_memory(code, kills)}" if code < 0 else f"left with code {code}"
-        trials.refuse(f"it was tried out, and the process {killed}")
+        trials.refuse(f"in the rehearsal the process {killed}")
         return trials.notes()
 
     def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
-        """Students grouped for the places that there are on this machine."""
+        """Students grouped for the devices of this machine."""
         from harness.planning.cohorts import make_cohorts
 
         return make_cohorts(plan, keys, options.cohort, len(_slots(options)))
@@ -224,21 +224,21 @@ class LocalLauncher(Launcher):
             if process.is_alive():
                 continue
             process.join()
-            # What it started and left behind: loader processes, children of plugins.
+            # Its remaining children: loader processes, processes of plugins.
             end_group(process.pid or 0)
             del run.running[unit], run.devices[unit]
             code = process.exitcode or 0
             again = [key for key in unit if not self._ended(run, key, code, display)]
             if code == TOO_LARGE:
-                display.note(f"{len(again)} students together do not fit into memory; they go on in halves")
+                display.note(f"{len(again)} students together do not fit into memory; they resume in halves")
             elif again:
                 them = run.plan.nodes[again[0]].name if len(again) == 1 else f"a cohort of {len(again)} students"
-                display.note(f"{them} was killed by {_killer(code)}; it goes on from its checkpoint")
-            # SIGKILL is what a system without memory left sends.
+                display.note(f"{them} was killed by {_killer(code)}; it resumes from its checkpoint")
+            # A system out of memory sends SIGKILL.
             run.again(again, in_halves=code in (TOO_LARGE, -signal.SIGKILL))
 
     def _ended(self, run: _Run, key: str, code: int, display: Any) -> bool:
-        """See how a stage of a process that is gone ended; False when it is to be tried again."""
+        """Handle the end of a stage's process; return False if the stage is to be retried."""
         state, reason, _ = stage_state(run.workspace.stage(key))
         if state is State.DONE:
             run.done.add(key)
@@ -246,7 +246,7 @@ class LocalLauncher(Launcher):
             return True
         own = _own_end(run.workspace, key)
         if code == TOO_LARGE and own != "failed":
-            run.attempts[key] -= 1  # the next try is at something else
+            run.attempts[key] -= 1  # the next attempt runs a different cohort
             return False
         if code < 0 and own != "failed" and run.attempts[key] < run.settings.max_attempts:
             _close_attempt(run.workspace, key, f"killed by {_killer(code)}{_for_memory(code, run.memory_kills)}")
@@ -259,15 +259,15 @@ class LocalLauncher(Launcher):
 
     @staticmethod
     def _why(reason: str, state: State, code: int, memory_kills: int) -> str:
-        """Why a stage is given up whose process is gone."""
+        """The reason why a stage failed whose process has ended."""
         if reason and state is not State.RUNNING:
             return reason
         if code < 0:
             return f"killed by {_killer(code)}{_for_memory(code, memory_kills)}"
-        return f"its process ended with code {code} and without a word: some code in it left by os._exit, or crashed"
+        return f"its process ended with code {code} and no outcome: some code in it called os._exit, or crashed"
 
     def _block(self, run: _Run, display: Any) -> None:
-        """Take out what waits for a stage that failed; the others of its cohort go on."""
+        """Remove stages that depend on a failed one; the other members of their cohort continue."""
         for unit in list(run.waiting):
             for key in unit:
                 parents = run.plan.nodes[key].parents
@@ -282,7 +282,7 @@ class LocalLauncher(Launcher):
                 run.waiting[place : place + 1] = [left] if left else []
 
     def _stop(self, run: _Run) -> None:
-        """Ask workers to save and end; insist after a while, or at a second Ctrl-C."""
+        """Ask workers to save and end; kill them after a grace period, or at a second Ctrl-C."""
         for process in run.running.values():
             process.terminate()
         deadline = time.monotonic() + run.settings.grace_s
@@ -303,7 +303,7 @@ class LocalLauncher(Launcher):
 
 
 def most_awaited_first(plan: Plan, units: Sequence[Unit]) -> list[Unit]:
-    """Those first for which most others wait, then the largest: no place should idle while a late chain runs."""
+    """Stages with most dependents first, then the largest, so that no long chain starts late."""
     return sorted(units, key=lambda unit: (-max(len(plan.children[key]) for key in unit), -len(unit)))
 
 
@@ -312,26 +312,26 @@ def _killer(code: int) -> str:
 
 
 def _for_memory(code: int, kills_before: int) -> str:
-    """That memory was the cause, if the kernel has killed for it since."""
+    """A note that memory was the cause, if the kernel has killed processes for it since."""
     killed = code == -signal.SIGKILL and memory_kills() > kills_before
     return ": the machine was out of memory" if killed else ""
 
 
 def _own_end(workspace: Workspace, key: str) -> str:
-    """How the latest attempt at a stage says that it ended; "" if it does not."""
+    """The outcome that the latest attempt at a stage recorded; "" if there is none."""
     attempt = workspace.stage(key).last_attempt()
     return str(((attempt.outcome() if attempt else None) or {}).get("outcome", ""))
 
 
 def _close_attempt(workspace: Workspace, key: str, reason: str, outcome: str = "interrupted") -> None:
-    """Say of a process that died without a word how it ended."""
+    """Record the outcome of an attempt whose process died without recording it."""
     attempt = workspace.stage(key).last_attempt()
     if attempt and attempt.outcome() is None:
         attempt.end(outcome, reason)
 
 
 def _slots(options: Options) -> list[str]:
-    """A name for each place at which a stage can run: `cuda:0`, or `cpu#0`, `cpu#1` where CPUs are shared."""
+    """A name for each slot in which a stage can run: `cuda:0`, or `cpu#0`, `cpu#1` for shared CPUs."""
     import torch
 
     if options.device == "auto" and torch.cuda.is_available():
@@ -346,16 +346,16 @@ def _slots(options: Options) -> list[str]:
 
 
 def _threads(slots: list[str]) -> int:
-    """CPU threads of a stage: one, so that its result does not depend on how many run beside it."""
+    """CPU threads per stage: one on CPUs, so that results do not depend on the number of concurrent stages."""
     return 1 if slots[0].startswith("cpu") else 0
 
 
 @contextmanager
 def _ctrl_c() -> Iterator[list[int]]:
-    """A list that is no longer empty once Ctrl-C was pressed, or a TERM came; a second Ctrl-C interrupts as usual."""
+    """A list that becomes non-empty on Ctrl-C or SIGTERM; a second Ctrl-C interrupts as usual."""
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield asked  # only the main thread may listen to signals
+        yield asked  # only the main thread can install signal handlers
         return
 
     def remember(number: int, _: Any) -> None:

@@ -1,4 +1,4 @@
-"""A workspace opened for reading: what has been run, as DataFrames."""
+"""A workspace opened for reading, with its results as DataFrames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from results.ingest import Problem
 
 Wanted = str | int | Iterable[str | int]
-"""One value of a filter, or several."""
+"""One or several values of a filter."""
 
 
 class OpenedWorkspace:
@@ -24,8 +24,8 @@ class OpenedWorkspace:
 
     Attributes:
         workspace: the folder.
-        database: where its records are collected: a file or a URL.
-        not_collected: files that could not be used, and why.
+        database: the database of its records, a file or a URL.
+        not_collected: files that could not be collected, with the reason.
     """
 
     def __init__(self, workspace: Workspace, database: str) -> None:
@@ -37,11 +37,11 @@ class OpenedWorkspace:
 
     @property
     def keys(self) -> Sequence[str] | None:
-        """The stages that are meant; None for all of the database."""
+        """Keys of the selected stages; None for all of the database."""
         return None
 
     def collect(self) -> None:
-        """Bring the database up to date with the records in the workspace.
+        """Update the database from the records in the workspace.
 
         Raises:
             HarnessError: the database cannot be used.
@@ -54,16 +54,16 @@ class OpenedWorkspace:
             raise HarnessError(str(error), "name another database with --db") from error
 
     def leaderboard(self, sort: str | None = None, metric: str = "miou", **filters: Wanted) -> pd.DataFrame:
-        """The leaderboard: one row a method at a student, a stride, a data set and a recipe, over all its seeds.
+        """The leaderboard: one row per method, student, stride, data set and recipe, over all seeds.
 
         Args:
             sort: a column to sort by; the metric by default.
-            metric: what to rank by, with interval and Δ: "miou", "boundary_iou", ...
-            **filters: column = accepted values: method="ka", stride=[8, 16]; or a part that is theirs alone, as in
+            metric: metric to rank by, with interval and Δ: "miou", "boundary_iou", ...
+            **filters: column = accepted values: method="ka", stride=[8, 16]; or a unique part of a value, as in
                 student="mobilenetv2_100".
 
         Raises:
-            HarnessError: no such column or value.
+            HarnessError: unknown column or value.
         """
         from results.leaderboard import leaderboard
         from results.store import open_store
@@ -75,10 +75,10 @@ class OpenedWorkspace:
             raise HarnessError(str(error)) from error
 
     def runs(self, **filters: Wanted) -> pd.DataFrame:
-        """One row a finished run (a stage with one seed), newest first; filters as for `leaderboard`.
+        """One row per finished run (a stage with one seed), newest first; filters as in `leaderboard`.
 
         Raises:
-            HarnessError: no such column or value.
+            HarnessError: unknown column or value.
         """
         from results.queries import runs
         from results.store import open_store
@@ -91,7 +91,7 @@ class OpenedWorkspace:
         return found if self.keys is None else found[found["key"].isin(self.keys)].reset_index(drop=True)
 
     def status(self) -> pd.DataFrame:
-        """One row a planned stage: key, name, kind, state, reason, attempts. Reads files and asks the launcher."""
+        """One row per planned stage: key, name, kind, state, reason, attempts. Queries files and launchers."""
         import dataclasses
 
         import pandas as pd
@@ -102,12 +102,12 @@ class OpenedWorkspace:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Name of each stage that failed -> why, as its files or the launcher say now."""
+        """Name of each failed stage -> reason, from its files or the launcher."""
         return self._in_state("failed")
 
     @property
     def blocked(self) -> dict[str, str]:
-        """Name of each stage that waits for a failed one -> why."""
+        """Name of each stage that depends on a failed one -> reason."""
         return self._in_state("blocked")
 
     def _in_state(self, state: str) -> dict[str, str]:
@@ -124,13 +124,13 @@ class OpenedWorkspace:
 
 
 def open_workspace(folder: Path, db: str | None = None) -> OpenedWorkspace:
-    """A workspace that is there, its records collected.
+    """Open an existing workspace and collect its records.
 
     Raises:
-        HarnessError: it is not a workspace, or the database cannot be used.
+        HarnessError: the folder is not a workspace, or the database cannot be used.
     """
     if not (folder / "stages").is_dir():
-        raise HarnessError(f"{folder} is not a workspace: it holds no stages folder", "run a sweep in it first")
+        raise HarnessError(f"{folder} is not a workspace: it has no stages folder", "run a sweep in it first")
     workspace = Workspace(folder)
     opened = OpenedWorkspace(workspace, db or str(workspace.database))
     opened.collect()

@@ -1,4 +1,4 @@
-"""What is looked at once, before anything is launched, so that no job of a sweep fails for it later."""
+"""Checks before a launch, so that no job fails later for a cause that could be found at once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def prepare(plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[int, int]]:
-    """Try the workspace and the database, check the data set, fetch initial weights from a hub, rehearse the shapes.
+    """Test workspace and database, check the data set, download initial weights, rehearse the shapes.
 
     Returns:
-        Sizes (height, width) of the images that stages are evaluated on, smallest first.
+        Sizes (height, width) of the evaluated images, smallest first.
 
     Raises:
-        HarnessError: the workspace or the database cannot be written; `harness data check` would call something in
-            the data set an error; weights cannot be had; a network cannot take its images.
+        HarnessError: workspace or database are not writable, the data set has errors, weights are not available, or a
+            network does not accept its images.
     """
     _try_writing(options.workspace)
     _open_database(options.database)
@@ -56,12 +56,12 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[int
 
 
 def _survey(dataset: Dataset, spec: DatasetSpec, options: Options) -> list[tuple[int, int]]:
-    """Refuse what `harness data check` calls an error; say what it warns of. Remembered by content.
+    """Refuse data sets with errors, print warnings (`harness data check`); results are cached by content.
 
     Returns:
-        Sizes (height, width) of the images that are evaluated, smallest first.
+        Sizes (height, width) of the evaluated images, smallest first.
 
-    Generated data sets of the harness itself hold no files that could be wrong, and are not looked at.
+    The harness's generated data sets have no files and are not checked.
     """
     if not dataset.needs_root and not spec.source:
         return []
@@ -88,7 +88,7 @@ def _refuse(spec: DatasetSpec, problems: Sequence[object]) -> None:
 
 
 def _open_database(database: str) -> None:
-    """What cannot be collected into is found before anything is trained, not after."""
+    """Check that the database is writable, before training."""
     from results.store import open_store
 
     try:
@@ -109,10 +109,10 @@ _DATABASE_URL = "or leave --db out: a database is an index of records, and can b
 
 
 def check_device_word(word: str) -> None:
-    """See that a word can be a device at all; whether this machine has it is another question.
+    """Check that a word is a valid device name, whether or not this machine has the device.
 
     Raises:
-        HarnessError: it cannot.
+        HarnessError: it is not.
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", word):
         raise HarnessError(f"'{word}' is not a device that stages can run on", "use auto, cpu, cuda, cuda:1 or mps")

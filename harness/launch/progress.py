@@ -1,4 +1,4 @@
-"""What a person sees while stages run: a bar for the sweep and for each running stage, or plain lines."""
+"""Progress display: a bar for the sweep and for each running stage, or plain lines."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from harness.planning.plan import Plan
 
 LINE_EVERY_S = 15.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress without a terminal."""
 
 
 @contextmanager
 def counting(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar for something that is counted; call what is yielded with (done, in all). Nothing where no terminal is."""
+    """A progress bar; call the yielded function with (done, total). Without a terminal nothing is shown."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True, quiet=quiet)
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
@@ -40,7 +40,7 @@ def counting(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], No
 
 
 class Display:
-    """Progress of a launch, with the time it will still take."""
+    """Progress of a launch, with the estimated remaining time."""
 
     def __init__(self, plan: Plan, keys: list[str], quiet: bool = False) -> None:
         self._plan, self._keys, self._began = plan, keys, time.monotonic()
@@ -76,7 +76,7 @@ class Display:
             self._notebook.show(self._bars)
 
     def update(self, running: Mapping[str, Mapping[str, Any]]) -> None:
-        """Show how far the running stages are, given the latest event of each type of each."""
+        """Show the progress of the running stages, from the latest event of each type."""
         for key, events in running.items():
             progress = events.get("progress", {})
             self._share[key] = progress.get("iteration", 0) / max(1, self._plan.nodes[key].spec.recipe.iterations)
@@ -95,23 +95,23 @@ class Display:
             self._plain(running)
 
     def finished(self, key: str) -> None:
-        """A stage is done."""
+        """Report a finished stage."""
         self._end(key, f"[green]done[/] {self._name(key)}")
 
     def failed(self, key: str, why: str) -> None:
-        """A stage failed."""
+        """Report a failed stage."""
         self._end(key, f"[red]failed[/] {self._name(key)}: {sinks.markup(why)}")
 
     def blocked(self, key: str, why: str) -> None:
-        """A stage waits for one that failed."""
+        """Report a blocked stage."""
         self._end(key, f"[yellow]blocked[/] {self._name(key)}: {sinks.markup(why)}")
 
     def note(self, text: str) -> None:
-        """Something worth knowing."""
+        """Print a note."""
         self._console.print(f"[yellow]note[/] {sinks.markup(text)}", highlight=False)
 
     def _name(self, key: str) -> str:
-        """A stage's name, its brackets (`ka[beta=10]`) not taken for markup."""
+        """A stage's name with its brackets (`ka[beta=10]`) escaped."""
         return sinks.markup(self._plan.nodes[key].name)
 
     def _end(self, key: str, line: str) -> None:
@@ -123,7 +123,7 @@ class Display:
         return sum(self._work[key] * share for key, share in self._share.items())
 
     def _eta(self) -> str:
-        """Time left, if the work that is left goes as fast as what is done."""
+        """The remaining time, extrapolated from the finished work."""
         share = self._completed() / self._all
         elapsed = time.monotonic() - self._began
         return f"  about {_span(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
@@ -134,17 +134,17 @@ class Display:
 
 
 class NotebookBars:
-    """The bars as one output of a notebook's cell that is replaced as they move; needs no widgets."""
+    """The bars as one output of a notebook cell that is replaced on update; needs no widgets."""
 
     EVERY_S = 0.5
-    """Seconds between two pictures: each is a message to the browser."""
+    """Seconds between two updates, each of which is a message to the browser."""
 
     def __init__(self) -> None:
         self._handle: Any = None
         self._text, self._time = "", 0.0
 
     def show(self, bars: Progress) -> None:
-        """Draw the bars as they are now, in place of what was drawn before."""
+        """Replace the output by the current bars."""
         from IPython.display import HTML, display
 
         ended = bars.finished
@@ -161,7 +161,7 @@ class NotebookBars:
 
 
 def _html(bars: Progress) -> str:
-    """The bars as a table that browsers draw themselves."""
+    """The bars as an HTML table."""
     rows = []
     for task in bars.tasks:
         name, info = (
@@ -173,7 +173,7 @@ def _html(bars: Progress) -> str:
 
 
 def _info(events: Mapping[str, Mapping[str, Any]]) -> str:
-    """A running stage in a few words."""
+    """A short description of a running stage."""
     if "evaluating" in events:
         done = events["evaluating"]
         return f"evaluating {done['done']}/{done['total']}"
@@ -186,7 +186,7 @@ def _info(events: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _span(seconds: float) -> str:
-    """A time span for people."""
+    """A readable time span."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

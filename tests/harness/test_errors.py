@@ -1,4 +1,4 @@
-"""What the surroundings are to blame for is told so, with a remedy; the rest is called a fault of the harness."""
+"""What the surroundings are to blame for is told so, with a remedy; the rest is called a bug of the harness."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_surroundings_are_named(
     monkeypatch.setattr(command_line, "app", fails)
     assert command_line.run(["status"]) == 2
     shown = capsys.readouterr().err
-    assert said in shown and "hint:" in shown and "fault of the harness" not in shown
+    assert said in shown and "hint:" in shown and "bug of the harness" not in shown
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), AssertionError(), OSError(errno.ENOENT, "none", "x"), TypeError("y")])

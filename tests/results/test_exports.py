@@ -111,7 +111,7 @@ def test_text_is_printed_and_filtered_as_the_leaderboard_is(
 def test_wrong_words_are_user_errors(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
         (["--format", "xls"], "there is no format 'xls'"),
-        ([], "no format is named"),
+        ([], "the format is missing"),
         (["--format", "parquet"], "--out board.parquet"),
         (["--format", "csv", "-m", "kaa"], "no run has the method"),
     ):

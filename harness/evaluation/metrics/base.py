@@ -30,7 +30,7 @@ class Metric(ABC):
     """
 
     name: ClassVar[str]
-    """In `--metric`, databases and CSV: small letters, digits, underscores."""
+    """In `--metric`, databases and CSV: lower-case letters, digits, underscores."""
     heading: ClassVar[str] = ""
     """In tables; the name with spaces by default."""
     unit: ClassVar[str] = "%"

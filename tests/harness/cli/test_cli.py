@@ -102,7 +102,7 @@ def test_a_file_that_is_no_sweep_says_what_and_where(
     assert run(["sweep", "--file", str(file), "--dry-run", "--workspace", str(tmp_path)]) == 2
     captured = capsys.readouterr()
     assert said in captured.err
-    assert "fault of the harness" not in captured.err and captured.out == ""
+    assert "bug of the harness" not in captured.err and captured.out == ""
 
 
 def test_changes_in_a_file_may_be_nested(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_prints_json_on_stdout_and_notes_on_stderr(inputs: Path) -> None:
     found = json.loads(result.stdout)
     assert set(found) == {"pairwise", "kd", "pixel"}
     assert found["pairwise"] == pytest.approx(0.9548027319, rel=1e-6)
-    assert "holistic is left out" in result.stderr and "images" in result.stderr
+    assert "holistic is skipped" in result.stderr and "images" in result.stderr
 
 
 def test_parameters_and_identity_adapters(inputs: Path) -> None:

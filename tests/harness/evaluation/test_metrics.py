@@ -192,7 +192,7 @@ def test_a_good_declaration_is_taken() -> None:
     [
         ({"name": "miou_low"}, "name of a column"),
         ({"name": "seeds"}, "name of a column"),
-        ({"name": "Wrong"}, "small letters"),
+        ({"name": "Wrong"}, "lower-case letters"),
         ({"direction": "up"}, "direction"),
         ({"digits": -1}, "digits"),
         ({"unit": None}, "unit"),

@@ -122,7 +122,7 @@ def test_sweep_cancel_retry_and_logs_with_a_launcher_of_one_file(
     (folder,) = stage_folders(root)
     assert f"cancelled {folder.key}" in capsys.readouterr().out
     assert run(taking) == 0
-    assert "nothing of it is queued" in capsys.readouterr().out
+    assert "no matching job is queued" in capsys.readouterr().out
     assert _states(root, plugin, capsys) == {"none": "waiting"}
 
     # Without the plugin, its name is told, and what to do.
@@ -167,14 +167,14 @@ def test_every_setting_of_every_launcher_has_its_help(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-o", "partition=gpu"], "is --launcher slurm missing"),
-        (["--partition", "gpu"], "is --launcher slurm missing"),
+        (["-o", "partition=gpu"], "give --launcher slurm"),
+        (["--partition", "gpu"], "give --launcher slurm"),
         (["-o", "max_attempt=3"], "did you mean max_attempts"),
         (["-o", "max_attempts=many"], "max_attempts"),
         (["-o", "config=nowhere.yaml"], "nowhere.yaml"),
         (["--launcher", "slurm", "--time", "soon"], "not a time limit"),
         (["--launcher", "slurm", "--max-parallel", "-1"], "max_parallel"),
-        (["--launcher", "slurm", "-o", "grace_s=3"], "is --launcher local missing"),
+        (["--launcher", "slurm", "-o", "grace_s=3"], "give --launcher local"),
     ],
 )
 def test_settings_are_checked_before_anything_is_planned(
@@ -208,7 +208,7 @@ class _Config(LauncherSettings):
         ({"summary": " "}, "has no summary"),
         ({"Settings": dict}, "not a class of settings"),
         ({"Settings": _Needs}, "partition has no default"),
-        ({"Settings": _Config}, "names the site's file"),
+        ({"Settings": _Config}, "is reserved for the site's file"),
         ({"flags": {"tiem": ("--time",)}}, "'tiem', which is not one of its settings"),
         ({"flags": {"config": "--file"}}, "are not flags"),
     ],

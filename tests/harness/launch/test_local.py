@@ -250,7 +250,7 @@ def test_a_process_that_ends_well_without_a_record_has_failed(tmp_path: Path, mo
     """Some code in it called os._exit(0)."""
     plan = Plan()
     launched = launch(plan, tmp_path, monkeypatch, Machine({plan.teacher: [leaves]}))
-    assert "ended with code 0 and without a word" in launched.failed[plan.teacher]
+    assert "ended with code 0 and no outcome" in launched.failed[plan.teacher]
     (attempt,) = Workspace(tmp_path).stage(plan.teacher).attempts()
     assert (attempt.outcome() or {})["outcome"] == "failed" and plan.students[0] in launched.blocked
 

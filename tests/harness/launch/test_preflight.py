@@ -115,7 +115,7 @@ def test_a_database_that_cannot_be_opened(database: str, tmp_path: Path, capsys:
             connection.execute("CREATE TABLE runs (x)")
     assert run(["sweep", *tiny_flags(tmp_path / "runs", methods="none"), "--db", str(file)]) == 2
     said = capsys.readouterr().err
-    assert str(file) in said and "name another" in said and "fault of the harness" not in said
+    assert str(file) in said and "name another" in said and "bug of the harness" not in said
     assert _nothing_ran(tmp_path / "runs")
 
 

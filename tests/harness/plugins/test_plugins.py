@@ -208,7 +208,7 @@ def test_heads_backbones_and_data_sets_of_a_plugin_are_swept_and_their_rows_made
     assert shlex.split(command)[-2:] == ["--plugin", str(places)]
     again = [*shlex.split(command)[1:], "--workspace", str(tmp_path / "work")]
     done = with_package(tmp_path, "-m", "harness", *again)
-    assert done.returncode == 0 and "everything asked for was done already" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "all stages are done already" in done.stdout, done.stdout + done.stderr
 
 
 def test_heads_backbones_and_data_sets_of_a_plugin_are_listed_and_counted(
@@ -308,7 +308,7 @@ def test_a_fault_of_a_data_set_in_a_plan_names_the_plugin_and_the_line(
     assert run(words) == 1
     said = capsys.readouterr().err
     assert f"plugin {places}, line {len(PLACES.splitlines()) + 2}: {error.split('(')[0]}" in said
-    assert "fix the plugin" in said and "fault of the harness" not in said
+    assert "fix the plugin" in said and "bug of the harness" not in said
 
 
 @pytest.mark.parametrize("kind", ["students", "teachers", "dataset"])

@@ -450,7 +450,7 @@ def test_collecting_that_failed_is_told_and_sent_again(
     assert run(["status", "-w", str(world.workspace.root)]) == 0
     capsys.readouterr()
     assert run(["retry", "-w", str(world.workspace.root)]) == 0
-    assert "nothing to send again" in capsys.readouterr().out and len(fake.jobs) == 5
+    assert "nothing to submit again" in capsys.readouterr().out and len(fake.jobs) == 5
 
 
 def test_submissions_of_before_do_not_seem_uncollected(world: World, fake: FakeSlurm) -> None:
@@ -501,7 +501,7 @@ def test_cancel_takes_back_what_is_live(world: World, fake: FakeSlurm, capsys: p
     # When SLURM has forgotten them, the workspace still knows.
     fake.tell(squeue={"exit": 1, "stderr": "Invalid job id specified"})
     assert "cancelled" in world.states()[world.translator].reason
-    with pytest.raises(HarnessError, match="say what to cancel"):
+    with pytest.raises(HarnessError, match="nothing to cancel was named"):
         cancel(cells=[], all_stages=False, workspace=world.workspace.root)
 
 
@@ -514,7 +514,7 @@ def test_init_writes_a_file_that_can_be_read(fake: FakeSlurm, tmp_path: Path) ->
     slurm_init(file=file, force=False, show=False)
     config = make_config({}, file)
     assert (config.partition, config.time, config.max_array_size, config.gpus) == ("v100", "2-00:00:00", 1001, 1)
-    with pytest.raises(HarnessError, match="is there already"):
+    with pytest.raises(HarnessError, match="exists already"):
         slurm_init(file=file, force=False, show=False)
     odd = {"partition": "no", "partitions": "x", "limit": "infinite", "gpus": "0", "gpu_type": "", "max_array_size": ""}
     file.write_text(site_text(odd))
