@@ -19,7 +19,7 @@ FILTERS = ("method", "student", "stride", "dataset", "teacher", "recipe")
 
 @dataclass(frozen=True)
 class Rows:
-    """Filters, what to rank by, the order and the budget."""
+    """Filters, metric, order and budget of rows."""
 
     method: Annotated[Values, typer.Option("--method", "--methods", "-m", help="Only these methods: none,ka.")] = None
     student: Annotated[Values, typer.Option("--student", "--students", help="Only these students.")] = None

@@ -22,12 +22,15 @@ def export_board(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", "-f", help="csv, md, latex, json, parquet or html.", show_default="by the file's name"
+            "--format", "-f", help="csv, md, latex, json, parquet or html.", show_default="from the file's name"
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; without it, text is printed.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default, print the text.")] = None,
     pictures: Annotated[
-        int, typer.Option("--pictures", min=0, help="html: images of each student and stride to show predictions of.")
+        int,
+        typer.Option(
+            "--pictures", min=0, help="html: number of images per student and stride whose predictions are shown."
+        ),
     ] = 0,
     workspace: Workspace = DEFAULT_WORKSPACE,
     db: Database = None,
@@ -36,9 +39,9 @@ def export_board(
 ) -> None:
     """Write the leaderboard to a file.
 
-    csv, json and parquet hold every column, unrounded, units in the names; md and latex what a reader needs, with
-    intervals, caption and notes. The LaTeX table needs booktabs. html is one file with tables that sort and filter, and
-    charts; it opens without a server or a network.
+    csv, json and parquet contain every column, unrounded, with units in the names; md and latex contain a selection for
+    readers, with intervals, caption and notes. The LaTeX table needs booktabs. html is a single file with sortable
+    tables, filters and charts; it opens without a server or a network.
 
     Examples:
 
@@ -56,7 +59,7 @@ def export_board(
     form = form or (SUFFIXES.get(out.suffix.lower().lstrip("."), "") if out else "")
     known = [*EXPORTS, HTML]
     if form not in known:
-        what = f"there is no format '{form}'" if form else "no format is named"
+        what = f"there is no format '{form}'" if form else "the format is missing"
         raise HarnessError(what, did_you_mean(form, known) if form else f"give --format {'|'.join(known)}")
     if form in BINARY and out is None:
         raise HarnessError(f"{form} is not text for a terminal", f"name a file: --out board.{form}")

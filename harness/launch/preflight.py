@@ -105,7 +105,7 @@ def _open_database(database: str) -> None:
 _DATABASE_FILE = (
     "name another file with --db, or move this one away: a database is an index of records, nothing is lost"
 )
-_DATABASE_URL = "or leave --db out: a database is an index of records, and can be collected into at any time"
+_DATABASE_URL = "or omit --db: a database is an index of records, and can be filled at any time"
 
 
 def check_device_word(word: str) -> None:

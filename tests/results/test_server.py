@@ -44,7 +44,7 @@ def test_a_wrong_password(
         assert run([*words, "--db", url]) == 2, words
         said = capsys.readouterr().err
         assert "password" in said and "PGPASSWORD or ~/.pgpass" in said, said
-        assert "WRONG" not in said and "fault of the harness" not in said
+        assert "WRONG" not in said and "bug of the harness" not in said
     assert not (new / "stages").exists() and not (new / "sweeps").exists()
 
 
