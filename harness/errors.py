@@ -114,10 +114,19 @@ def surroundings(error: BaseException) -> HarnessError | None:
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
-        if found := _around(cause):
+        inner = cause.__cause__ or cause.__context__
+        # Of a database's errors the first that happened: others follow from it, as a rollback that fails.
+        if not (_of_database(cause) and _of_database(inner)) and (found := _around(cause)):
             return found
-        cause = cause.__cause__ or cause.__context__
+        cause = inner
     return None
+
+
+def _of_database(error: BaseException | None) -> bool:
+    """Told by name: neither SQLAlchemy nor a database's driver is imported here."""
+    module, name = type(error).__module__.partition(".")[0], type(error).__name__
+    names = ("OperationalError", "InterfaceError", "DatabaseError")
+    return module in ("sqlalchemy", "sqlite3", "psycopg") and name in names
 
 
 def _around(error: BaseException) -> HarnessError | None:
@@ -128,15 +137,9 @@ def _around(error: BaseException) -> HarnessError | None:
         return HarnessError(*_SURROUNDINGS[errno.ENOMEM])
     if isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, BrokenPipeError):
         return HarnessError(f"a connection failed: {error}", "check the network, and try again")
-    # By name: neither SQLAlchemy nor a database's driver is imported here.
-    module, name = type(error).__module__.partition(".")[0], type(error).__name__
-    if module in ("sqlalchemy", "sqlite3", "psycopg") and name in (
-        "OperationalError",
-        "InterfaceError",
-        "DatabaseError",
-    ):
+    if _of_database(error):
         text = str(getattr(error, "orig", error)).strip().splitlines()
-        why = text[0] if text else name
+        why = text[0] if text else type(error).__name__
         return HarnessError(
             f"the database cannot be used: {why}", "check that it exists and has free space, then run harness collect"
         )

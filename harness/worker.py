@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from harness.errors import ChangedSincePlanned, HarnessError, StageFailed, WorkerExit
+from harness.errors import ChangedSincePlanned, HarnessError, StageFailed, WorkerExit, surroundings
 from harness.system.guard import claim_process
 from harness.system.memory import out_of_memory
 from harness.system.processes import adopt_orphans, end_children
@@ -241,8 +241,8 @@ def _sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())[:400]
     if out_of_memory(error):
         return f"out of memory: {text}"
-    place = plugin_place(error)
-    return (f"plugin {place}: " if place else "") + f"{type(error).__name__}: {text}"
+    around, place = surroundings(error), plugin_place(error)
+    return (f"plugin {place}: " if place else "") + (str(around) if around else f"{type(error).__name__}: {text}")
 
 
 def _refuse_drift(job: Job) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,5 +125,15 @@ def _try_writing(workspace: Workspace) -> None:
         probe = workspace.root / ".writable"
         probe.touch()
         probe.unlink()
+        free = shutil.disk_usage(workspace.root).free
     except OSError as error:
         raise HarnessError(f"cannot write to {workspace.root}: {error.strerror}", "name another --workspace") from error
+    if free < _LEAST_FREE:
+        raise HarnessError(
+            f"{free / 2**20:.0f} MB are free for {workspace.root}, too few for weights and checkpoints",
+            "free some space, or name another --workspace",
+        )
+
+
+_LEAST_FREE = 32 << 20
+"""Bytes: the weights of the smallest students, and a checkpoint three times as large."""

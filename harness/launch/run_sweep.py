@@ -146,6 +146,8 @@ def plan_sweep(
     spec, options = spec.model_copy(update={"dataset": word}), replace(options, data_root=data_root)
     launcher = find_launcher(given.get("launcher", "local"))
     weights_dir = _path(given.get("weights_dir") or os.environ.get("HARNESS_WEIGHTS"))
+    if weights_dir is not None and not weights_dir.is_dir():
+        raise HarnessError(f"the folder of weights {weights_dir} is not a folder", "give --weights-dir FOLDER")
     with stdout_to_stderr():
         plan = make_plan(spec, options.data_root, weights_dir)
     if not plan.nodes:

@@ -54,6 +54,11 @@ class RecipeFile:
             return recipe
         except ValidationError as error:
             invalid = first_invalid(error)
+            if invalid.unknown and "." not in invalid.where:
+                hint = did_you_mean(invalid.where, Recipe.model_fields)
+                raise HarnessError(
+                    f"recipe '{self.name}', {kind}: there is no field '{invalid.where}'", hint
+                ) from error
             raise HarnessError(
                 f"recipe '{self.name}', {kind}: {invalid.where or repr(invalid.value)}: {invalid.what}",
                 "see harness recipes NAME for the fields",

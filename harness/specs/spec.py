@@ -312,10 +312,10 @@ class SweepSpec(Frozen):
     methods: tuple[str, ...] = ("none", "kd", "pixel_kd", "ka")
     students: tuple[str, ...] = ("timm:mobilenetv2_100",)
     head: str = "linear"
-    strides: tuple[int, ...] = (16,)
+    strides: tuple[Positive, ...] = (16,)
     teachers: tuple[str, ...] = ("timm:resnet18/aspp",)
     teacher_head: str = "aspp"
-    teacher_strides: tuple[int, ...] = (8,)
+    teacher_strides: tuple[Positive, ...] = (8,)
     dataset: str = "shapes"
     recipe: str = "auto"
     """A recipe: its name, a YAML file, or "auto" for the data set's default."""

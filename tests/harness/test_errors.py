@@ -18,6 +18,14 @@ from tests.end_to_end.tiny import tiny_flags
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def _rolled_back() -> Exception:
+    """As SQLAlchemy raises it when SQLite has thrown the transaction away by itself."""
+    full = sqlalchemy.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+    after = sqlalchemy.exc.OperationalError("ROLLBACK TO", {}, Exception("no such savepoint: sa_savepoint_2"))
+    after.__context__ = full
+    return after
+
+
 def _chained() -> Exception:
     try:
         raise OSError(errno.ENOSPC, "No space left on device", "/runs/x")
@@ -32,6 +40,7 @@ def _chained() -> Exception:
     [
         (OSError(errno.ENOSPC, "No space left on device", "/runs/x"), "/runs/x: no space is left"),
         (_chained(), "/runs/x: no space is left"),
+        (_rolled_back(), "the database cannot be used: database or disk is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota"),
         (OSError(errno.EROFS, "Read-only file system", "/runs"), "/runs: the file system is read-only"),
         (PermissionError(errno.EACCES, "Permission denied", "/runs/a"), "/runs/a: permission denied"),

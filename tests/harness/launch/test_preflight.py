@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,25 @@ def test_what_went_well_is_remembered_by_content(tmp_path: Path, monkeypatch: py
     assert len(shown) == 3
 
 
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
+    reason="no mount of one's own allowed here",
+)
+@pytest.mark.parametrize(
+    ("mount", "said"),
+    [("size=1m", "1 MB are free for"), ("size=1m,ro", "cannot write to"), ("size=64m", "")],
+    ids=["full", "read-only", "roomy"],
+)
+def test_a_workspace_on_a_disk_that_is_full_or_read_only(mount: str, said: str, tmp_path: Path) -> None:
+    """A real one of that size; `prepare` is what is asked before anything is launched."""
+    script = "import sys, pathlib; from harness.launch.preflight import _try_writing; from harness.workspace.folders import Workspace; _try_writing(Workspace(pathlib.Path(sys.argv[1]) / 'runs'))"  # noqa: E501
+    command = f'mount -t tmpfs -o {mount} tmpfs "$2" && exec "$0" -c "$1" "$2"'
+    words = ["unshare", "-m", "sh", "-c", command, sys.executable, script, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode == 0) == (not said), done.stderr
+    assert said in done.stderr
+
+
 def test_validation_without_a_split_to_validate_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.data.sets.shapes import Shapes
 
@@ -139,3 +161,18 @@ def test_seeds_that_no_database_can_hold(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_seed_that_is_named_twice_is_one_seed(tmp_path: Path) -> None:
     planned = _planned(tmp_path, seeds=[0, 0, 1, 0])
     assert planned.plan.cells == 2 and [n.cells for n in planned.plan.nodes.values()] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "itertions=3"], "there is no field 'itertions'\nhint:  did you mean iterations"),
+        (["--strides", "0"], "strides.0: Input should be greater than 0"),
+        (["--weights-dir", "NOWHERE"], "NOWHERE is not a folder"),
+    ],
+)
+def test_words_that_name_nothing(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sweep", *tiny_flags(tmp_path), *words, "--dry-run"]) == 2
+    assert said in capsys.readouterr().err
