@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 import streamlit as st
@@ -15,6 +14,7 @@ from results.figures.looks import Looks
 from results.leaderboard import columns_of
 from results.metrics import HEADLINE, MetricInfo
 
+ROW_ICON = ":material/leaderboard:"
 FILTERS = {"student": "Students", "stride": "Output strides", "method": "Methods", "recipe": "Recipes"}
 LIMITS = {"macs": "GMACs at most", "latency_ms": "Latency at most [ms]", "parameters": "Parameters at most [M]"}
 
@@ -113,8 +113,9 @@ def row_link(board: pd.DataFrame, row: str) -> None:
     chosen = board[board["row"] == row].iloc[0]
     st.markdown(f"**{sinks.markdown(chosen['method'])}** · {sinks.markdown(chosen['student'])}@{chosen['stride']}")
     st.code(chosen["reproduce"], language="bash", wrap_lines=True)
-    place = f"./?row={row}&dataset={quote(str(chosen['dataset']), safe='')}"
-    st.markdown(f"[All that is known of this row]({place})")
+    address.link("leaderboard", "All that is known of this row", ROW_ICON, row=row, dataset=chosen["dataset"])
+    if chosen["method"] != "teacher":
+        address.link("classes", "Class by class", ":material/category:", row=row, dataset=chosen["dataset"])
 
 
 def cost_name(board: pd.DataFrame, cost: str) -> str:

@@ -46,6 +46,13 @@ def gaps(found: Sequence[Gap], column: Column) -> pd.DataFrame:
     return pd.DataFrame([_gap(gap, column) for gap in found])
 
 
+def more_seeds(found: Sequence[Gap]) -> str:
+    """How many seeds would tell the pairs apart that cannot be, as Markdown."""
+    told = [gap for gap in found if gap.more]
+    names = [sinks.markdown(f"{gap.ours} minus {gap.theirs}") for gap in told]
+    return "\n".join(f"* {name}: {gap.more}" for name, gap in zip(names, told, strict=True))
+
+
 def _gap(gap: Gap, column: Column) -> dict[str, Any]:
     factor, digits = column.factor, (column.digits or 0) + 1
     low, value, high = (factor * n for n in (gap.difference.low, gap.difference.value, gap.difference.high))

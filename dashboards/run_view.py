@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, curves, figures, samples, source, stages
+from dashboards import address, asking, curves, figures, samples, source, stages
 from harness.workspace.status import StageStatus, State
 from results import sinks
 from results.queries import Run
@@ -173,7 +173,7 @@ def _dependants(key: str) -> None:
 def _classes(key: str, run: Run | None) -> None:
     if run and run.record.metrics:
         st.subheader("IoU by class")
-        st.altair_chart(figures.class_bars(source.per_class([key])), width="stretch", theme=None)
+        st.altair_chart(figures.class_bars(source.per_class([key]), look=asking.looks()), width="stretch", theme=None)
     if run and run.record.training.terms:
         st.subheader("Terms, unweighted")
         st.dataframe(pd.DataFrame({sinks.visible(n): t.model_dump() for n, t in run.record.training.terms.items()}).T)

@@ -198,6 +198,7 @@ class Gap:
         p_holm: its p-value after Holm's correction for all pairs that are compared.
         verdict: said of ours: "better", "worse", "no clear difference", or what stands in the way of saying so.
         reason: why the two cannot be compared; "" where they can.
+        more: how many seeds would tell the two apart, in words; "" where they are, or where nothing can be said.
     """
 
     ours: str
@@ -206,9 +207,11 @@ class Gap:
     p_holm: float
     verdict: str
     reason: str = ""
+    more: str = ""
 
 
 _OTHER_WAY = {"better": "worse", "worse": "better"}
+_UNCLEAR = "no clear difference"
 
 
 def gaps(store: Store, sides: Sequence[Side], metric: str = HEADLINE) -> list[Gap]:
@@ -232,8 +235,32 @@ def gaps(store: Store, sides: Sequence[Side], metric: str = HEADLINE) -> list[Ga
     for (a, b), gap, p in zip(pairs, found, adjusted, strict=True):
         verdict = gap.verdict if info.direction == "higher" else _OTHER_WAY.get(gap.verdict, gap.verdict)
         reason = _unlike(a, b) or ("" if not math.isnan(gap.value) else f"one of them has no {info.heading}")
-        made.append(Gap(b.label, a.label, gap, float(p), verdict, reason))
+        more = more_seeds(b.scores(metric, {}).scores, a.scores(metric, {}).scores) if verdict == _UNCLEAR else ""
+        made.append(Gap(b.label, a.label, gap, float(p), verdict, reason, more))
     return made
+
+
+def more_seeds(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+    """How many seeds would tell two rows apart, were the difference now seen and its spread the true ones.
+
+    Args:
+        ours, theirs: seed -> score.
+
+    Returns:
+        A sentence; "" for fewer than two seeds in common.
+    """
+    common = sorted(ours.keys() & theirs.keys())
+    if len(common) < 2:
+        return ""
+    needed = compare.seeds_needed([ours[seed] - theirs[seed] for seed in common])
+    if needed is None:
+        said = f"more than {compare.MOST_SEEDS} seeds would be needed to tell them apart, going by these"
+    elif needed <= len(common):
+        said = f"{len(common)} seeds had a fair chance to tell them apart: a few more may"
+    else:
+        said = f"about {needed} seeds in all would tell them apart (80 % power), going by these"
+    few = f"; {len(common)} cannot give less than p = 1/{2 ** len(common)} in a sign-flip test"
+    return said + (few if len(common) < compare.FEWEST_SEEDS else "")
 
 
 def _known(store: Store, metric: str) -> MetricInfo:

@@ -83,7 +83,7 @@ def pictures(found: pd.DataFrame, mine: pd.Series, name: str) -> None:
     with left:
         st.subheader("Score")
         st.altair_chart(class_intervals(found, looks, colour, f"{name} [%]"), width="stretch", theme=None)
-        st.caption("Line: 95 % interval. Dark tick: the row compared with.")
+        st.caption("Line: 95 % interval. Tick: the row compared with.")
     with right:
         st.subheader("Difference")
         chart = class_differences(found, looks, colour)

@@ -52,6 +52,8 @@ def accuracy(found: Comparison, metric: str) -> None:
     st.dataframe(comparison.scores(found.sides, column), hide_index=True)
     st.subheader(f"Differences of {sinks.markdown(column.heading)}")
     st.dataframe(comparison.gaps(found.gaps, column), hide_index=True)
+    if said := comparison.more_seeds(found.gaps):
+        st.markdown(said)
     several = " “A is” is said of the pair alone; p, Holm counts all pairs shown." if len(found.gaps) > 1 else ""
     st.caption(f"Paired by seed where both have it, on the same images.{several}")
 

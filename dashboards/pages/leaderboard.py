@@ -90,9 +90,9 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
     with left:
         st.subheader("IoU by class")
         beside = _baseline(board, row)
-        st.altair_chart(figures.class_bars(source.per_class(keys), beside), width="stretch", theme=None)
+        st.altair_chart(figures.class_bars(source.per_class(keys), beside, asking.looks()), width="stretch", theme=None)
         if beside is not None:
-            st.caption("Dark ticks: `none` of the same student, stride and data.")
+            st.caption("Ticks: `none` of the same student, stride and data.")
     with right:
         st.subheader("Runs behind it")
         st.dataframe(tables.seeds_table(source.all_runs(), keys), hide_index=True)

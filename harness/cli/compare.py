@@ -118,6 +118,7 @@ def _facts(found: _Comparison) -> dict[str, Any]:
                 "basis": gap.difference.text,
                 "verdict": gap.verdict,
                 "reason": gap.reason,
+                "more_seeds": gap.more,
             }
             for gap in found.gaps
         ],
@@ -152,6 +153,9 @@ def _print(found: _Comparison) -> None:
     _table(console, "differences", ["", f"Δ [{_unit(found.column)}]", "verdict", "p", "p, Holm", "rests on"], [
         (f"{named[gap.ours]} - {named[gap.theirs]}", *_gap(gap, found.column)) for gap in found.gaps
     ])  # fmt: skip
+    for gap in found.gaps:
+        if gap.more:
+            console.print(f"  {named[gap.ours]} - {named[gap.theirs]}: {gap.more}", style="dim")
     if len(found.gaps) > 1:
         console.print("  a verdict is of its pair alone; p after Holm's correction counts all pairs shown", style="dim")
     _table(console, "what differs", ["", "", *letters], [(d.section, d.name, *d.values) for d in found.differing])

@@ -51,7 +51,7 @@ def class_intervals(table: pd.DataFrame, look: Looks, colour: str, title: str = 
     layers = [
         base.mark_bar(color=colour, height={"band": 0.62}, opacity=0.75).encode(x=x, y=y, tooltip=tips),
         base.transform_filter("isValid(datum.iou_low)")
-        .mark_rule(color=look.ink, strokeWidth=1.6)
+        .mark_rule(color=look.ink, strokeWidth=1.6, clip=True)
         .encode(x=alt.X("iou_low:Q", title=title), x2="iou_high:Q", y=y),
     ]
     if data["other"].notna().any():

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.differences import Differing, Side, class_gaps, differing, gaps, image_gaps, load_sides
+from results.differences import Differing, Side, class_gaps, differing, gaps, image_gaps, load_sides, more_seeds
 from results.ingest import collect
 from results.statistics import class_counts, class_iou, holm, mean_iou, paired_over_images, paired_over_seeds
-from results.store import Store
+from results.store import Store, open_store
 from tests.results.factory import CLASSES, Fake, write_all
 
 NONE, KA, KD = ([Fake(method, seed=seed) for seed in range(3)] for method in ("none", "ka", "kd"))
@@ -127,3 +127,29 @@ def test_what_cannot_be_compared_is_said(filled: Store) -> None:
         load_sides(filled, {"a": [], "b": [NONE[0].key]})
     with pytest.raises(ValueError, match="no run has the metric 'nonsense'"):
         gaps(filled, sides(filled, a=NONE, b=KA), "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ((0.01, 0.012, 0.002), "about "),
+        ((0.01, -0.01, 0.0001), "more than 100 seeds"),
+        ((0.010, 0.011, 0.012, 0.010, 0.0105), "5 seeds had a fair chance"),
+    ],
+)
+def test_how_many_seeds_would_tell_two_apart(seen: tuple[float, ...], said: str) -> None:
+    theirs = dict.fromkeys(range(len(seen)), 0.5)
+    ours = {seed: 0.5 + gap for seed, gap in enumerate(seen)}
+    found = more_seeds(ours, theirs)
+    assert found.startswith(said)
+    assert found.endswith("cannot give less than p = 1/8 in a sign-flip test") == (len(seen) == 3)
+    assert more_seeds({0: 0.5}, theirs) == ""
+
+
+def test_an_unclear_difference_says_how_many_seeds_it_needs(tmp_path: Path) -> None:
+    fakes = [Fake(m, seed=seed, images=4, gain=0.0) for m in ("none", "kd") for seed in range(3)]
+    with open_store(tmp_path / "results.db") as store:
+        collect(write_all(tmp_path, fakes), store)
+        named = {m: [fake.key for fake in fakes if fake.method == m] for m in ("none", "kd")}
+        (gap,) = gaps(store, load_sides(store, named))
+    assert gap.verdict == "no clear difference" and "seeds" in gap.more
