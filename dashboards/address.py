@@ -124,6 +124,14 @@ def link(page: str, label: str, icon: str | None = None, **values: Any) -> None:
         st.page_link(PAGES / f"{page}.py", label=label, icon=icon, query_params=texts)
 
 
+def page(rows: int, size: int) -> int:
+    """Which page of a long table is wanted, from 1; asked only where there are several."""
+    pages = -(-rows // size)
+    if pages < 2:
+        return 1
+    return int(number(f"Page, of {pages}", "page", 1, pages, 1, draw=st.number_input))
+
+
 def table(
     name: str,
     data: pd.DataFrame | Styler,
@@ -152,7 +160,7 @@ def table(
     st.dataframe(
         data,
         key=key,
-        on_select=lambda: put(**{name: _picked(key, keys, chosen) or None}),
+        on_select=lambda: put(**{name: _picked(key, keys, chosen, several) or None}),
         selection_mode=["multi-row" if several else "single-row", "single-cell"],
         **look,
     )
@@ -164,13 +172,17 @@ def digest(keys: Iterable[str]) -> str:
     return hashlib.sha256(",".join(keys).encode()).hexdigest()[:12]
 
 
-def _picked(key: str, keys: Sequence[str], before: Sequence[str]) -> list[str]:
-    """The keys of the rows that are chosen after a click: those of before first, in their order."""
+def _picked(key: str, keys: Sequence[str], before: Sequence[str], several: bool) -> list[str]:
+    """The keys of the rows that are chosen after a click: those of before first, in their order.
+
+    Where several can be ticked, those of other pages of the table stay ticked.
+    """
     selection = st.session_state[key]["selection"]
     if selection["cells"]:
         return [keys[selection["cells"][0][0]]]
     now = [keys[position] for position in selection["rows"]]
-    return [one for one in before if one in now] + [one for one in now if one not in before]
+    elsewhere = set(before) - set(keys) if several else set()
+    return [one for one in before if one in now or one in elsewhere] + [one for one in now if one not in before]
 
 
 def _drawn(name: str, now: Any, default: Any, draw: Callable[..., Any]) -> Any:

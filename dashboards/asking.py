@@ -26,19 +26,18 @@ def dark() -> bool:
 
 def looks() -> Looks:
     """Colours and shapes of everything in the database."""
-    return figures.looks(source.all_runs(), dark())
+    return figures.looks(source.rows_in_brief(), dark())
 
 
 def data_set() -> tuple[dict[str, list[Any]], pd.DataFrame]:
-    """One data set, evaluated in one way, for other rows cannot be compared: filters, and its runs."""
-    runs = source.all_runs()
-    runs = runs[runs["miou"].notna()]
+    """One data set, evaluated in one way, for other rows cannot be compared: filters, and its rows in brief."""
+    rows = source.rows_in_brief()
     wanted: dict[str, list[Any]] = {}
     with st.sidebar:
-        datasets = list(runs["dataset"].value_counts().index)  # the one with most runs first
+        datasets = _with_most_runs_first(rows, "dataset")
         wanted["dataset"] = [address.choice("Data set", "dataset", datasets)]
-        there = runs[runs["dataset"] == wanted["dataset"][0]]
-        ways = list(there["evaluation"].value_counts().index)
+        there = rows[rows["dataset"] == wanted["dataset"][0]]
+        ways = _with_most_runs_first(there, "evaluation")
         if len(ways) > 1:
             words = "Scores of two ways cannot be compared."
             wanted["evaluation"] = [address.choice("Evaluation", "evaluation", ways, help=words)]
@@ -46,10 +45,14 @@ def data_set() -> tuple[dict[str, list[Any]], pd.DataFrame]:
     return wanted, there
 
 
+def _with_most_runs_first(rows: pd.DataFrame, name: str) -> list[str]:
+    return list(rows.groupby(name)["seeds"].sum().sort_values(ascending=False, kind="stable").index)
+
+
 def metric(there: pd.DataFrame) -> str:
-    """What to rank by, of what these runs were measured in."""
+    """What to rank by, of what these rows were measured in."""
     known = source.metrics()
-    measured = [name for name in known if there[name].notna().any()] or [HEADLINE]
+    measured = source.measured(there["dataset"].unique(), there["evaluation"].unique()) or [HEADLINE]
     with st.sidebar:
         return str(
             address.choice(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,8 +89,11 @@ def _image_gaps(store: Store, words: Sequence[str], metric: str, ours: int, thei
 _QUESTIONS: dict[str, Callable[..., Any]] = {
     "cells": queries.cells,
     "metrics": queries.metrics,
-    "leaderboard": leaderboard,
+    "rows_in_brief": queries.rows_in_brief,
+    "measured": queries.measured,
+    "kinds": queries.kinds,
     "runs": queries.runs,
+    "count_runs": queries.count_runs,
     "per_class": queries.per_class,
     "run": queries.run,
     "children": queries.children,
@@ -103,6 +106,13 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
 def _ask(target: str, changed: str, question: str, *words: Any) -> Any:
     with open_store(target, readonly=True) as store:
         return _QUESTIONS[question](store, *words)
+
+
+@st.cache_data(max_entries=4, show_spinner="Reading the database ...")
+def _board(target: str, changed: str, filters: Frozen, metric: str) -> pd.DataFrame:
+    """Some tens of megabytes where there are thousands of rows: few are kept."""
+    with open_store(target, readonly=True) as store:
+        return leaderboard(store, dict(filters), metric=metric, most_drawn=0)
 
 
 def _asked(question: str, *words: Any) -> Any:
@@ -123,14 +133,48 @@ def metrics() -> dict[str, MetricInfo]:
 
 
 def board(filters: dict[str, list[Any]], metric: str = HEADLINE) -> pd.DataFrame:
-    """The leaderboard, best first."""
-    found: pd.DataFrame = _asked("leaderboard", dict(freeze(filters)), None, None, None, metric)
+    """The leaderboard, best first; what collecting had no time to draw stays empty (`attrs["pending"]`)."""
+    target = database()
+    return _board(target, stamp(target), freeze(filters), metric)
+
+
+def rows_in_brief() -> pd.DataFrame:
+    """The rows of the leaderboard without numbers: what there is to filter by, together."""
+    found: pd.DataFrame = _asked("rows_in_brief")
     return found
 
 
-def all_runs() -> pd.DataFrame:
-    """All runs, newest first."""
-    found: pd.DataFrame = _asked("runs")
+def measured(datasets: Iterable[str], evaluations: Iterable[str]) -> list[str]:
+    """The metrics that runs of some data sets, evaluated in some ways, were scored by."""
+    found: list[tuple[str, str, str]] = _asked("measured")
+    there = {name for dataset, way, name in found if dataset in set(datasets) and way in set(evaluations)}
+    return [name for name in metrics() if name in there]
+
+
+def kinds() -> list[str]:
+    """The kinds of runs that there are."""
+    found: list[str] = _asked("kinds")
+    return found
+
+
+PAGE = 200
+"""Rows of a page of a table."""
+
+
+def count_runs(kinds: Sequence[str], text: str) -> int:
+    """How many runs there are of some kinds (of all, if none is named), whose columns hold a text."""
+    return int(_asked("count_runs", {"kind": tuple(kinds)}, text))
+
+
+def runs_page(kinds: Sequence[str], text: str, number: int) -> pd.DataFrame:
+    """A page of them, newest first; the first page is number 1."""
+    found: pd.DataFrame = _asked("runs", {"kind": tuple(kinds)}, PAGE, PAGE * (number - 1), text)
+    return found
+
+
+def runs_of(keys: Sequence[str]) -> pd.DataFrame:
+    """Some runs by their keys, newest first."""
+    found: pd.DataFrame = _asked("runs", None, None, 0, "", tuple(keys))
     return found
 
 

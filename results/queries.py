@@ -186,6 +186,12 @@ def measured(store: Store) -> list[tuple[str, str, str]]:
         return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
+def kinds(store: Store) -> list[str]:
+    """The kinds of runs that there are."""
+    with store.read() as connection:
+        return distinct(connection, schema.runs.c.kind)
+
+
 def distinct(connection: Connection, column: ColumnElement[Any]) -> list[Any]:
     """The values of a column that has an index, without reading every row: from each to the next."""
     steps = select(func.min(column).label("value")).cte("steps", recursive=True)

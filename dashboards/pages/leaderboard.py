@@ -46,22 +46,27 @@ def ordered(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(board: pd.DataFrame) -> list[str]:
-    """The table; the keys of the rows that were chosen."""
+    """The table, a page of it where it is long; the keys of the rows that were chosen."""
+    with st.sidebar:
+        first = source.PAGE * (address.page(len(board), source.PAGE) - 1)
+    shown = board.iloc[first : first + source.PAGE].reset_index(drop=True)
     chosen = address.table(
         "row",
-        tables.board_table(board),
-        list(board["row"]),
+        tables.board_table(shown),
+        list(shown["row"]),
         several=True,
         hide_index=True,
-        height=min(38 + 35 * len(board), 600),
+        height=min(38 + 35 * len(shown), 600),
         placeholder="",
         column_config={
             column.title: st.column_config.Column(help=sinks.markdown(column.help) or None, width=width)
-            for column, width in tables.widths(board).items()
+            for column, width in tables.widths(shown).items()
         },
     )
+    if pending := board.attrs.get("pending"):
+        st.caption(f"Tiers and intervals over images of {pending} rows are yet to be drawn: `harness collect` does it.")
     st.download_button(
-        "Download as CSV", formats.as_csv(board), "leaderboard.csv", "text/csv", icon=":material/download:"
+        "Download as CSV", lambda: formats.as_csv(board), "leaderboard.csv", "text/csv", icon=":material/download:"
     )
     return chosen
 
@@ -95,7 +100,7 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
             st.caption("Ticks: `none` of the same student, stride and data.")
     with right:
         st.subheader("Runs behind it")
-        st.dataframe(tables.seeds_table(source.all_runs(), keys), hide_index=True)
+        st.dataframe(tables.seeds_table(source.runs_of(keys), keys), hide_index=True)
         compared = f" Δ: {row['delta_basis']}." if row["delta_basis"] else ""
         st.caption(f"Interval: {row[f'{metric_of(board)}_basis']}.{compared}")
         samples.draw(keys)

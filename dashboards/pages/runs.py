@@ -13,17 +13,15 @@ ICON = ":material/list_alt:"
 ORDER = 3
 
 
-def chosen(runs: pd.DataFrame) -> list[str]:
-    """The table of all runs; the keys of those that were chosen."""
+def asked() -> tuple[list[str], str]:
+    """Which runs the reader wants to see."""
     with st.sidebar:
-        kinds = address.choices("Kind", "kind", sorted(runs["kind"].unique()), placeholder="all")
-        text = address.text("Search", "search", placeholder="ka, node1, 3f2a...")
-    if kinds:
-        runs = runs[runs["kind"].isin(kinds)]
-    if text:
-        columns = ("key", "name", "host", "device", "job", "revision", "recipe", "dataset", "numerics")
-        found = pd.concat([runs[name].str.contains(text, case=False, regex=False) for name in columns], axis=1)
-        runs = runs[found.any(axis=1)]
+        kinds = address.choices("Kind", "kind", source.kinds(), placeholder="all")
+        return kinds, address.text("Search", "search", placeholder="ka, node1, 3f2a...")
+
+
+def chosen(runs: pd.DataFrame) -> list[str]:
+    """A table of runs; the keys of those that were chosen."""
     return address.table(
         "run",
         _table(runs),
@@ -46,9 +44,14 @@ def _table(runs: pd.DataFrame) -> pd.DataFrame:
 
 st.title("Runs")
 if source.ready():
-    everything = source.all_runs()
-    st.caption(f"{len(everything)} finished stages, newest first. Tick one to see all of it, several to compare them.")
-    keys = [key for key in chosen(everything) if everything["key"].eq(key).any()]
+    kinds, text = asked()
+    count = source.count_runs(kinds, text)
+    st.caption(f"{count} finished stages, newest first. Tick one to see all of it, several to compare them.")
+    with st.sidebar:
+        number = address.page(count, source.PAGE)
+    keys = chosen(source.runs_page(kinds, text, number))
+    there = set(source.runs_of(keys)["key"])
+    keys = [key for key in keys if key in there]
     if len(keys) > 1:
         address.link("compare", f"Compare these {len(keys)} runs", ":material/compare_arrows:", side=keys)
     elif keys:

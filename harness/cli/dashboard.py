@@ -56,7 +56,7 @@ def dashboard(
 
 
 def command(host: str, port: int, no_browser: bool) -> list[str]:
-    """The command line of Streamlit, with the current Python."""
+    """The command line of Streamlit, with the current Python (`dashboards.serve`)."""
     app = Path(__file__).resolve().parents[2] / "dashboards" / "entrance" / "app.py"
     flags = {
         "server.address": host,
@@ -69,7 +69,7 @@ def command(host: str, port: int, no_browser: bool) -> list[str]:
         "theme.dark.primaryColor": "#60a5fa",
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "streamlit", "run", str(app), *words]
+    return [sys.executable, "-m", "dashboards.serve", "run", str(app), *words]
 
 
 def _absolute(target: str) -> str:

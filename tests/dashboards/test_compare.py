@@ -125,7 +125,7 @@ def test_the_images_of_both_ways_are_told_apart() -> None:
 def test_a_method_has_its_own_colour_where_methods_differ(rows: dict[str, str]) -> None:
     from dashboards import source
 
-    look = figures.looks(source.all_runs())
+    look = figures.looks(source.rows_in_brief())
     found = source.comparison([rows["none"], rows["ka"]], "miou").sides
     assert list(comparison.colours(found, look).values()) == [look.colours["none"], look.colours["ka"]]
     same = source.comparison([RUNS["ka"][0].key, RUNS["ka"][1].key], "miou").sides

@@ -21,7 +21,7 @@ ICON = ":material/tag:"
 ORDER = 0
 
 st.title("How many there are")
-st.write(f"{len(source.all_runs())} runs")
+st.write(f"{source.count_runs([], '')} runs")
 """
 
 
@@ -36,7 +36,7 @@ def test_the_pages_there_are() -> None:
 def test_a_file_put_there_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DB", str(tmp_path / "none.db"))
     board = shutil.copytree(HERE, tmp_path / "board")
-    (board / "pages" / "how_many.py").write_text(PAGE.replace("source.all_runs()", "'abc'"))
+    (board / "pages" / "how_many.py").write_text(PAGE.replace("source.count_runs([], '')", "3"))
     (board / "pages" / "_helper.py").write_text("raise RuntimeError('no page')")
     assert discovery.pages(board / "pages")[0].title == "How many"
     app = AppTest.from_file(str(board / "entrance" / "app.py"), default_timeout=120).run()
