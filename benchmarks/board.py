@@ -59,7 +59,7 @@ def collecting(workspace: Path, runs: int, target: str) -> None:
     (workspace / "stages" / last["key"]).rename(aside)
 
     def collected(patience_s: float = 20.0) -> Any:
-        done = collect_into(workspace, target, patience_s=patience_s).summary
+        done = collect_into(workspace, target, patience_s=patience_s, processes=os.cpu_count() or 1).summary
         return done.added
 
     added, wall = timed("collect: all new", lambda: collected(0.0))

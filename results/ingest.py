@@ -14,8 +14,11 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +45,8 @@ CONFUSION, STATES = "confusion.npz", "metrics.npz"
 """Files beside a record: confusion matrices of every image, and what other metrics add up over images."""
 BATCH = 500
 """Records read before they are written in one transaction: no lock is held while files are read."""
+MANY = 3000
+"""Records from which on several processes read: fewer are read sooner than those have started."""
 FAST = 1
 """zlib's level: half the time of its default for a tenth more bytes."""
 
@@ -96,7 +101,7 @@ class _Known(NamedTuple):
     problem: str
 
 
-def collect(workspace: Path, store: Store, patience_s: float = PATIENCE_S) -> Summary:
+def collect(workspace: Path, store: Store, patience_s: float = PATIENCE_S, processes: int = 1) -> Summary:
     """Bring the database up to date with `WORKSPACE/stages/*/record.json`.
 
     A record that is gone, or no longer valid, loses its row if it was collected from this workspace; a file that
@@ -104,6 +109,8 @@ def collect(workspace: Path, store: Store, patience_s: float = PATIENCE_S) -> Su
 
     Args:
         patience_s: so long the leaderboard's tiers and intervals over images are drawn.
+        processes: that read records, where these are very many; more than one only where a script guards its
+            `__main__`, as `multiprocessing` wants it.
 
     Raises:
         ValueError: the workspace has no stages folder, or the store is read-only.
@@ -112,7 +119,7 @@ def collect(workspace: Path, store: Store, patience_s: float = PATIENCE_S) -> Su
     if not stages.is_dir():
         raise ValueError(f"{workspace} is not a workspace: it holds no stages folder")
     origin, summary, known = str(workspace.resolve()), Summary(), _known(store)
-    for some in _batched(_read_changed(stages, origin, known, summary), BATCH):
+    for some in _batched(_read_changed(stages, origin, known, summary, processes), BATCH):
         with store.write() as connection:
             _write_all(connection, some, stages, known, summary)
     _remove_gone(store, stages, origin, known, summary)
@@ -127,28 +134,61 @@ def _known(store: Store) -> dict[str, _Known]:
         return {row[0]: _Known._make(row[1:]) for row in rows}
 
 
-def _read_changed(stages: Path, origin: str, known: dict[str, _Known], summary: Summary) -> Iterator[_Row]:
+def _read_changed(
+    stages: Path, origin: str, known: dict[str, _Known], summary: Summary, processes: int
+) -> Iterator[_Row]:
     """The rows of records that are new or changed; the others, and what is invalid, are noted in the summary."""
     with os.scandir(stages) as entries:
         folders = {entry.name: entry.path for entry in entries}
+    changed = []
     for name in sorted(folders):
         stamps = _stamps(folders[name])
-        if not stamps[0]:
-            continue
         before = known.get(name)
         if before and before[:3] == (*stamps, origin):
             summary.unchanged.append(name)
             if before.problem:
                 summary.invalid.append(_problem(stages / name, before.problem))
-            continue
-        try:
-            row = _row(stages / name, origin, stamps)
-        except (OSError, ValueError) as error:
-            summary.invalid.append(Problem(stages / name / "record.json", _why(error)))
+        elif stamps[0]:
+            changed.append((stages / name, stamps))
+    for (folder, _), row in zip(changed, _read_all(changed, origin, processes)):
+        if isinstance(row, str):
+            summary.invalid.append(Problem(folder / "record.json", row))
             continue
         if row.run["problem"]:
-            summary.invalid.append(_problem(stages / name, row.run["problem"]))
+            summary.invalid.append(_problem(folder, row.run["problem"]))
         yield row
+
+
+_Changed = tuple[Path, tuple[str, str]]
+"""A stage's folder, and the stamps of its files."""
+
+
+def _read_all(changed: Sequence[_Changed], origin: str, processes: int) -> Iterator[_Row | str]:
+    """The row of each stage in turn, or why there is none."""
+    parts = [changed[start : start + BATCH] for start in range(0, len(changed), BATCH)]
+    if processes < 2 or len(changed) < MANY:
+        for part in parts:
+            for one in part:
+                yield from _read_some([one], origin)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        waiting: deque[Future[list[_Row | str]]] = deque()
+        for part in parts:
+            waiting.append(pool.submit(_read_some, part, origin))
+            if len(waiting) > 2 * processes:  # no more in memory than are soon written
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _read_some(changed: Sequence[_Changed], origin: str) -> list[_Row | str]:
+    found: list[_Row | str] = []
+    for folder, stamps in changed:
+        try:
+            found.append(_row(folder, origin, stamps))
+        except (OSError, ValueError) as error:
+            found.append(_why(error))
+    return found
 
 
 def _problem(folder: Path, text: str) -> Problem:

@@ -40,14 +40,14 @@ class Collected:
 
 
 def collect_into(
-    workspace: Path, target: str | Path, rebuild: bool = False, patience_s: float = PATIENCE_S
+    workspace: Path, target: str | Path, rebuild: bool = False, patience_s: float = PATIENCE_S, processes: int = 1
 ) -> Collected:
     """Bring a database up to date with a workspace; make it anew where an older version of this program made it.
 
     Args:
         target: an SQLite file or a URL.
         rebuild: make it anew in any case, damaged or not.
-        patience_s: as for `collect`.
+        patience_s, processes: as for `collect`.
 
     Raises:
         ValueError: no workspace; the database cannot be opened, belongs to something else or to a newer version of
@@ -59,7 +59,7 @@ def collect_into(
         try:
             with open_store(target) as store:
                 store.check()
-                return Collected(collect(workspace, store, patience_s))
+                return Collected(collect(workspace, store, patience_s, processes))
         except OtherVersion as error:
             if error.newer:
                 raise

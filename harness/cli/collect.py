@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Annotated
 
 import typer
@@ -49,7 +50,7 @@ def collect(
         what = f"{workspace} is not a workspace: it has no stages folder"
         raise HarnessError(what, "name the workspace with --workspace, or run harness sweep first")
     try:
-        done = collect_into(workspace, database(workspace, db), rebuild, patience)
+        done = collect_into(workspace, database(workspace, db), rebuild, patience, processes=os.cpu_count() or 1)
     except ValueError as error:
         raise HarnessError(str(error)) from error
     summary = done.summary

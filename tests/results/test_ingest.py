@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from results import queries
+from results import ingest, queries
 from results import store as schema
 from results.ingest import collect
 from results.leaderboard import leaderboard
@@ -104,6 +104,20 @@ def test_a_deleted_database_comes_back_row_for_row(store: Store, url: str, works
         collect(workspace, again)
         assert rows(again) == history
         assert count(again) == len(FAKES) + 1
+
+
+def test_several_processes_read_the_same(
+    file_store: Store, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = Fake("kd", 8, 5).write(workspace)
+    (bad / "record.json").write_text("{")
+    alone = collect(workspace, file_store)
+    monkeypatch.setattr(ingest, "MANY", 2)
+    monkeypatch.setattr(ingest, "BATCH", 2)
+    with open_store(tmp_path / "other.db") as other:
+        together = collect(workspace, other, processes=2)
+        assert together == alone and len(together.invalid) == 1
+        assert rows(other) == rows(file_store)
 
 
 def test_only_what_changed_is_read_again(store: Store, workspace: Path) -> None:
