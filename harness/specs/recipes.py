@@ -60,7 +60,7 @@ class RecipeFile:
                     f"recipe '{self.name}', {kind}: there is no field '{invalid.where}'", hint
                 ) from error
             raise HarnessError(
-                f"recipe '{self.name}', {kind}: {invalid.where or repr(invalid.value)}: {invalid.what}",
+                ": ".join(filter(None, (f"recipe '{self.name}', {kind}", invalid.where, invalid.what))),
                 "see harness recipes NAME for the fields",
             ) from error
 

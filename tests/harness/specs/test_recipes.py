@@ -55,6 +55,8 @@ def test_changes_by_path_hold_for_one_kind_or_for_all(tmp_path: Path) -> None:
         ("iterations: 0", "greater than 0"),
         ("optimiser: {}", "optimiser"),
         ("optimizer: {name: lion}", "sgd"),
+        ("batch_size: 2\naccumulate: 3", "teacher: accumulate: a batch of 2 has no 3 parts"),
+        ("evaluation: {overlap: 0.5}", "evaluation: an overlap without a window"),
         ("- 1", "not a recipe"),
         ("a: [", "not YAML"),
     ],
