@@ -16,21 +16,24 @@ MEANING = {
     "several revisions": "its seeds were trained by unlike revisions of the code",
 }
 """Every flag, and what it says."""
-ELEMENTWISE = frozenset(
+NO_PRODUCTS = frozenset(
     (
-        "abs", "add", "celu", "clamp", "clone", "cos", "div", "dropout", "elu", "erf", "exp", "feature_dropout", "gelu",
-        "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log", "mean", "mish", "mul", "neg", "pad", "pow",
-        "relu6", "rsqrt", "rsub", "sigmoid", "silu", "sin", "softmax", "softplus", "sqrt", "std", "sub", "sum", "tanh",
-        "var",
+        "abs", "adaptive_avg_pool2d", "adaptive_max_pool2d", "add", "amax", "amin", "arange", "avg_pool2d", "ceil",
+        "celu", "clamp", "clone", "cos", "cumsum", "div", "dropout", "elu", "eq", "erf", "exp", "feature_dropout",
+        "floor", "floor_divide", "ge", "gelu", "gt", "hardsigmoid", "hardswish", "hardtanh", "le", "leaky_relu",
+        "linalg_norm", "linalg_vector_norm", "linspace", "log", "log_softmax", "lt", "masked_fill", "max",
+        "max_pool2d", "mean", "meshgrid", "min", "mish", "mul", "ne", "neg", "norm", "pad", "pow", "prelu",
+        "reciprocal", "relu6", "remainder", "roll", "round", "rsqrt", "rsub", "sigmoid", "sign", "silu", "sin",
+        "softmax", "softplus", "sqrt", "square", "std", "sub", "sum", "tanh", "threshold", "unfold", "var", "where",
     )
 )  # fmt: skip
-"""Operators that work element by element (or sum up): their arithmetic is no multiply-adds of the headline."""
+"""Operators that work element by element, pool or sum: they hold none of the multiply-adds that the headline counts."""
 
 
 def uncounted(operators: Mapping[str, int]) -> str:
     """Operators without a count that may hold multiply-adds, as words; "" for none."""
     named = ((name.removeprefix("aten::"), times) for name, times in operators.items())
-    return ", ".join(f"{name} × {times}" for name, times in sorted(named) if name.rstrip("_") not in ELEMENTWISE)
+    return ", ".join(f"{name} × {times}" for name, times in sorted(named) if name.rstrip("_") not in NO_PRODUCTS)
 
 
 NOT_AHEAD = "teacher not ahead"
