@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.builders.models import model_normalisation
@@ -78,7 +78,12 @@ def group_alike(specs: Mapping[str, StageSpec], most: int) -> list[tuple[str, ..
 
 
 def make_cohorts(
-    plan: Plan, keys: Sequence[str], choice: str = "auto", slots: int = 1, largest_macs: float = math.inf
+    plan: Plan,
+    keys: Sequence[str],
+    choice: str = "auto",
+    slots: int = 1,
+    largest_macs: float = math.inf,
+    fits: Callable[[Sequence[str]], bool] = lambda keys: True,
 ) -> list[tuple[str, ...]]:
     """Stages grouped as they are run, parents before children; teachers and translators are not grouped.
 
@@ -90,6 +95,7 @@ def make_cohorts(
         keys: the stages to run.
         slots: number of cohorts that can run at once.
         largest_macs: maximum multiply-adds of a cohort of several students, from its time limit.
+        fits: whether students can be trained together in the time and the memory that a cohort has; asked for several.
     """
     most = largest_cohort(choice)
     if most == 1:
@@ -99,7 +105,8 @@ def make_cohorts(
     costs = {key: own_macs(plan.nodes[key]) for group in groups for key in group}
 
     def divided(parts: int) -> list[tuple[str, ...]]:
-        return [part for group in groups for part in _parts(group, costs, max(parts, fewest(group)), most)]
+        found = [part for group in groups for part in _parts(group, costs, max(parts, fewest(group)), most)]
+        return [piece for part in found for piece in _halved(part, fits)]
 
     def fewest(group: Sequence[str]) -> int:
         own = max(largest_macs - max(teacher_macs(plan, plan.nodes[key]) for key in group), 1.0)
@@ -148,6 +155,14 @@ def _parts(group: Sequence[str], costs: Mapping[str, float], parts: int, most: i
         cut.setdefault(min(parts - 1, int(share * parts)), []).append(key)
         before += costs[key]
     return [tuple(part[i : i + most]) for part in cut.values() for i in range(0, len(part), most)]
+
+
+def _halved(group: tuple[str, ...], fits: Callable[[Sequence[str]], bool]) -> list[tuple[str, ...]]:
+    """The group, or halves of it and of them, each of which fits or is one student."""
+    if len(group) < 2 or fits(group):
+        return [group]
+    half = -(-len(group) // 2)
+    return [*_halved(group[:half], fits), *_halved(group[half:], fits)]
 
 
 def _longest(work: Sequence[float], slots: int) -> float:

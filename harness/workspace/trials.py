@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from harness.errors import HarnessError
 from harness.specs.spec import Frozen, StageSpec, digest
 from harness.system.code import versions
-from harness.workspace.files import write_atomic
+from harness.workspace.files import read_json, write_atomic, write_json
 from harness.workspace.folders import Workspace
 from harness.workspace.job import Job
 from results.invalid import first_invalid
@@ -102,6 +102,38 @@ def read_trial(workspace: Workspace, key: str) -> Trial | None:
 def write_trial(workspace: Workspace, key: str, trial: Trial) -> None:
     """Remember the outcome of a trial."""
     write_atomic(trial_file(workspace, key), trial.model_dump_json(indent=1), durable=False)
+
+
+def _speakers_file(workspace: Workspace) -> Path:
+    return workspace.root / "checks" / "speakers.json"
+
+
+def remember_speakers(workspace: Workspace, names: Mapping[str, str]) -> None:
+    """Remember which trial speaks for which stage, besides those remembered before.
+
+    Args:
+        names: key of a stage -> key of the trial.
+    """
+    known = read_json(_speakers_file(workspace))
+    write_json(_speakers_file(workspace), {**(known if isinstance(known, dict) else {}), **names})
+
+
+def spoken_trial(workspace: Workspace, key: str) -> Trial | None:
+    """The trial that speaks for a stage; None where there is none."""
+    names = read_json(_speakers_file(workspace))
+    name = names.get(key) if isinstance(names, dict) else None
+    return read_trial(workspace, name) if isinstance(name, str) else None
+
+
+def cohort_ms(trials: Sequence[Trial]) -> float:
+    """Milliseconds of one iteration of students together: the teacher is asked once."""
+    return sum(trial.own_ms for trial in trials) + max(trial.teacher_ms for trial in trials)
+
+
+def cohort_bytes(trials: Sequence[Trial]) -> int:
+    """Memory of students together: each keeps its own, and they take their steps one after the other."""
+    shared = max(trial.teacher_bytes for trial in trials) + max(trial.step_bytes for trial in trials)
+    return shared + sum(trial.held_bytes for trial in trials)
 
 
 _DECIDING = (

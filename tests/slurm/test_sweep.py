@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -81,3 +82,19 @@ def test_site_file_and_dry_run(site: Site, tmp_path: Path) -> None:
     refused = site.harness("sweep", *arguments, "--launcher=slurm", "--partition=nowhere", fails=True)
     assert "invalid partition specified: nowhere" in refused
     assert not site.place.all_jobs
+
+
+def test_a_rehearsal_on_a_node_comes_first_and_is_remembered(site: Site) -> None:
+    """What fails in its first step is said before anything is sent; what went well bounds cohorts."""
+    arguments = words("none,kd", iterations=200)
+    told = site.sweep(*arguments, "-o", "rehearse=true", "--dry-run")
+    assert "tries" not in told and not (site.place.folder / "checks").exists()
+    site.sweep(*arguments, "-o", "rehearse=true")
+    checks = site.place.folder / "checks"
+    trials = [json.loads(file.read_bytes()) for file in (checks / "trials").iterdir()]
+    assert sorted(trial["name"].split()[0] for trial in trials) == ["kd", "none", "teacher"]
+    assert all(trial["problem"] == "" and trial["own_ms"] > 0 and trial["held_bytes"] > 0 for trial in trials)
+    assert set(json.loads((checks / "speakers.json").read_bytes())) == {stage["key"] for stage in site.place.plan}
+    assert len(list((checks / "jobs").glob("*_submission.sh"))) == 1
+    site.sweep(*arguments, "--seeds=0,1", "-o", "rehearse=true")
+    assert len(list((checks / "jobs").glob("*_submission.sh"))) == 1, "nothing new was to be tried out"

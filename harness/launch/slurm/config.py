@@ -50,6 +50,15 @@ def minutes(text: str | int) -> int:
     return int(-(-seconds // 60))
 
 
+def memory_bytes(text: str) -> int:
+    """An amount of memory as sbatch reads it: `64G`, `4000` (megabytes); 0 for none."""
+    if not text:
+        return 0
+    number = text.upper().rstrip("B")
+    unit = number[-1] if number[-1] in "KMGT" else "M"
+    return int(float(number.rstrip("KMGT")) * 1024 ** ("KMGT".index(unit) + 1))
+
+
 def _clock_seconds(days: str | None, parts: list[int]) -> float:
     """SLURM reads `m`, `m:s`, `h:m:s`, and with days `d-h`, `d-h:m`, `d-h:m:s`."""
     if days is not None:
@@ -157,6 +166,9 @@ class SlurmConfig(Resources):
     """Seconds before the time limit at which a run is told to save itself."""
     snapshot: bool = False
     """Jobs run from a copy of the code as it is now."""
+    rehearse: bool = False
+    """A short job comes first and is waited for: it tries each network and method out for a step, and what it measures
+    bounds cohorts by the time limit and by memory."""
     setup: tuple[str, ...] = ()
     """Shell lines at the start of each job: modules, environment."""
     python: str = ""

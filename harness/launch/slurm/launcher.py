@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +15,7 @@ from harness.launch.slurm import queue as slurm_queue
 from harness.launch.slurm.arrays import describe, make_arrays
 from harness.launch.slurm.checks import slurm_checks
 from harness.launch.slurm.collector import collecting_status, latest_collecting
-from harness.launch.slurm.config import NAME, SlurmConfig, minutes, settings_config
+from harness.launch.slurm.config import NAME, SlurmConfig, memory_bytes, minutes, settings_config
 from harness.launch.slurm.observer import Watch, live_tasks
 from harness.launch.slurm.site import site_facts, site_text
 from harness.launch.slurm.submissions import latest, read_submissions
@@ -32,6 +34,12 @@ USUAL_PLACES = 8
 """Cohorts that a cluster is taken to run at once where `max_parallel` does not say."""
 _OF_THE_LIMIT = 0.8
 """Part of a job's time limit that the training of a cohort may take by the estimate; evaluation takes its own."""
+
+
+_OF_MEMORY = 0.9
+"""Part of a device's memory that a cohort may take by what was measured; the rest is fragments and libraries."""
+_INTERPRETER_BYTES = 1 << 30
+"""Main memory that Python and its libraries take in each job."""
 
 
 class SlurmLauncher(Launcher):
@@ -61,10 +69,7 @@ class SlurmLauncher(Launcher):
         kept = _kept(options.settings)
         request = Request(options.workspace, config, plan.id, kept, _collect_command(options), options.cohort)
         code = tree_digest()
-        device, threads = options.device, options.threads
-        if not threads and (device == "cpu" or (device == "auto" and config.gpus == 0)):
-            # As on one machine: one thread, so that the result does not depend on where a stage runs.
-            threads = 1
+        threads = _threads(options, config)
 
         def job(key: str) -> Job:
             node = plan.nodes[key]
@@ -72,8 +77,33 @@ class SlurmLauncher(Launcher):
 
         return submit(request, _todo(plan, keys), job, _parents(plan), lambda fresh: self.cohorts(plan, fresh, options))
 
+    def rehearse(
+        self, plan: Plan, keys: Sequence[str], options: Options, images: Sequence[tuple[int, int]]
+    ) -> list[str]:
+        """Try each network and each method out in a job of its own, if the settings say so, and wait for it."""
+        from harness.launch.slurm.probe import run_probe
+        from harness.launch.trials import plan_trials
+        from harness.workspace.trials import remember_speakers
+
+        config = settings_config(options.settings)
+        if not config.rehearse:
+            return []
+        wanted = config.resources("student")
+        place = f"slurm {wanted.partition} {wanted.constraint} {wanted.gpu_type} {wanted.gpus}"
+        trials = plan_trials(plan, keys, replace(options, threads=_threads(options, config)), images, place)
+        remember_speakers(options.workspace, trials.keys)
+        count = len(trials.rehearsal.trials)
+        if not count:
+            return []
+        checks = (options.workspace.root / "checks").resolve()
+        file = trials.rehearsal.write(checks / f"{time.strftime('%Y%m%d-%H%M%S')}.json")
+        trials.expect()
+        trials.refuse(run_probe(checks / "jobs", config, file, count, trials.done))
+        return trials.notes()
+
     def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
-        """Students grouped for as many places as may run at once, no group longer than its time limit allows."""
+        """Students grouped for as many places as may run at once; no group longer than its time limit allows, nor
+        larger than memory, by what was measured."""
         from harness.planning.cohorts import make_cohorts
         from harness.planning.estimate import macs_per_second
 
@@ -81,7 +111,9 @@ class SlurmLauncher(Launcher):
         places = config.max_parallel or USUAL_PLACES
         rate = macs_per_second(plan, options.workspace)
         limit_s = 60 * minutes(config.resources("student").time) * _OF_THE_LIMIT
-        return make_cohorts(plan, keys, options.cohort, places, limit_s * rate if rate else math.inf)
+        largest_macs = limit_s * rate if rate else math.inf
+        fits = _within(plan, options, limit_s, memory_bytes(config.resources("student").mem))
+        return make_cohorts(plan, keys, options.cohort, places, largest_macs, fits)
 
     def describe(self, plan: Plan, keys: Sequence[str], options: Options) -> str:
         """The arrays that would be sent, and what each waits for."""
@@ -188,6 +220,34 @@ class SlurmLauncher(Launcher):
         if workspace.root not in self._watches:
             self._watches[workspace.root] = Watch(workspace)
         return self._watches[workspace.root]
+
+
+def _threads(options: Options, config: SlurmConfig) -> int:
+    """CPU threads of a stage: as on one machine one, so that the result does not depend on where it runs."""
+    on_cpu = options.device == "cpu" or (options.device == "auto" and config.gpus == 0)
+    return options.threads or (1 if on_cpu else 0)
+
+
+def _within(plan: Plan, options: Options, limit_s: float, memory: int) -> Callable[[Sequence[str]], bool]:
+    """Whether students fit together into a job's time and memory, by their trials; of those without, nobody knows.
+
+    Args:
+        memory: bytes of a job's main memory, for stages that were tried out on a CPU; 0 where that is not known.
+    """
+    from harness.workspace.trials import cohort_bytes, cohort_ms, spoken_trial
+
+    trials = {key: spoken_trial(options.workspace, key) for key in plan.nodes}
+
+    def fits(keys: Sequence[str]) -> bool:
+        known = [trial for key in keys if (trial := trials[key]) is not None and not trial.problem]
+        if len(known) < len(keys):
+            return True
+        iterations = plan.nodes[keys[0]].spec.recipe.iterations
+        room = known[0].device_bytes or max(0, memory - _INTERPRETER_BYTES if memory else 0)
+        in_time = iterations * cohort_ms(known) / 1000 <= limit_s
+        return in_time and (not room or cohort_bytes(known) <= _OF_MEMORY * room)
+
+    return fits
 
 
 def _todo(plan: Plan, keys: Iterable[str]) -> list[PlannedStage]:

@@ -243,3 +243,18 @@ class CollectTask:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(CollectTask(), request_file)
+
+
+class RehearsalTask:
+    """Tries stages out on the node where it runs; what came of each is written by the process that it starts."""
+
+    def __call__(self, rehearsal: str) -> None:
+        """Run `python -m harness.worker --rehearse`.
+
+        Raises:
+            TaskFailed: the process did not come to its end.
+        """
+        command = [sys.executable, "-m", "harness.worker", "--rehearse", rehearsal]
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+        if code:
+            raise TaskFailed(f"trying stages out ended with code {code}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from harness.errors import HarnessError
@@ -99,3 +101,19 @@ def test_an_own_optimiser_schedule_and_evaluation_separate_nobody() -> None:
     recipe = {**spec.recipe.model_dump(), "optimizer": {"lr": 1.0}, "validate_every": 7, "eval_size": (8, 8)}
     other = type(spec).model_validate({**spec.model_dump(), "recipe": recipe})
     assert not unlike([spec, other])
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 9])
+def test_cohorts_that_do_not_fit_are_halved_until_they_do(most: int) -> None:
+    plan = plan_of()
+    keys = list(plan.nodes)
+    asked: list[int] = []
+
+    def fits(students: Sequence[str]) -> bool:
+        asked.append(len(students))
+        return len(students) <= most
+
+    cohorts = make_cohorts(plan, keys, fits=fits)
+    assert sorted(key for cohort in cohorts for key in cohort) == sorted(keys)
+    assert max(map(len, cohorts)) <= most and min(asked) > 1, "one student is never asked about"
+    assert len([cohort for cohort in cohorts if plan.nodes[cohort[0]].spec.kind == "student"]) <= 2 * -(-10 // most)

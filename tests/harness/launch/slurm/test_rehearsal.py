@@ -1,0 +1,105 @@
+"""Cohorts bounded by what a rehearsal measured, and the job that measures it, on a fake SLURM."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.launch.base import Options
+from harness.launch.slurm.config import make_config, memory_bytes
+from harness.launch.slurm.launcher import SlurmLauncher
+from harness.launch.slurm.probe import run_probe
+from harness.planning.plan import Plan, make_plan
+from harness.workspace.folders import Workspace
+from harness.workspace.trials import Trial, remember_speakers, write_trial
+from tests.end_to_end.tiny import CHANGES, tiny_sweep
+from tests.harness.launch.slurm.fake_slurm import FakeSlurm
+
+GIB = 2**30
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    fake = FakeSlurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", f"{fake.bin}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(fake.state_file))
+    return fake
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return make_plan(tiny_sweep(methods=("kd", "at"), strides=(8, 16), set=LONG))
+
+
+LONG = {**CHANGES, "iterations": 1000}
+
+
+def _sizes(plan: Plan, root: Path, trial: Trial, **settings: object) -> list[int]:
+    """How many students each cohort has, after a rehearsal that gave this for every one of them."""
+    workspace = Workspace(root)
+    write_trial(workspace, "t", trial)
+    keys = [key for key, node in plan.nodes.items() if node.spec.kind == "student"]
+    remember_speakers(workspace, dict.fromkeys(keys, "t"))
+    options = Options(workspace, "", settings={"max_parallel": 1, **settings})
+    return sorted(len(cohort) for cohort in SlurmLauncher().cohorts(plan, keys, options))
+
+
+@pytest.mark.parametrize(
+    ("own_ms", "teacher_ms", "expected"),
+    [
+        (1, 1, [4]),
+        # 1000 iterations in 0.8 of 10 minutes: 480 ms for each, the teacher's once.
+        (100, 80, [4]),
+        (100, 81, [2, 2]),
+        (300, 0, [1, 1, 1, 1]),
+        (9000, 0, [1, 1, 1, 1]),
+    ],
+)
+def test_a_time_limit_bounds_cohorts(
+    own_ms: float, teacher_ms: float, expected: list[int], plan: Plan, tmp_path: Path
+) -> None:
+    trial = Trial(name="kd", own_ms=own_ms, teacher_ms=teacher_ms)
+    assert _sizes(plan, tmp_path, trial, time="10") == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "mem", "held", "expected"),
+    [
+        (40 * GIB, "", 5 * GIB, [4]),
+        (40 * GIB, "", 6 * GIB, [2, 2]),
+        (0, "41G", 5 * GIB, [4]),
+        (0, "40G", 6 * GIB, [2, 2]),
+        (0, "", 100 * GIB, [4]),
+    ],
+)
+def test_memory_bounds_cohorts(
+    device: int, mem: str, held: int, expected: list[int], plan: Plan, tmp_path: Path
+) -> None:
+    """Four of 5 GB, a step of 10 GB and a teacher of 4 GB are 34 GB; 0.9 of 40 GB are 36."""
+    trial = Trial(name="kd", held_bytes=held, step_bytes=10 * GIB, teacher_bytes=4 * GIB, device_bytes=device)
+    assert _sizes(plan, tmp_path, trial, mem=mem) == expected
+
+
+def test_of_a_trial_that_failed_nothing_is_known(plan: Plan, tmp_path: Path) -> None:
+    assert _sizes(plan, tmp_path, Trial(name="kd", problem="no", own_ms=10_000_000), time="10") == [4]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", 0), ("64G", 64 * GIB), ("1.5T", 1536 * GIB), ("512", GIB // 2)])
+def test_memory_as_sbatch_reads_it(text: str, expected: int) -> None:
+    assert memory_bytes(text) == expected
+
+
+def test_a_job_that_ends_before_all_is_tried_out(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.tell(squeue="100_0|FAILED|node1||NonZeroExitCode\n")
+    ended = run_probe(tmp_path / "jobs", make_config({"gpus": 4}), tmp_path / "r.json", 3, lambda: 1)
+    assert ended.startswith("job 100 that tried it out is failed")
+    (job,) = fake.jobs
+    assert (job["gpus-per-node"], job["time"], job["array"]) == ("1", "30", "0-0%1")
+
+
+def test_a_job_is_waited_for(fake: FakeSlurm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = iter((0, 2, 3))
+    assert run_probe(tmp_path / "jobs", make_config({}), tmp_path / "r.json", 3, lambda: next(found)) == ""
+    assert "job 100 tries 3 stages out" in capsys.readouterr().err
