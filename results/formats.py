@@ -179,6 +179,8 @@ def notes(board: pd.DataFrame) -> list[str]:
     if (few := board.loc[board["seeds"].between(2, 4), "seeds"]).size:
         said.append(f"With {_span(few)} seeds an interval is itself rough; five or more make it dependable.")
     said += _of_standing(board)
+    if pending := board.attrs.get("pending"):
+        said.append(f"Tiers and intervals over images of {pending} rows are yet to be drawn: run `harness collect`.")
     if (board["superseded"] > 0).any():
         said.append(f"{int(board['superseded'].sum())} older runs of equal cells are not shown.")
     return said

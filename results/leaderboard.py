@@ -35,6 +35,10 @@ COMPARABLE = ("dataset", "evaluation")
 """What rows must have in common to be ranked together."""
 
 
+MOST_DRAWN = 16
+"""Families that reading draws where collecting had no time for them: a few seconds at most."""
+
+
 def leaderboard(
     store: Store,
     filters: Filters | None = None,
@@ -42,7 +46,7 @@ def leaderboard(
     descending: bool | None = None,
     keys: Iterable[str] | None = None,
     metric: str = HEADLINE,
-    most_drawn: int | None = None,
+    most_drawn: int | None = MOST_DRAWN,
 ) -> pd.DataFrame:
     """The leaderboard: one row a cell without its seed, with the columns of `results.columns.board_columns`.
 

@@ -202,6 +202,21 @@ def test_runs(filled: Path) -> None:
     assert "Attempts" in texts(app) and "Environment" in texts(app)
 
 
+@pytest.mark.parametrize(("name", "key"), [("leaderboard", "row"), ("runs", "key")])
+def test_a_long_table_comes_in_pages(filled: Path, monkeypatch: pytest.MonkeyPatch, name: str, key: str) -> None:
+    whole = list(page(name).dataframe[0].value[key])
+    monkeypatch.setattr(source, "PAGE", 3)
+    app = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
+    app.query_params["page"] = "2"
+    app.run()
+    shown = list(app.dataframe[0].value[key])
+    assert not app.exception and shown == whole[3:6]
+    assert app.number_input[0].label == f"Page, of {-(-len(whole) // 3)}"
+    app.query_params["page"] = "1000"  # there is no such page
+    app.run()
+    assert list(app.dataframe[0].value[key]) == whole[:3]
+
+
 def test_reported_is_labelled(workspace: Path) -> None:
     app = page("reported")
     assert "none was measured by us" in texts(app)
