@@ -20,7 +20,7 @@ def test_sweep_returns_at_once_and_fills_the_database_when_the_last_job_ends(sit
     arguments = words("none,kd,ka")
     told = site.sweep(*arguments)
     # The command is over, nothing of it is left, and no stage can be done yet.
-    assert not site.place.done() and "brings the database up to date" in told
+    assert not site.place.done() and "updates the database" in told
     site.until_done()
     place = site.place
     assert len(place.plan) == 5 and place.done() == {stage["key"] for stage in place.plan}

@@ -1,4 +1,4 @@
-"""The launcher for a cluster: stages as SLURM arrays through submitit."""
+"""The SLURM launcher: stages as job arrays, submitted through submitit."""
 
 from harness.launch.slurm.launcher import SlurmLauncher
 

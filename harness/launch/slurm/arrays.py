@@ -1,7 +1,7 @@
-"""How stages become arrays: pure functions, without SLURM.
+"""Group stages into job arrays: pure functions, without SLURM.
 
-Stages of one kind whose parents are the same share an array; an array waits for its own parents' tasks and for nothing
-else. Where a whole array's tasks each have their own children, an array beside it waits task by task (`aftercorr`).
+Stages of one kind with the same parents share an array, which depends only on the tasks of these parents. If every task
+of an array has its own children, a second array depends on it task by task (`aftercorr`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Array:
-    """An array to be sent.
+    """An array to submit.
 
     Attributes:
         tasks: keys of the stages of each task.
-        after: tasks of this submission that must end well first.
-        after_jobs: the same, of tasks that SLURM has already.
-        aligned_with: number of an array of this submission; task i waits for its task i.
-        throttle: tasks that may run at once; 0 for all.
+        after: tasks of this submission that must succeed first.
+        after_jobs: tasks of earlier submissions that must succeed first.
+        aligned_with: number of an array of this submission; task i depends on its task i.
+        throttle: maximum number of tasks at once; 0 for no limit.
     """
 
     kind: str
@@ -38,13 +38,13 @@ class Array:
 
     @property
     def stages(self) -> int:
-        """Stages in it."""
+        """The number of stages in the array."""
         return sum(len(task) for task in self.tasks)
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """What one task runs: a stage, or the students of a cohort, and all that they wait for."""
+    """The content of one task: a stage, or the students of a cohort, and their parents."""
 
     kind: str
     keys: tuple[str, ...]
@@ -53,7 +53,7 @@ class _Unit:
 
 @dataclass(frozen=True)
 class _Group:
-    """Tasks of one kind with the same parents to wait for."""
+    """Tasks of one kind with the same parents."""
 
     kind: str
     after: tuple[Place, ...]
@@ -73,10 +73,10 @@ def make_arrays(
 
     Args:
         todo: the stages, parents before children.
-        cohorts: keys of students that one task trains together; whatever is in none is a task of its own.
-        queued: key -> task of SLURM, of stages that an earlier submission will do.
-        parents: key -> parents, of stages that are not in `todo`.
-        largest: tasks in one array; SLURM's MaxArraySize caps the index, so 5 allows five tasks, 0 to 4.
+        cohorts: keys of students that one task trains together; any other stage is a separate task.
+        queued: key -> SLURM task, for stages of earlier submissions that are queued or running.
+        parents: key -> parents, for stages that are not in `todo`.
+        largest: maximum number of tasks in one array (indices 0 to largest - 1).
     """
     queued = queued or {}
     family = {**(parents or {}), **{stage.key: stage.parents for stage in todo}}
@@ -98,7 +98,7 @@ def make_arrays(
 
 
 def _units(todo: Sequence[PlannedStage], cohorts: Iterable[tuple[str, ...]]) -> list[_Unit]:
-    """The stages as tasks run them, each cohort at the place of its last member."""
+    """The stages grouped into tasks, each cohort at the position of its last member."""
     members = {key: cohort for cohort in cohorts for key in cohort}
     stages = {stage.key: stage for stage in todo}
     found: dict[tuple[str, ...], _Unit] = {}
@@ -111,7 +111,7 @@ def _units(todo: Sequence[PlannedStage], cohorts: Iterable[tuple[str, ...]]) -> 
 
 
 def _waves(units: Sequence[_Unit]) -> list[list[_Unit]]:
-    """The tasks by depth, counted among those to be sent."""
+    """The tasks by depth in the graph of stages to submit."""
     depth: dict[str, int] = {}
     waves: list[list[_Unit]] = []
     for unit in units:
@@ -124,7 +124,7 @@ def _waves(units: Sequence[_Unit]) -> list[list[_Unit]]:
 
 
 def _nearest(waits: list[str], family: Mapping[str, Sequence[str]]) -> list[str]:
-    """Those of a stage's parents that are not ancestors of another one: waiting for the others follows from these."""
+    """The parents of a stage that are not ancestors of other parents; dependencies on the rest are implied."""
     if len(waits) < 2:
         return waits
     implied: set[str] = set()
@@ -138,7 +138,7 @@ def _nearest(waits: list[str], family: Mapping[str, Sequence[str]]) -> list[str]
 
 
 def _shape(groups: list[_Group], arrays: list[Array], config: SlurmConfig, largest: int) -> Iterable[Array]:
-    """Arrays of one wave: task by task beside their parents' array where that makes fewer of them."""
+    """Arrays of one wave; aligned with their parents' array if that needs fewer arrays."""
     rest = list(groups)
     for kind in dict.fromkeys(group.kind for group in groups):
         for number, parent in enumerate(arrays):
@@ -157,12 +157,12 @@ def _shape(groups: list[_Group], arrays: list[Array], config: SlurmConfig, large
 
 
 def _single_parent(group: _Group) -> int | None:
-    """The number of the array in which a group's only parent is."""
+    """The number of the array that contains a group's only parent."""
     return group.after[0][0] if len(group.after) == 1 and not group.after_jobs else None
 
 
 def _side_by_side(matching: dict[int, _Group], parent: Array) -> bool:
-    """Every task of the parent array has children, equally many, and fewer than there are tasks."""
+    """Whether every task of the parent array has children, equally many, and fewer than there are tasks."""
     if len(matching) < 2 or len(matching) != len(parent.tasks):
         return False
     sizes = {len(group.tasks) for group in matching.values()}
@@ -170,7 +170,7 @@ def _side_by_side(matching: dict[int, _Group], parent: Array) -> bool:
 
 
 def _throttled(arrays: list[Array], most: int) -> list[Array]:
-    """Share the number of tasks that may run at once among the arrays of a kind, by size, at least one each."""
+    """Distribute the maximum number of concurrent tasks over the arrays of a kind, by size, at least one each."""
     if not most:
         return arrays
     tasks: dict[str, int] = {}
@@ -183,7 +183,7 @@ def _throttled(arrays: list[Array], most: int) -> list[Array]:
 
 
 def dependency(array: Array, jobs: Mapping[int, str]) -> str:
-    """What sbatch is told to wait for: `afterok:12_0:12_3`, `aftercorr:12`; empty for nothing.
+    """The value of sbatch's --dependency: `afterok:12_0:12_3`, `aftercorr:12`; empty for none.
 
     Args:
         jobs: number of an array -> its id.
@@ -195,7 +195,7 @@ def dependency(array: Array, jobs: Mapping[int, str]) -> str:
 
 
 def describe(arrays: Sequence[Array], names: Mapping[str, str], collect: bool) -> str:
-    """The arrays and their dependencies for people; ids not known yet are A0, A1, ..."""
+    """A readable list of arrays and dependencies; ids not known yet are A0, A1, ..."""
     ids = {number: f"A{number}" for number in range(len(arrays))}
     lines = []
     for number, array in enumerate(arrays):

@@ -1,4 +1,4 @@
-"""What `harness doctor` says of SLURM on this machine."""
+"""Checks of SLURM for `harness doctor`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMANDS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "sacct")
 
 
 def slurm_checks() -> Iterator[Check]:
-    """SLURM's commands, and whether the controller answers."""
+    """Check SLURM's commands, and whether the controller responds."""
     present = [name for name in COMMANDS if shutil.which(name)]
     if "sbatch" not in present:
         yield Check(AREA, "slurm", "info", "none: the local launcher")
@@ -27,7 +27,7 @@ def slurm_checks() -> Iterator[Check]:
     except SlurmUnavailable as silence:
         remedy = "run this on a login node; if SLURM is down, ask its administrators"
         said = str(silence).rpartition("fatal: ")[2]
-        yield Check(AREA, "slurm", "warn", f"installed, but gives no answer: {said}", remedy)
+        yield Check(AREA, "slurm", "warn", f"installed, but does not respond: {said}", remedy)
         return
     yield Check(AREA, "slurm", "ok", f"{version}; sweep --launcher slurm")
     for line in partitions:

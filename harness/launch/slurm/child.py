@@ -1,4 +1,4 @@
-"""The process in which a task's stages run together, and how each of them ended."""
+"""The child process that runs a task's stages, and the outcome of each stage."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ TOO_LARGE = 5
 """Exit code of a worker whose stages do not fit into memory together (`harness.worker`, which imports too much)."""
 _POLL_S = 0.1
 _NEARLY_ALL = 0.85
-"""Share of a job's memory above which a killed worker is taken to have died of it."""
+"""Fraction of a job's memory above which a killed worker counts as out of memory."""
 
 
 class Stage:
-    """A stage of a task: its files, and what this submission has tried with it."""
+    """A stage of a task: its files, and its attempts under this submission."""
 
     def __init__(self, job_file: Path, request: dict[str, Any]) -> None:
         self.job_file, self._request = job_file, request
@@ -45,24 +45,24 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        """Its record is there."""
+        """Whether its record exists."""
         return self.folder.done()
 
     @property
     def failed(self) -> bool:
-        """Its latest attempt under this submission says that trying again would not help."""
+        """Whether its latest attempt under this submission failed, so that a retry would not help."""
         attempt = self.folder.last_attempt()
         outcome = ((attempt.outcome() if attempt else None) or {}).get("outcome")
         return bool(attempt and outcome == "failed" and self._under_this_submission(attempt))
 
     def prepare(self) -> None:
-        """Before a try: close what a killed predecessor left open, and write down who runs it."""
+        """Prepare an attempt: close one that a killed predecessor left open, and record who runs it."""
         self._close_predecessor()
         if process_rank() == 0:
             self._sign()
 
     def label(self, outcome: str, reason: str) -> None:
-        """Say of the latest attempt how it ended, unless it came to its own end."""
+        """Record the outcome of the latest attempt, unless it recorded one itself."""
         attempt = self.folder.last_attempt()
         if self.done or attempt is None or process_rank() > 0 or not self._ours(attempt):
             return
@@ -71,15 +71,13 @@ class Stage:
             self.sentence = f"{self.folder.key} {reason}"
 
     def left_without_a_word(self, code: int) -> None:
-        """Its process has ended by itself: if it did not say how, some code in it has ended it."""
+        """Handle a process that ended by itself; without a recorded outcome, some code in it has ended it."""
         attempt = self.folder.last_attempt()
         if attempt is not None and attempt.outcome() is None:
-            self.label(
-                "failed", f"its process ended with code {code} and without a word: some code in it left by os._exit"
-            )
+            self.label("failed", f"its process ended with code {code} and no outcome: some code in it called os._exit")
 
     def exhausted(self) -> bool:
-        """It has had all its attempts under this submission; says so in the last one."""
+        """Whether all its attempts under this submission are used up; records that in the last one."""
         if self.done or not self._spent():
             return False
         attempt = self.folder.last_attempt()
@@ -90,7 +88,7 @@ class Stage:
         return True
 
     def ended(self, code: int) -> None:
-        """Its process has ended with this code."""
+        """Handle the end of its process with this exit code."""
         self.sentence = f"{self.folder.key} {self._last_reason() or f'ended with code {code}'}"
 
     def _spent(self) -> bool:
@@ -105,17 +103,17 @@ class Stage:
         return str(((attempt.outcome() if attempt else None) or {}).get("reason", ""))
 
     def _ours(self, attempt: AttemptFolder) -> bool:
-        """The attempt was begun by this job (this task of it, in whichever of its restarts)."""
+        """Whether the attempt was started by this task, in any of its restarts."""
         return str(attempt.started().get("job_id", "")) == job_id()
 
     def _close_predecessor(self) -> None:
-        """An attempt of this very task that ended without a word: SLURM has killed it, or it would not run us."""
+        """Close an attempt of this task without an outcome: SLURM must have killed it."""
         attempt = self.folder.last_attempt()
         if attempt and process_rank() == 0 and attempt.outcome() is None and self._ours(attempt):
             attempt.end("interrupted", "SLURM ran the job again")
 
     def _sign(self) -> None:
-        """Write into the stage's job who runs it and where."""
+        """Record launcher and task in the stage's job."""
         job = read_json(self.job_file) or {}
         names = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_NODELIST", "SLURM_RESTART_COUNT")
         facts = {name.lower(): os.environ[name] for name in names if name in os.environ}
@@ -124,10 +122,10 @@ class Stage:
 
 
 class Worker:
-    """The stages of a cohort in one child process, tried again where that makes sense.
+    """The stages of a cohort in one child process, retried where that makes sense.
 
     Attributes:
-        halves: the stages that did not fit into memory together, in two groups; empty when they did.
+        halves: two groups of the stages if they did not fit into memory together; otherwise empty.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
@@ -138,7 +136,7 @@ class Worker:
         self._peak_kb = 0
 
     def run(self) -> None:
-        """Run to the end, again after a death that was not the stages' own fault."""
+        """Run to the end; run again if the process was killed from outside."""
         while not self._asked_to_end and (stages := self._left()):
             self._start(stages)
             code = self.wait()
@@ -160,7 +158,7 @@ class Worker:
                 stage.label("interrupted", f"its process was killed by {signal.Signals(-code).name}")
 
     def _left(self) -> list[Stage]:
-        """Those that may be tried; those that were tried too often are given up."""
+        """The stages with attempts left; others fail."""
         return [stage for stage in self.stages if not (stage.done or stage.failed or stage.exhausted())]
 
     def _start(self, stages: Sequence[Stage]) -> None:
@@ -170,12 +168,12 @@ class Worker:
         self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_ignore_warnings)
 
     def _split(self, code: int) -> None:
-        """Memory ran out: one stage alone fails of it, several are tried again in halves."""
+        """Handle lack of memory: a single stage fails, several are retried in halves."""
         left = [stage for stage in self.stages if not (stage.done or stage.failed)]
         how = f"killed by {signal.Signals(-code).name} at {self._peak_kb >> 10} MB" if code < 0 else "in its process"
         if len(left) > 1:
             for stage in left:
-                stage.label("interrupted", f"out of memory, {how}: to be tried again in a smaller cohort")
+                stage.label("interrupted", f"out of memory, {how}: retry in a smaller cohort")
             middle = -(-len(left) // 2)
             self.halves = [left[:middle], left[middle:]]
         else:
@@ -183,7 +181,7 @@ class Worker:
                 stage.label("failed", f"out of memory: {how}")
 
     def wait(self, within_s: float = float("inf")) -> int:
-        """Wait for the child to end, and end it when it takes too long; its exit code, negative for a signal."""
+        """Wait for the child to end, and kill it after `within_s`; return its exit code, negative for a signal."""
         child = self._child
         if child is None:
             return 0
@@ -196,7 +194,7 @@ class Worker:
         return code
 
     def terminate(self) -> None:
-        """Ask the child to save itself and end."""
+        """Ask the child to save a checkpoint and end."""
         self._asked_to_end = True
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -208,7 +206,7 @@ class Worker:
 
 
 def _ignore_warnings() -> None:
-    """In a child before it becomes a worker: SLURM warns every process of a step, and the default is to die of it."""
+    """Ignore SLURM's warning signals in the child, whose default action is to terminate it."""
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
@@ -216,7 +214,7 @@ def _ignore_warnings() -> None:
 def _exit_code(child: subprocess.Popen[bytes]) -> int | None:
     """A child's exit code, negative for a signal, None while it runs.
 
-    Unlike `Popen.poll` this may be asked by a signal handler that has interrupted another one asking: no lock is held.
+    Unlike `Popen.poll`, this takes no lock, so a signal handler may call it while another call is interrupted.
     """
     try:
         ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -244,7 +242,7 @@ def _resident_kb(pid: int) -> int:
 
 
 def _cgroup_killed() -> bool:
-    """The kernel has killed a process of this job's control group for want of memory."""
+    """Whether the kernel has killed a process of this job's control group for lack of memory."""
     try:
         own = Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2].lstrip("/")
         events = (Path("/sys/fs/cgroup") / own / "memory.events").read_text()

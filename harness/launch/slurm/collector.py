@@ -1,4 +1,4 @@
-"""The job that brings the database up to date at the end of a submission: how it stands, and sending it again."""
+"""The job that updates the database at the end of a submission: its status."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from harness.workspace.folders import Workspace
 from harness.workspace.status import StageStatus, State
 
 OUTCOME_FILE = "collected.json"
-"""In a submission's folder: how its last collecting job ended, by its own word."""
+"""File in a submission's folder with the outcome of its last collecting job."""
 
 
 def latest_collecting(workspace: Workspace) -> Submission | None:
-    """The latest submission that has a collecting job: it collects what all before it left."""
+    """The latest submission with a collecting job, which also collects the results of earlier ones."""
     return next((found for found in reversed(read_submissions(workspace)) if found.collectors()), None)
 
 
 def collecting_status(workspace: Workspace) -> StageStatus | None:
-    """How the latest collecting job stands: its own word first, SLURM's second; None when there is none."""
+    """The status of the latest collecting job, from its own file, then from SLURM; None if there is none."""
     submission = latest_collecting(workspace)
     if submission is None:
         return None
@@ -31,7 +31,7 @@ def collecting_status(workspace: Workspace) -> StageStatus | None:
         if answer.silence:
             state, reason = State.UNKNOWN, f"unknown since {submission.request['submitted']}: {answer.silence}"
         elif (known := answer.of(task)) is None and not submission.request.get("collector_tells"):
-            return None  # sent by an older version, whose collecting jobs said nothing when they ended well
+            return None  # from an older version, whose collecting jobs recorded nothing on success
         else:
             state, reason = _by_slurm(known, task)
     name = "collecting the results"
@@ -44,16 +44,16 @@ def _own_word(submission: Submission, task: str) -> tuple[State | None, str]:
         return None, ""
     if said.get("outcome") == "done":
         return State.DONE, ""
-    return State.FAILED, f"job {task} failed: {said.get('reason', '')}; harness retry sends it again"
+    return State.FAILED, f"job {task} failed: {said.get('reason', '')}; harness retry submits it again"
 
 
 def _by_slurm(job: JobState | None, task: str) -> tuple[State, str]:
     if job is None:
-        return State.LOST, f"SLURM has forgotten job {task}, which left no word: harness retry sends it again"
+        return State.LOST, f"SLURM has forgotten job {task}, which recorded no outcome: harness retry submits it again"
     if job.state in RUNNING:
         return State.RUNNING, f"job {task} {job.state.lower()} on {job.node or '?'}"
     if job.state in TERMINAL:
         state = State.INTERRUPTED if job.state in ("CANCELLED", "PREEMPTED", "NODE_FAIL") else State.FAILED
-        return state, f"job {task} {job.state.lower()} without a word: harness retry sends it again"
+        return state, f"job {task} {job.state.lower()} and recorded no outcome: harness retry submits it again"
     what = "until all stages have ended" if job.reason == "Dependency" else job.reason or "in the queue"
     return State.QUEUED, f"job {task} waits: {what}"

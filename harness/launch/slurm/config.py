@@ -1,4 +1,4 @@
-"""What a site and a user want of SLURM: one YAML file of defaults, changed by flags, and by kind of stage.
+"""Settings of the SLURM launcher: a YAML file of site defaults, overridden by flags, and per kind of stage.
 
 partition: gpu
 account: vision
@@ -29,14 +29,14 @@ _MEMORY = re.compile(r"\d+(\.\d+)?[KMGT]?B?", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})")
 _UNITS = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[smhd])")
 _OURS = frozenset({"array", "dependency", "output", "error", "job-name", "signal", "parsable", "wrap", "requeue"})
-"""sbatch flags that the launcher itself sets: changing them would break what it promises."""
+"""sbatch flags that the launcher sets itself and that must not be changed."""
 
 
 def minutes(text: str | int) -> int:
     """A time limit in minutes, rounded up: `90` (minutes), `4:00:00`, `1-12:00:00`, `30m`, `4h`, `2d`.
 
     Raises:
-        HarnessError: it is none of these, or nought.
+        HarnessError: any other text, or zero.
     """
     word = str(text).strip()
     if found := _UNITS.fullmatch(word):
@@ -46,7 +46,7 @@ def minutes(text: str | int) -> int:
     else:
         raise HarnessError(f"'{word}' is not a time limit", "write it as 4:00:00, 1-12:00:00, 90 (minutes), 30m or 4h")
     if seconds <= 0:
-        raise HarnessError(f"a time limit of '{word}' leaves no time", "write it as 4:00:00, or 90 for minutes")
+        raise HarnessError(f"a time limit of '{word}' is zero", "write it as 4:00:00, or 90 for minutes")
     return int(-(-seconds // 60))
 
 
@@ -60,7 +60,7 @@ def memory_bytes(text: str) -> int:
 
 
 def _clock_seconds(days: str | None, parts: list[int]) -> float:
-    """SLURM reads `m`, `m:s`, `h:m:s`, and with days `d-h`, `d-h:m`, `d-h:m:s`."""
+    """SLURM's formats: `m`, `m:s`, `h:m:s`, and with days `d-h`, `d-h:m`, `d-h:m:s`."""
     if days is not None:
         hours, mins, secs = (*parts, 0, 0)[:3]
         return int(days) * 86400 + hours * 3600 + mins * 60 + secs
@@ -70,32 +70,32 @@ def _clock_seconds(days: str | None, parts: list[int]) -> float:
 
 
 class Resources(LauncherSettings):
-    """What one job asks for. Jobs that ask for the same share an array."""
+    """Resources of one job. Jobs with equal resources can share an array."""
 
     partition: str = ""
-    """Partition, as sbatch's; empty for the site's own. So are account, qos and constraint."""
+    """Partition; empty for the site's default."""
     account: str = ""
-    """Who pays."""
+    """Account to charge; empty for the site's default."""
     qos: str = ""
-    """Quality of service."""
+    """Quality of service; empty for the site's default."""
     constraint: str = ""
-    """A feature that nodes must have."""
+    """Required feature of nodes; empty for none."""
     gpus: int = Field(default=1, ge=0)
-    """GPUs of one run, on every node; also its processes there, one a GPU."""
+    """GPUs of one run per node; also its processes per node, one per GPU."""
     gpu_type: str = ""
-    """The kind of GPU, as the site calls it: a100."""
+    """Type of GPU, as the site names it: a100."""
     gpu_flag: Literal["gpus-per-node", "gres", "gpus-per-task", "gpus", "none"] = "gpus-per-node"
-    """How the site wants GPUs to be asked for."""
+    """sbatch flag by which the site requests GPUs."""
     nodes: int = Field(default=1, ge=1)
     """Nodes of one run."""
     cpus: int = Field(default=0, ge=0)
-    """CPUs of each process; 0 leaves it to the site."""
+    """CPUs per process; 0 for the site's default."""
     mem: str = ""
-    """Of each node: 64G. Empty leaves it to the site."""
+    """Memory per node: 64G. Empty for the site's default."""
     time: str = "4:00:00"
     """Time limit of a job: 4:00:00, 1-12:00:00, 90 (minutes), 30m, 4h."""
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
-    """Any other flag of sbatch, without the dashes."""
+    """Any other flag of sbatch, without dashes."""
 
     @field_validator("time", mode="before")
     @classmethod
@@ -129,12 +129,12 @@ class Resources(LauncherSettings):
 
     @property
     def processes_per_node(self) -> int:
-        """One a GPU; one when a run needs none."""
+        """One per GPU; one if a run needs none."""
         return max(1, self.gpus)
 
     @property
     def world_size(self) -> int:
-        """Processes of one run."""
+        """The number of processes of one run."""
         return self.nodes * self.processes_per_node
 
     def flags(self) -> dict[str, Any]:
@@ -152,18 +152,18 @@ class Resources(LauncherSettings):
 
 
 class SlurmConfig(Resources):
-    """The site's file with the user's changes: what jobs ask for, and how they are sent and watched."""
+    """The site's file with the user's changes: resources, and how jobs are submitted and supervised."""
 
     stages: dict[Literal["teacher", "translator", "student"], dict[str, Any]] = Field(default_factory=dict)
     """Other resources for a kind of stage."""
     max_parallel: int = Field(default=0, ge=0)
-    """Tasks of one kind that run at once; 0 for no limit but the site's."""
+    """Maximum number of tasks of one kind at once; 0 for the site's limit."""
     max_array_size: int = Field(default=0, ge=0)
-    """Tasks of one array; 0 asks SLURM (`MaxArraySize`, which caps the index)."""
+    """Maximum number of tasks of one array; 0 to query SLURM (`MaxArraySize`)."""
     max_attempts: int = Field(default=10, ge=1)
-    """Tries at a stage under one submission."""
+    """Attempts at a stage under one submission."""
     signal_delay_s: int = Field(default=90, ge=5)
-    """Seconds before the time limit at which a run is told to save itself."""
+    """Seconds before the time limit at which a run saves a checkpoint and stops."""
     snapshot: bool = False
     """Jobs run from a copy of the code as it is now."""
     rehearse: bool = False
@@ -172,13 +172,13 @@ class SlurmConfig(Resources):
     setup: tuple[str, ...] = ()
     """Shell lines at the start of each job: modules, environment."""
     python: str = ""
-    """Command that starts Python in a job, a container's prefix included; empty for the one that submits."""
+    """Command that starts Python in a job, with a container's prefix if any; empty for the current Python."""
     srun: tuple[str, ...] = ()
     """Arguments of srun."""
     collect: bool = True
-    """A last job brings the database up to date."""
+    """Update the database by a final job."""
     collect_options: dict[str, str | int | bool] = Field(default_factory=dict)
-    """Flags of sbatch for that last job; it needs no GPU: {"partition": "cpu"}."""
+    """Flags of sbatch for the final job, which needs no GPU: {"partition": "cpu"}."""
 
     @field_validator("setup", "srun")
     @classmethod
@@ -204,10 +204,10 @@ class SlurmConfig(Resources):
         return value
 
     def resources(self, kind: str) -> Resources:
-        """What a stage of this kind asks for.
+        """The resources of a stage of this kind.
 
         Raises:
-            HarnessError: a value does not fit.
+            HarnessError: an invalid value.
         """
         own = {name: getattr(self, name) for name in Resources.model_fields}
         changes = dict(self.stages.get(kind, {}))  # type: ignore[call-overload]
@@ -215,14 +215,14 @@ class SlurmConfig(Resources):
         return validated(Resources, {**own, **changes, "sbatch": sbatch}, f"stages.{kind}")
 
     def signal_s(self, limit_min: int) -> int:
-        """Seconds before the limit at which a job is told: never more than a third of a short limit."""
+        """Seconds before the limit at which a job is signalled: at most a third of a short limit."""
         return max(5, min(self.signal_delay_s, limit_min * 20))
 
 
 def _printable(text: str) -> str:
-    """A text that stays on its line: a line break in a batch script would begin a command."""
+    """Refuse control characters: a line break in a batch script would start a new command."""
     if any(ord(letter) < 32 for letter in text):
-        raise ValueError(f"{text!r} holds a line break or another control character")
+        raise ValueError(f"{text!r} contains a line break or another control character")
     return text
 
 
@@ -230,11 +230,11 @@ def make_config(changes: Mapping[str, Any], file: Path | None = None) -> SlurmCo
     """The site's file with a user's changes.
 
     Args:
-        changes: setting -> value, those that are None left out; `teacher.time` changes one kind of stage; a setting
-            named `sbatch` is added to what the file has.
+        changes: setting -> value, without those that are None; `teacher.time` changes one kind of stage; `sbatch` is
+            merged with the file's.
 
     Raises:
-        HarnessError: an unknown setting, or a value that does not fit.
+        HarnessError: an unknown setting, or an invalid value.
     """
     values, source = read_site(NAME, file)
     stages = {kind: dict(own) for kind, own in (values.get("stages") or {}).items()}
@@ -247,13 +247,13 @@ def make_config(changes: Mapping[str, Any], file: Path | None = None) -> SlurmCo
         elif name == "sbatch":
             values["sbatch"] = {**(values.get("sbatch") or {}), **value}
         else:
-            # What is said on the command line holds for every kind: a file's word for one kind must not win over it.
+            # A value on the command line applies to every kind and overrides the file's value for one kind.
             values[name] = value
             for own in stages.values():
                 own.pop(name, None)
     if gone := {"runs_per_job", "concurrent"} & set(values):
         what = f"there is no setting {min(gone)} any more: students that share a job are trained in lock-step"
-        raise HarnessError(what, "say how many by --cohort N, or leave it to --cohort auto")
+        raise HarnessError(what, "give their number by --cohort N, or use --cohort auto")
     config = validated(SlurmConfig, {**values, "stages": stages}, source or "SLURM settings")
     for kind in KINDS:
         config.resources(kind)
@@ -272,7 +272,7 @@ def settings_config(settings: Mapping[str, Any]) -> SlurmConfig:
     """The site's file with the user's settings: `-o time=4:00:00 -o teacher.mem=64G -o sbatch.nice=100`.
 
     Raises:
-        HarnessError: an unknown setting, or a value that does not fit.
+        HarnessError: an unknown setting, or an invalid value.
     """
     changes: dict[str, Any] = {}
     file: Path | None = None

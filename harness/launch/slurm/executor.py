@@ -1,4 +1,4 @@
-"""Sending arrays to SLURM through submitit: its batch scripts, its pickles, its checkpointing; our dependencies."""
+"""Submit arrays through submitit, with its batch scripts, pickles and checkpointing, and with our dependencies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.errors import Exit, HarnessError
 from harness.launch.slurm.queue import SlurmUnavailable, call
 
 _ENDLESS = 1_000_000
-"""Time-outs that submitit allows: attempts are counted by the task itself, which knows preemptions from time-outs."""
+"""Maximum of time-outs for submitit; the task counts attempts itself, since it can recognise preemptions."""
 _TRANSIENT = re.compile(
     r"socket timed out|unable to contact|connection refused|temporarily|zero bytes were transmitted|connect failure",
     re.IGNORECASE,
@@ -28,17 +28,17 @@ _SBATCH_S = 120.0
 
 
 class Refused(HarnessError):
-    """sbatch refused a job; the message is its own, whole."""
+    """sbatch refused a job; the message is sbatch's full output."""
 
     exit_code = Exit.FAILED
 
 
 class ArrayExecutor(SlurmExecutor):
-    """submitit's executor, always for arrays: also one task is one, so that every task has an id of one form.
+    """submitit's executor, which always submits arrays, even of a single task, so that all task ids have one form.
 
     Args:
-        folder: for scripts, pickles and logs; on a file system that all nodes see.
-        python: command that starts Python in the job; empty for this one.
+        folder: folder for scripts, pickles and logs, on a shared file system.
+        python: command that starts Python in the job; empty for the current Python.
     """
 
     def __init__(self, folder: Path, python: str = "") -> None:
@@ -55,14 +55,14 @@ class ArrayExecutor(SlurmExecutor):
         """Submit one array.
 
         Args:
-            calls: what its tasks run.
-            name: of the job, unique to this array: after a lost answer the array is looked for by it.
+            calls: the calls of its tasks.
+            name: name of the job, unique to this array, by which the array is found if sbatch's answer is lost.
 
         Returns:
-            (its id, its cluster; "" for the only one).
+            (id, cluster); cluster is "" if there is only one.
 
         Raises:
-            Refused: sbatch does not take it.
+            Refused: sbatch refuses it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.parameters["job_name"] = name
@@ -87,10 +87,10 @@ class ArrayExecutor(SlurmExecutor):
 
 
 def sbatch(script: Path, name: str) -> tuple[str, str]:
-    """Submit a script; (job, cluster). A controller away for a moment is asked again, one array is never sent twice.
+    """Submit a script; return (job, cluster). Retries if the controller is unavailable, without submitting twice.
 
     Raises:
-        Refused: with everything that sbatch said.
+        Refused: with sbatch's full output.
     """
     for attempt in range(_TRIES):
         if attempt:
@@ -118,7 +118,7 @@ def sbatch(script: Path, name: str) -> tuple[str, str]:
 
 
 def read_parsable(text: str) -> tuple[str, str]:
-    """(job, cluster) from `sbatch --parsable`, which prints `12` or `12;cluster`, whatever a site's wrapper adds.
+    """(job, cluster) from `sbatch --parsable`, which prints `12` or `12;cluster`; other lines are skipped.
 
     Raises:
         Refused: there is no job id in it.
@@ -130,7 +130,7 @@ def read_parsable(text: str) -> tuple[str, str]:
 
 
 def _already_there(name: str) -> tuple[str, str] | None:
-    """The array of that name, when SLURM took it although its answer was lost."""
+    """The array of that name, if SLURM accepted it although its answer was lost."""
     try:
         lines = call(["squeue", "--noheader", "--states=all", f"--name={name}", "--format=%F"]).split()
     except SlurmUnavailable:
@@ -154,5 +154,5 @@ def _advice(said: str) -> str:
 
 
 def batch_parameters(flags: Mapping[str, Any], **named: Any) -> dict[str, Any]:
-    """submitit's parameters: its own names, and every other flag of sbatch as it is."""
+    """Parameters of submitit: its own names, and other flags of sbatch unchanged."""
     return {**named, "additional_parameters": dict(flags)}

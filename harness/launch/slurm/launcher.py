@@ -1,4 +1,4 @@
-"""On a cluster: stages as SLURM arrays through submitit. It submits and returns; the last job fills the database."""
+"""Run stages on a cluster, as SLURM arrays through submitit. It submits and returns; a final job fills the database."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 USUAL_PLACES = 8
-"""Cohorts that a cluster is taken to run at once where `max_parallel` does not say."""
+"""Assumed number of concurrent cohorts if `max_parallel` is not set."""
 _OF_THE_LIMIT = 0.8
-"""Part of a job's time limit that the training of a cohort may take by the estimate; evaluation takes its own."""
+"""Fraction of a job's time limit available to the estimated training time of a cohort; the rest is for evaluation."""
 
 
 _OF_MEMORY = 0.9
@@ -43,10 +43,10 @@ _INTERPRETER_BYTES = 1 << 30
 
 
 class SlurmLauncher(Launcher):
-    """Sends stages as arrays: teachers first, each array waiting for its own parents' tasks alone."""
+    """Submits stages as arrays: teachers first; each array depends only on the tasks of its parents."""
 
     name = NAME
-    summary = "a cluster: SLURM arrays through submitit; submits and returns at once"
+    summary = "a SLURM cluster: job arrays through submitit; submits and returns at once"
     Settings = SlurmConfig
     flags: ClassVar = {
         "partition": ("--partition", "-p"),
@@ -63,7 +63,7 @@ class SlurmLauncher(Launcher):
         self._watches: dict[Path, Watch] = {}
 
     def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
-        """Submit the stages and return with the ids of their jobs."""
+        """Submit the stages and return the ids of their jobs."""
         refuse_empty(keys)
         config = settings_config(options.settings)
         kept = _kept(options.settings)
@@ -116,7 +116,7 @@ class SlurmLauncher(Launcher):
         return make_cohorts(plan, keys, options.cohort, places, largest_macs, fits)
 
     def describe(self, plan: Plan, keys: Sequence[str], options: Options) -> str:
-        """The arrays that would be sent, and what each waits for."""
+        """The arrays to submit, with their dependencies."""
         config = settings_config(options.settings)
         todo = _todo(plan, keys)
         queued = live_tasks(options.workspace, keys) if (options.workspace.root / "slurm").is_dir() else {}
@@ -130,7 +130,7 @@ class SlurmLauncher(Launcher):
         return settings_config(given)
 
     def cancel(self, workspace: Workspace, keys: Sequence[str] | None = None) -> list[str]:
-        """Cancel what is queued or running; the tasks that were. The collecting jobs stay, and run when all has ended.
+        """Cancel queued and running tasks and return them. The collecting jobs stay, and run when all jobs have ended.
 
         Raises:
             HarnessError: SLURM does not answer.
@@ -148,10 +148,10 @@ class SlurmLauncher(Launcher):
         return tasks
 
     def resubmit(self, workspace: Workspace, keys: Sequence[str], changes: Mapping[str, Any]) -> LaunchResult:
-        """Send stages again, with the settings of their last submission and these changes.
+        """Submit stages again, with the settings of their last submission and these changes.
 
         Raises:
-            HarnessError: they were never sent, or sbatch refused.
+            HarnessError: they were never submitted, or sbatch refused.
         """
         from harness.planning.cohorts import group_alike, largest_cohort
 
@@ -163,7 +163,7 @@ class SlurmLauncher(Launcher):
         if last is None and submissions:
             last = submissions[-1].request
         if last is None:
-            raise HarnessError("nothing was sent to SLURM from this workspace", "run the same harness sweep again")
+            raise HarnessError("nothing was submitted to SLURM from this workspace", "run the same harness sweep again")
         settings = {**last["settings"], **_kept({self.setting_name(n): v for n, v in changes.items()})}
         jobs = {key: read_job(workspace.stage(key).job_file) for key in keys}
         todo = [PlannedStage(k, job.name, job.stage.kind, tuple(job.stage.parents.values())) for k, job in jobs.items()]
@@ -179,41 +179,41 @@ class SlurmLauncher(Launcher):
         return submit(request, todo, lambda key: jobs[key].model_copy(update=update), parents, cohorts)
 
     def collecting(self, workspace: Workspace) -> list[StageStatus]:
-        """The job at the end of the latest submission, with its reason."""
+        """The status of the latest submission's collecting job."""
         status = collecting_status(workspace)
         return [status] if status else []
 
     def collect_again(self, workspace: Workspace, changes: Mapping[str, Any]) -> LaunchResult:
-        """Send the latest submission's collecting job once more."""
+        """Submit the latest submission's collecting job again."""
         submission = latest_collecting(workspace)
         if submission is None:
-            raise HarnessError("nothing is collected by a job here", "run harness collect")
+            raise HarnessError("there is no collecting job", "run harness collect")
         last = submission.request
         settings = {**last["settings"], **_kept({self.setting_name(n): v for n, v in changes.items()})}
         config = settings_config(settings)
         request = Request(workspace, config, last["sweep"], settings, last["collect"], id=submission.folder.name)
         job = send_collector(request, submission, list(config.setup))
-        return LaunchResult(False, message=f"submitted:\n{job}: brings the database up to date")
+        return LaunchResult(False, message=f"submitted:\n{job}: updates the database")
 
     def logs(self, workspace: Workspace, key: str) -> list[Path]:
-        """What the stage's latest job printed outside of the stage's own log."""
+        """The output of the stage's latest job outside the stage's own log."""
         place = latest(read_submissions(workspace)).get(key)
         return [*place.logs("out"), *place.logs("err")] if place else []
 
     def checks(self) -> Iterator[Check]:
-        """SLURM's commands, and whether the controller answers."""
+        """Check SLURM's commands, and whether the controller responds."""
         return slurm_checks()
 
     def site_file(self) -> str:
-        """A file for this site, from what `sinfo` and `scontrol show config` say."""
+        """A template for this site, from `sinfo` and `scontrol show config`."""
         return site_text(site_facts())
 
     def sent(self, workspace: Workspace) -> Collection[str]:
-        """Keys of the stages that were sent to SLURM from this workspace."""
+        """Keys of the stages that were submitted to SLURM from this workspace."""
         return self._watch(workspace).keys
 
     def observe(self, workspace: Workspace, stage: PlannedStage, status: StageStatus) -> StageStatus:
-        """What SLURM says of a stage that its files leave open; asked once for all stages."""
+        """Refine a stage's status by SLURM's, which is queried once for all stages."""
         return self._watch(workspace).look(stage, status)
 
     def _watch(self, workspace: Workspace) -> Watch:
@@ -267,6 +267,6 @@ def _collect_command(options: Options) -> list[str]:
 
 
 def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a submission keeps them: `retry` may be called from another folder."""
+    """Settings as saved in a submission, with absolute paths, since `retry` may be called from another folder."""
     files = ("config", "slurm_config")
     return {name: str(Path(str(v)).resolve()) if name in files else v for name, v in settings.items()}

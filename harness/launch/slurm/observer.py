@@ -1,4 +1,4 @@
-"""The state of stages that were sent to SLURM: their files first, SLURM's word second. A pure read."""
+"""The state of stages submitted to SLURM: from their files first, then from SLURM. Read-only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.workspace.folders import StageFolder, Workspace
 from harness.workspace.status import PlannedStage, StageStatus, State, stage_state
 
 _last_answer: dict[Path, float] = {}
-"""When SLURM last answered this process about a workspace."""
+"""Time of SLURM's last answer to this process, by workspace."""
 _MEMORY = re.compile(r"oom.?kill|out.of.memory|exceeded (job )?memory limit|memory limit at some point", re.IGNORECASE)
 _NO_SPACE = re.compile(r"No space left|Disk quota exceeded", re.IGNORECASE)
 _HINTS = {
@@ -36,10 +36,10 @@ _HINTS = {
 def live_tasks(
     workspace: Workspace, keys: Iterable[str] | None = None, submissions: list[Submission] | None = None
 ) -> dict[str, str]:
-    """Key -> SLURM task, of stages that are on their way: queued or running, and not done.
+    """Key -> SLURM task, of stages that are queued or running.
 
     Args:
-        keys: look at these alone; None for all.
+        keys: only these stages; None for all.
 
     Raises:
         HarnessError: SLURM does not answer.
@@ -61,7 +61,7 @@ def _alive(job: JobState | None) -> bool:
 
 
 class Watch:
-    """Looks at the stages of a workspace, one after the other, parents first; asks SLURM once."""
+    """Status of the stages of a workspace, parents first, with a single query of SLURM."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -73,11 +73,11 @@ class Watch:
 
     @property
     def keys(self) -> Collection[str]:
-        """The stages that were sent."""
+        """The submitted stages."""
         return self._places.keys()
 
     def look(self, stage: PlannedStage, status: StageStatus) -> StageStatus:
-        """The state of a stage, given what its own files say."""
+        """The state of a stage, given the state by its own files."""
         place = self._places.get(stage.key)
         if place is None or (status.state is State.FAILED and not self._sent_since(stage.key, place)):
             found = status
@@ -87,14 +87,14 @@ class Watch:
         return found
 
     def _sent_since(self, key: str, place: SubmittedTask) -> bool:
-        """The stage was sent again after its latest attempt had failed."""
+        """Whether the stage was submitted again after its latest attempt had failed."""
         attempt = self._workspace.stage(key).last_attempt()
         ended = ((attempt.outcome() if attempt else None) or {}).get("ended", "")
         return bool(place.submitted > ended)
 
     def _ask(self) -> Answer:
         if self._answer is None:
-            # Everything at once, once: a site with ten thousand stages must not be asked ten thousand times.
+            # A single query for all stages, of which there may be ten thousand.
             self._answer = slurm_queue.ask({(place.array, place.cluster) for place in self._places.values()})
             if not self._answer.silence:
                 _last_answer[self._workspace.root] = time.time()
@@ -159,7 +159,7 @@ class Watch:
         return replace(status, state=State.FAILED, reason=f"job {place.task} failed: {why}")
 
     def _forgotten(self, stage: PlannedStage, status: StageStatus, place: SubmittedTask) -> StageStatus:
-        """SLURM has no memory of the job: without accounting that is so minutes after its end."""
+        """The state of a stage whose job SLURM has forgotten: without accounting, minutes after its end."""
         if place.task in self._cancelled:
             return replace(status, state=State.INTERRUPTED, reason=f"job {place.task}: {_HINTS['CANCELLED']}")
         if blocked := self._blocked(stage, status):
@@ -173,7 +173,7 @@ class Watch:
         return replace(status, state=State.LOST, reason=f"SLURM has forgotten job {place.task}{why}; harness retry")
 
     def _blocked(self, stage: PlannedStage, status: StageStatus) -> StageStatus | None:
-        """Blocked by a parent, if one is not done and not on its way."""
+        """The blocked status, if a parent is neither done nor queued or running."""
         for parent in stage.parents:
             folder = self._workspace.stage(parent)
             if folder.done():
@@ -187,7 +187,7 @@ class Watch:
         return None
 
     def _printed(self, place: SubmittedTask) -> str:
-        """The end of what the job printed outside of its stages' own logs."""
+        """The end of the job's output outside its stages' own logs."""
         text = ""
         for kind in ("err", "out"):
             for file in place.logs(kind):
@@ -210,6 +210,6 @@ def _tail(file: Path, most: int = 4096) -> str:
 
 
 def _last_line(text: str) -> str:
-    """The last line of a log that says something of its own."""
+    """The last informative line of a log."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("submitit")]
     return lines[-1][:300] if lines else ""

@@ -1,6 +1,6 @@
-"""What SLURM says of jobs, read from `squeue`, `sacct` and `scontrol`; silence and nonsense are told from an answer.
+"""The state of jobs, parsed from `squeue`, `sacct` and `scontrol`; failures and invalid output are no answers.
 
-The scheduler's word is a hint beside the records; here it is only made readable.
+The scheduler's state is only a hint; the records decide.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from harness.errors import HarnessError
 
 TIMEOUT_S = 30.0
-"""Seconds to wait for one command of SLURM."""
+"""Time limit of one SLURM command, in seconds."""
 _BATCH = 400
-"""Job ids in one command line."""
+"""Maximum number of job ids in one command line."""
 
 _SHORT = {
     "PD": "PENDING",
@@ -41,11 +41,11 @@ _SHORT = {
     "RV": "REVOKED",
 }
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
-"""States of a job that is still to begin, or to begin again."""
+"""States of a job that is waiting to start or restart."""
 RUNNING = frozenset(
     {"RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"}
 )
-"""States of a job that has a machine."""
+"""States of a job that has a node."""
 TERMINAL = frozenset(
     {
         "COMPLETED",
@@ -60,17 +60,17 @@ TERMINAL = frozenset(
         "REVOKED",
     }
 )
-"""States of a job that will not run again by itself."""
+"""Final states of a job."""
 
 
 @dataclass(frozen=True)
 class JobState:
-    """What SLURM says of one job or array task.
+    """SLURM's state of one job or array task.
 
     Attributes:
-        state: in full and without ornaments: PENDING, RUNNING, CANCELLED.
-        reason: SLURM's own word: Priority, DependencyNeverSatisfied, NonZeroExitCode.
-        since: seconds since the epoch at which it began to run; 0 when unknown.
+        state: full name without suffixes: PENDING, RUNNING, CANCELLED.
+        reason: SLURM's reason: Priority, DependencyNeverSatisfied, NonZeroExitCode.
+        since: start time in seconds since the epoch; 0 if unknown.
     """
 
     state: str
@@ -84,9 +84,9 @@ class Answer:
     """SLURM's answer about a set of jobs.
 
     Attributes:
-        states: task ("12_0", or "12" for a job without tasks) -> its state. Tasks SLURM knows nothing of are absent.
-        silence: why SLURM did not answer; empty when it did.
-        truncated: arrays ("12") whose list of pending tasks SLURM cut short.
+        states: task ("12_0", or "12" for a job without tasks) -> its state. Unknown tasks are absent.
+        silence: why SLURM did not answer; empty if it did.
+        truncated: arrays ("12") whose list of pending tasks SLURM truncated.
     """
 
     states: dict[str, JobState] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Answer:
     accounting: bool = False
 
     def of(self, task: str) -> JobState | None:
-        """The state of a task; None when SLURM knows nothing of it."""
+        """The state of a task; None if SLURM does not know it."""
         found = self.states.get(task)
         if found is None and task.partition("_")[0] in self.truncated:
             return JobState("PENDING", "array")
@@ -103,15 +103,15 @@ class Answer:
 
 
 def plain_state(text: str) -> str:
-    """A state without ornaments: "CANCELLED by 0" and "CANCELLED+" are CANCELLED, "PD" is PENDING."""
+    """The normalised name of a state: "CANCELLED by 0" and "CANCELLED+" are CANCELLED, "PD" is PENDING."""
     word = text.strip().split(" ")[0].rstrip("+*").upper()
     return _SHORT.get(word, word)
 
 
 def expand(job: str) -> tuple[list[str], bool]:
-    """The tasks in a job id, and whether the list was cut short: "12_[4,7-8%1]" is 12_4, 12_7 and 12_8.
+    """The tasks in a job id, and whether the list was truncated: "12_[4,7-8%1]" is 12_4, 12_7 and 12_8.
 
-    An id that makes no sense gives no tasks.
+    An invalid id gives no tasks.
     """
     whole = re.fullmatch(r"(\d+)(?:_(\d+))?(?:\+\d+)?", job)
     if whole:
@@ -130,16 +130,16 @@ def expand(job: str) -> tuple[list[str], bool]:
 
 
 class SlurmUnavailable(Exception):
-    """SLURM did not answer, or said it cannot."""
+    """SLURM did not answer, or reported an error."""
 
 
 def call(command: Sequence[str], timeout_s: float = TIMEOUT_S) -> str:
-    """What a command of SLURM prints.
+    """The output of a SLURM command.
 
     Raises:
         SlurmUnavailable: it is not installed, took too long, or failed.
     """
-    # Without this, long lists of pending tasks are cut at 64 characters.
+    # Without this, long lists of pending tasks are truncated at 64 characters.
     env = {**os.environ, "SLURM_BITSTR_LEN": "0", "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
     try:
         done = subprocess.run(
@@ -158,10 +158,10 @@ def call(command: Sequence[str], timeout_s: float = TIMEOUT_S) -> str:
 
 
 def ask(jobs: Iterable[tuple[str, str]], timeout_s: float = TIMEOUT_S) -> Answer:
-    """What SLURM knows of arrays and jobs, from `squeue`, and from `sacct` for those that `squeue` has forgotten.
+    """The states of arrays and jobs, from `squeue`, and from `sacct` for those that `squeue` has forgotten.
 
     Args:
-        jobs: (array's or job's id without task, cluster; "" for the only one).
+        jobs: (id of array or job, without task; cluster, "" if there is only one).
     """
     by_cluster: dict[str, list[str]] = {}
     for job, cluster in jobs:
@@ -193,7 +193,7 @@ def _squeue(ids: list[str], cluster: str, timeout_s: float) -> tuple[dict[str, J
         text = call(command, timeout_s)
     except SlurmUnavailable as error:
         if "Invalid job id" in str(error):
-            # One forgotten id spoils the answer about the others in some versions: ask one by one.
+            # In some versions one forgotten id fails the whole query: query one by one.
             return _one_by_one(ids, cluster, timeout_s) if len(ids) > 1 else ({}, set())
         raise
     return read_squeue(text)
@@ -210,7 +210,7 @@ def _one_by_one(ids: list[str], cluster: str, timeout_s: float) -> tuple[dict[st
 
 
 def read_squeue(text: str) -> tuple[dict[str, JobState], set[str]]:
-    """States from squeue's `%i|%T|%S|%N|%r` lines, and the arrays whose list it cut short. Other lines are skipped."""
+    """States from squeue's `%i|%T|%S|%N|%r` lines, and the arrays with truncated lists. Other lines are skipped."""
     states: dict[str, JobState] = {}
     cut: set[str] = set()
     for line in text.splitlines():
@@ -224,7 +224,7 @@ def read_squeue(text: str) -> tuple[dict[str, JobState], set[str]]:
             continue
         seen = JobState(state, parts[4].strip("() "), parts[3], _seconds(parts[2]))
         for task in tasks:
-            # A federation lists a job once for every sibling: the copies are REVOKED, the real one is not.
+            # A federation lists a job once per sibling cluster; copies are REVOKED.
             if state != "REVOKED" or task not in states:
                 states[task] = seen
         if truncated and tasks:
@@ -233,7 +233,7 @@ def read_squeue(text: str) -> tuple[dict[str, JobState], set[str]]:
 
 
 def _sacct(ids: list[str], cluster: str, timeout_s: float) -> tuple[dict[str, JobState], bool]:
-    """States of ended jobs, and whether there is accounting at all. Its absence is no silence."""
+    """States of ended jobs, and whether there is accounting. Its absence is not an error."""
     if not ids or not shutil.which("sacct"):
         return {}, False
     command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(ids)}"]
@@ -249,7 +249,7 @@ def _sacct(ids: list[str], cluster: str, timeout_s: float) -> tuple[dict[str, Jo
 
 
 def read_sacct(text: str) -> dict[str, JobState]:
-    """States from sacct's lines; steps and lines that make no sense are skipped."""
+    """States from sacct's lines; steps and invalid lines are skipped."""
     states: dict[str, JobState] = {}
     for line in text.splitlines():
         parts = line.strip().split("|")
@@ -266,7 +266,7 @@ def read_sacct(text: str) -> dict[str, JobState]:
 
 
 def _seconds(text: str) -> float:
-    """A time as SLURM prints it, since the epoch; 0 for none."""
+    """A time printed by SLURM, in seconds since the epoch; 0 for none."""
     if text.isdigit():
         return float(text)
     try:
@@ -276,7 +276,7 @@ def _seconds(text: str) -> float:
 
 
 def controller_setting(name: str, timeout_s: float = TIMEOUT_S) -> str:
-    """A value of `scontrol show config`; empty when it has none.
+    """A value of `scontrol show config`; empty if there is none.
 
     Raises:
         SlurmUnavailable: SLURM did not answer.
@@ -287,9 +287,9 @@ def controller_setting(name: str, timeout_s: float = TIMEOUT_S) -> str:
 
 
 def job_state(job: str, timeout_s: float = 10.0) -> tuple[str, bool]:
-    """What the controller says of a job, from inside it: (its state, it was preempted in this run of it).
+    """The controller's state of a job, queried from inside it: (state, whether its current run was preempted).
 
-    The state is "" when there is no answer.
+    The state is "" if there is no answer.
     """
     try:
         return read_job(call(["scontrol", "show", "--oneliner", "job", job], timeout_s))
@@ -298,14 +298,14 @@ def job_state(job: str, timeout_s: float = 10.0) -> tuple[str, bool]:
 
 
 def read_job(text: str) -> tuple[str, bool]:
-    """State, and whether it was preempted since its latest start, from `scontrol show job`."""
+    """State, and whether the job was preempted since its latest start, from `scontrol show job`."""
     values = dict(re.findall(r"\b(JobState|PreemptTime|StartTime)=(\S+)", text))
     preempted, started = _seconds(values.get("PreemptTime", "")), _seconds(values.get("StartTime", ""))
     return plain_state(values.get("JobState", "")), bool(preempted and preempted >= started)
 
 
 def cancel(tasks: Sequence[str], cluster: str = "", timeout_s: float = TIMEOUT_S) -> None:
-    """Cancel jobs or array tasks; those that are over already are no error.
+    """Cancel jobs or array tasks; jobs that have ended are not an error.
 
     Raises:
         HarnessError: SLURM did not answer.

@@ -1,4 +1,4 @@
-"""A first file of settings for a site, from what its SLURM says of itself."""
+"""Template of a site's settings file, from the cluster's configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.specs.yaml_files import yaml_word
 
 
 def site_facts() -> dict[str, str]:
-    """Defaults for this site, from what `sinfo` and `scontrol show config` say: setting -> value, with a comment each.
+    """Defaults for this site, from `sinfo` and `scontrol show config`: setting -> value.
 
     Raises:
         HarnessError: SLURM does not answer.
@@ -40,30 +40,30 @@ def site_facts() -> dict[str, str]:
 
 
 def site_text(facts: dict[str, str]) -> str:
-    """The file for a site, with a comment to every line."""
+    """The text of the settings file, with a comment on every line."""
     limit = facts["limit"]
     time = limit if limit and limit not in ("infinite", "n/a", "UNLIMITED") else "4:00:00"
     gpu_type = yaml_word(facts["gpu_type"]) if facts["gpu_type"] else "a100"
     lines = [
-        "# Defaults of this site for: harness sweep --launcher slurm. Flags and -o NAME=VALUE go before them.",
+        "# Defaults of this site for: harness sweep --launcher slurm. Flags and -o NAME=VALUE override them.",
         f"# Partitions here: {facts['partitions']}",
         f"partition: {yaml_word(facts['partition'])}",
-        "# account: NAME          # who pays",
+        "# account: NAME          # account to charge",
         "# qos: NAME",
-        "# constraint: NAME       # a feature that nodes must have",
-        f"gpus: {facts['gpus']}                  # of one run, on each node",
-        "gpu_flag: gpus-per-node  # or gres, gpus-per-task, gpus, none: how this site wants GPUs to be asked for",
+        "# constraint: NAME       # required feature of nodes",
+        f"gpus: {facts['gpus']}                  # of one run, per node",
+        "gpu_flag: gpus-per-node  # or gres, gpus-per-task, gpus, none: how this site requests GPUs",
         f"# gpu_type: {gpu_type}",
-        "# cpus: 4                # of each process",
-        "# mem: 16G               # of each node",
+        "# cpus: 4                # per process",
+        "# mem: 16G               # per node",
         f"time: {yaml_word(time)}",
-        f"max_array_size: {facts['max_array_size'] or 0}     # MaxArraySize of the controller; 0 asks it each time",
+        f"max_array_size: {facts['max_array_size'] or 0}     # MaxArraySize of the controller; 0 to query it each time",
         "max_parallel: 0          # tasks of a kind at once; 0 for no limit",
-        "signal_delay_s: 90       # seconds before the time limit at which a run saves itself",
+        "signal_delay_s: 90       # seconds before the time limit at which a run saves a checkpoint",
         "setup: []                # shell lines at the start of a job: [module load cuda, source env/bin/activate]",
-        "# python: apptainer exec --nv image.sif python   # what starts Python in a job",
+        "# python: apptainer exec --nv image.sif python   # command that starts Python in a job",
         "sbatch: {}               # any other flag of sbatch: {nice: 100, exclude: node7}",
-        "# collect_options: {partition: cpu}               # for the last job, which needs no GPU",
+        "# collect_options: {partition: cpu}               # for the final job, which needs no GPU",
         "# stages:                                          # other resources for a kind of stage",
         '#   teacher: {time: "12:00:00", mem: 64G}',
     ]

@@ -1,4 +1,4 @@
-"""What was sent to SLURM, as the workspace remembers it.
+"""Records of submissions to SLURM in the workspace.
 
 WORKSPACE/slurm/<submission>/   request.json  the arrays: tasks, stages, resources; written before anything is sent
                                 jobs.jsonl    a line for each array that SLURM took, with its id
@@ -20,12 +20,12 @@ from harness.workspace.folders import Workspace
 
 @dataclass(frozen=True)
 class SubmittedTask:
-    """Where a stage was sent.
+    """The SLURM task of a submitted stage.
 
     Attributes:
         task: SLURM's id of the array task: "12_0".
-        submitted: when, ISO 8601.
-        shared: other stages share the job.
+        submitted: time of submission, ISO 8601.
+        shared: whether other stages share the job.
     """
 
     submission: Path
@@ -42,7 +42,7 @@ class SubmittedTask:
         return self.task.partition("_")[0]
 
     def logs(self, kind: str) -> list[Path]:
-        """What the job's processes printed ("out", "err") outside of their stages' own logs, if anything yet."""
+        """Existing log files of the job's processes ("out", "err"), outside their stages' own logs."""
         found: list[Path] = []
         while (file := self.submission / f"{self.task}_{len(found)}_log.{kind}").is_file():
             found.append(file)
@@ -51,14 +51,14 @@ class SubmittedTask:
 
 @dataclass
 class Submission:
-    """One folder of the submissions."""
+    """The folder of one submission."""
 
     folder: Path
     request: dict[str, Any]
     jobs: list[dict[str, Any]] = field(default_factory=list)
 
     def sent(self) -> Iterator[tuple[str, SubmittedTask]]:
-        """(key, where it was sent) of every stage that SLURM took."""
+        """(key, task) of every stage that SLURM accepted."""
         for job in self.jobs:
             if "array" not in job:
                 continue
@@ -76,7 +76,7 @@ class Submission:
                 yield from ((key, place) for key in task["stages"])
 
     def collectors(self) -> list[tuple[str, str]]:
-        """(job, cluster) of the jobs that bring the database up to date."""
+        """(job, cluster) of the jobs that update the database."""
         return [(job["job"], job.get("cluster", "")) for job in self.jobs if job.get("collect")]
 
     def cancelled(self) -> set[str]:
@@ -84,7 +84,7 @@ class Submission:
         return {task for job in self.jobs for task in job.get("cancelled", [])}
 
     def note(self, **job: Any) -> None:
-        """Remember that SLURM took an array, at once and on disk."""
+        """Append an array that SLURM accepted to the file, at once."""
         self.jobs.append(job)
         with (self.folder / "jobs.jsonl").open("a") as file:
             file.write(json.dumps(job) + "\n")
@@ -92,13 +92,13 @@ class Submission:
             os.fsync(file.fileno())
 
     def save_request(self) -> None:
-        """Write down what is about to be sent. Only the user may read it: a database's address may hold a password."""
+        """Save the request before submission, readable by the user only: a database URL may contain a password."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "request.json", self.request, private=True)
 
 
 def read_submissions(workspace: Workspace) -> list[Submission]:
-    """All submissions, oldest first; those that cannot be read are left out."""
+    """All submissions, oldest first; unreadable ones are skipped."""
     found = []
     folder = workspace.root / "slurm"
     for file in sorted(folder.glob("*/request.json")):
@@ -109,7 +109,7 @@ def read_submissions(workspace: Workspace) -> list[Submission]:
 
 
 def _job_lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a file that are whole."""
+    """The complete lines of a file."""
     jobs = []
     try:
         lines = file.read_text().splitlines()
@@ -124,5 +124,5 @@ def _job_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def latest(submissions: list[Submission]) -> dict[str, SubmittedTask]:
-    """Key -> where the stage was sent last."""
+    """Key -> the stage's latest task."""
     return {key: place for submission in submissions for key, place in submission.sent()}

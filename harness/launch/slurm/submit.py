@@ -1,4 +1,4 @@
-"""Submitting a plan's stages: arrays, the collector behind them, and the file that remembers what was sent."""
+"""Submit the stages of a plan: arrays, the collecting job, and the records of the submission."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.workspace.job import Job
 from harness.workspace.status import PlannedStage
 
 _USUAL_ARRAY = 1001
-"""SLURM's own default of MaxArraySize."""
+"""SLURM's default of MaxArraySize."""
 
 
 _COLLECT_MIN = 30
@@ -31,12 +31,12 @@ _COLLECT_MIN = 30
 
 @dataclass
 class Request:
-    """All of a submission but its stages.
+    """A submission without its stages.
 
     Attributes:
         sweep: the plan that it belongs to.
-        settings: the user's words, for `retry` to begin from; so is `cohort`.
-        collect: the arguments of `harness` that bring the database up to date.
+        settings: the user's settings, from which `retry` starts; likewise `cohort`.
+        collect: the arguments of `harness` that update the database.
     """
 
     workspace: Workspace
@@ -49,7 +49,7 @@ class Request:
 
     @property
     def folder(self) -> Path:
-        """Where all of it is kept."""
+        """The folder of the submission."""
         return self.workspace.root.resolve() / "slurm" / self.id
 
 
@@ -60,21 +60,21 @@ def submit(
     parents: Mapping[str, Sequence[str]],
     cohorts: Callable[[Sequence[str]], Sequence[tuple[str, ...]]] = lambda keys: (),
 ) -> LaunchResult:
-    """Send the stages that are not on their way already.
+    """Submit the stages that are not queued or running already.
 
     Args:
-        todo: what to send, parents before children.
-        job: key -> its job.
-        parents: key -> parents, of every stage known.
-        cohorts: groups the stages that are sent.
+        todo: the stages to submit, parents before children.
+        job: key -> job.
+        parents: key -> parents, of every known stage.
+        cohorts: groups the stages to submit.
 
     Raises:
-        HarnessError: this is no cluster, or sbatch refused; what was sent before stays, and is named.
+        HarnessError: this is not a cluster, or sbatch refused; arrays submitted before are kept and named.
     """
     queued = live_tasks(request.workspace, [key for stage in todo for key in (stage.key, *stage.parents)])
     fresh = [stage for stage in todo if stage.key not in queued]
     if not fresh:
-        return LaunchResult(False, message="all of it is on its way already: harness status --watch")
+        return LaunchResult(False, message="all stages are queued or running already: harness status --watch")
     grouped = cohorts([stage.key for stage in fresh])
     arrays = make_arrays(fresh, request.config, queued, parents, largest_array(request.config), grouped)
     submission = _write_down(request, arrays)
@@ -92,7 +92,7 @@ def submit(
 
 
 def largest_array(config: SlurmConfig) -> int:
-    """Tasks that one array may have. MaxArraySize is one more than the largest index."""
+    """The maximum number of tasks in an array. MaxArraySize is one more than the largest index."""
     if config.max_array_size:
         return config.max_array_size
     try:
@@ -103,7 +103,7 @@ def largest_array(config: SlurmConfig) -> int:
 
 
 def _write_down(request: Request, arrays: Sequence[Array]) -> Submission:
-    """The request, on disk before anything is sent."""
+    """Save the request before submission."""
     stages = request.workspace.root.resolve() / "stages"
     submission = Submission(
         request.folder,
@@ -135,14 +135,14 @@ def _write_down(request: Request, arrays: Sequence[Array]) -> Submission:
 
 
 def _with_snapshot(request: Request, job: Callable[[str], Job], setup: list[str]) -> Callable[[str], Job]:
-    """Jobs that run from a copy of the code, if that is asked for; `setup` gets the line that finds it."""
+    """Make jobs run from a copy of the code if requested; `setup` gets the line that finds it."""
     if not request.config.snapshot:
         return job
     from harness.launch.snapshot import copy_plugins, make_snapshot
 
     folder = request.workspace.root.resolve() / "snapshots"
     code = make_snapshot(folder)
-    # Without this, the folder that the user submits from goes before it: often the very checkout.
+    # Otherwise the current folder, often the checkout, would come first on the path.
     setup.append("export PYTHONSAFEPATH=1")
     setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
     copied: dict[Any, Any] = {}
@@ -157,7 +157,7 @@ def _with_snapshot(request: Request, job: Callable[[str], Job], setup: list[str]
 
 
 def _send(request: Request, arrays: Sequence[Array], submission: Submission, setup: list[str]) -> None:
-    """Send the arrays in order, writing down each id as it comes."""
+    """Submit the arrays in order, and record each id at once."""
     from submitit.core.utils import DelayedSubmission
 
     from harness.launch.slurm.executor import ArrayExecutor, batch_parameters
@@ -172,7 +172,7 @@ def _send(request: Request, arrays: Sequence[Array], submission: Submission, set
             flags["dependency"] = waits
         srun = list(request.config.srun)
         if wanted.cpus:
-            # srun no longer takes this over from sbatch.
+            # srun no longer inherits this from sbatch.
             srun.append(f"--cpus-per-task={wanted.cpus}")
             flags["cpus-per-task"] = wanted.cpus
         parameters = batch_parameters(
@@ -195,17 +195,17 @@ def _send(request: Request, arrays: Sequence[Array], submission: Submission, set
 
 
 def _add_collector(request: Request, submission: Submission, setup: list[str]) -> None:
-    """Send the job that brings the database up to date when all others have ended, however they ended."""
+    """Submit the job that updates the database when all others have ended, with any outcome."""
     arrays = [job["job"] for job in submission.jobs if "array" in job]
     if request.config.collect and arrays:
         send_collector(request, submission, setup, arrays)
 
 
 def send_collector(request: Request, submission: Submission, setup: list[str], after: Sequence[str] = ()) -> str:
-    """Send the job that brings the database up to date; its id.
+    """Submit the job that updates the database; return its id.
 
     Args:
-        after: arrays that must have ended first, however they end.
+        after: arrays that must have ended first, with any outcome.
     """
     from submitit.core.utils import DelayedSubmission
 
@@ -233,16 +233,16 @@ def _message(request: Request, arrays: Sequence[Array], submission: Submission, 
             array = arrays[job["array"]]
             lines.append(f"{job['job']}: {array.stages} {array.kind}{'s' if array.stages > 1 else ''}")
         else:
-            lines.append(f"{job['job']}: brings the database up to date at the end")
+            lines.append(f"{job['job']}: updates the database at the end")
     if known:
-        lines.append(f"{known} stages were on their way already")
+        lines.append(f"{known} stages were queued or running already")
     where = shlex.quote(str(request.workspace.root))
-    return "\n".join(["submitted:", *lines, f"look with:  harness status --watch --workspace {where}"])
+    return "\n".join(["submitted:", *lines, f"follow with:  harness status --watch --workspace {where}"])
 
 
 def _told_what_went(error: HarnessError, submission: Submission) -> HarnessError:
     sent = [job["job"] for job in submission.jobs if "array" in job]
     if not sent:
         return error
-    message = f"{error.message}\narrays sent before that, which go on: {', '.join(sent)}"
-    return type(error)(message, f"{error.hint}; then harness retry sends the rest")
+    message = f"{error.message}\narrays submitted before, which are kept: {', '.join(sent)}"
+    return type(error)(message, f"{error.hint}; then harness retry submits the rest")

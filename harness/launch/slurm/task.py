@@ -1,8 +1,8 @@
-"""What a SLURM job runs: the process of its stages, a cohort or one alone, kept alive through time limits.
+"""The code of a SLURM job: run a cohort or a single stage in a child process, across time limits.
 
 submitit starts `StageTask` in every process of a job, and asks it for a checkpoint before a time limit or a preemption.
-The pickle that it travels in holds the path of a JSON file and two numbers. Nothing heavy is imported: the training
-happens in `python -m harness.worker`, a child process that is asked to save itself and end.
+Its pickle contains the path of a JSON file and two numbers. Nothing heavy is imported: training runs in the child
+process `python -m harness.worker`, which is asked to save a checkpoint and end.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from harness.workspace.files import now, write_json
 
 DONE, FAILED, INTERRUPTED = WorkerExit.DONE, WorkerExit.FAILED, WorkerExit.INTERRUPTED
 _GRACE_S = 20.0
-"""Seconds that a worker has to save itself when SLURM ends its job for good; sites seldom give more than thirty."""
+"""Seconds in which a worker must save a checkpoint when SLURM ends its job; sites seldom give more than thirty."""
 
 
 class TaskFailed(RuntimeError):
-    """A job's stages did not all come to their end; submitit writes the sentence down."""
+    """Not all stages of a job succeeded; submitit records the message."""
 
 
 class StageTask:
-    """The callable of a job. It keeps nothing between calls but the paths that it is called with."""
+    """The callable of a job. It keeps no state between calls except the paths in its arguments."""
 
     def __init__(self) -> None:
         self._stages: list[Stage] = []
@@ -50,10 +50,10 @@ class StageTask:
         return {"_stages": [], "_worker": None, "_told": "", "_printed_before": 0}
 
     def __call__(self, request_file: str, array: int, task: int) -> None:
-        """Run the stages of one task together; where they do not fit into memory, in halves one after the other.
+        """Run the stages of one task together; if they do not fit into memory, in halves one after the other.
 
         Raises:
-            TaskFailed: one of them failed, or was stopped and will not be tried again in this job.
+            TaskFailed: a stage failed, or was stopped and will not be retried in this job.
         """
         request = json.loads(Path(request_file).read_bytes())
         self._printed_before = _log_size()
@@ -68,7 +68,7 @@ class StageTask:
         self._conclude()
 
     def checkpoint(self, request_file: str, array: int, task: int) -> Any:
-        """Ask the stages to save themselves; what submitit is to run after the requeue, None to give up."""
+        """Ask the stages to save checkpoints; return what submitit runs after the requeue, None to stop."""
         from submitit.helpers import DelayedSubmission
 
         request = json.loads(Path(request_file).read_bytes())
@@ -82,13 +82,13 @@ class StageTask:
         return DelayedSubmission(StageTask(), request_file, array, task) if self._left() else None
 
     def _terminated(self, *_: object) -> None:
-        """SLURM ends the job: hand it on. Why, is asked when the stages have saved themselves."""
+        """Forward SLURM's termination signal to the stages; the cause is determined after they have saved."""
         self._told = self._told or "terminated"
         if self._worker:
             self._worker.terminate()
 
     def _stop(self, within_s: float) -> None:
-        """Ask the stages to save themselves; if that takes too long they go on from older checkpoints."""
+        """Ask the stages to save checkpoints; if that takes too long, they resume from older ones."""
         if self._worker:
             self._worker.terminate()
             self._worker.wait(max(0.5, within_s))
@@ -98,11 +98,11 @@ class StageTask:
             stage.label(outcome, reason)
 
     def _left(self) -> list[Stage]:
-        """Those that another run of the job could bring to their end."""
+        """The stages that another run of the job could finish."""
         return [stage for stage in self._stages if not (stage.done or stage.failed or stage.exhausted())]
 
     def _conclude(self) -> None:
-        """Say how it ended. A job that SLURM ends for good, though its stages could go on, is put back in the queue."""
+        """Record the outcome, and requeue a job that SLURM ended although its stages could continue."""
         if self._told == "terminated":
             self._stop(_GRACE_S)
             self._after_termination()
@@ -120,12 +120,12 @@ class StageTask:
 
 
 def _why_terminated(printed_before: int) -> tuple[str, str, bool]:
-    """Why SLURM sent SIGTERM: (outcome, reason, SLURM will not run the job again though it should).
+    """Why SLURM sent SIGTERM: (outcome, reason, whether the job must be requeued here).
 
-    The controller calls a job that is being ended COMPLETING, whatever the cause; the step's daemon prints the cause.
+    The controller's state of an ending job is COMPLETING for any cause; the step's daemon prints the cause.
 
     Args:
-        printed_before: bytes of the job's log that an earlier run of it had written.
+        printed_before: bytes of the job's log written by earlier runs.
     """
     cause = read_cause(_log_since(printed_before))
     state, preempted = ("", False) if cause else slurm_queue.job_state(os.environ.get("SLURM_JOB_ID", ""))
@@ -145,7 +145,7 @@ def _why_terminated(printed_before: int) -> tuple[str, str, bool]:
 
 
 def read_cause(printed: str) -> str:
-    """Why a step was ended, as its daemon prints it: "TIME LIMIT", "PREEMPTION", ...; "CANCELLED" when by a user."""
+    """The cause of a step's end, as printed by its daemon: "TIME LIMIT", "PREEMPTION", ...; "CANCELLED" by a user."""
     found = re.findall(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE TO (.+?))? \*\*\*", printed)
     return (found[-1] or "CANCELLED") if found else ""
 
@@ -174,12 +174,12 @@ def _requeue() -> None:
 
 
 def _elapsed_s() -> float:
-    """Seconds since this process began, which is when the job's step began."""
+    """Seconds since this process, and the job's step, started."""
     return time.time() - float(psutil.Process().create_time())
 
 
 def _distributed_environment() -> None:
-    """Tell several processes of one run of each other, as submitit sees them, in torch's variables."""
+    """Set torch's variables for several processes of one run, from submitit's environment."""
     if int(os.environ.get("SLURM_NTASKS", "1")) < 2:
         return
     from submitit.helpers import TorchDistributedEnvironment
@@ -195,7 +195,7 @@ def _distributed_environment() -> None:
         "MASTER_PORT": str(there.master_port),
     }
     if own := list(_visible_devices()):
-        # Each process sees its own GPU alone, so that the first one is the right one everywhere.
+        # Each process sees only its own GPU, which is then the first one everywhere.
         os.environ["CUDA_VISIBLE_DEVICES"] = own[there.local_rank % len(own)]
 
 
@@ -204,7 +204,7 @@ def _visible_devices() -> Iterator[str]:
 
 
 def _address(node: str) -> str:
-    """A node's address: its name where that resolves, else what SLURM knows of it."""
+    """A node's address: its name if it resolves, otherwise the address known to SLURM."""
     try:
         socket.getaddrinfo(node, None)
         return node
@@ -218,13 +218,13 @@ def _address(node: str) -> str:
 
 
 class CollectTask:
-    """The last job of a submission: brings the database up to date."""
+    """The final job of a submission, which updates the database."""
 
     def __call__(self, request_file: str) -> None:
         """Run `harness collect`.
 
         Raises:
-            TaskFailed: it failed.
+            TaskFailed: collecting failed.
         """
         request = json.loads(Path(request_file).read_bytes())
         command = [sys.executable, "-m", "harness", *request["collect"]]
@@ -239,7 +239,7 @@ class CollectTask:
             raise TaskFailed(f"harness collect ended with code {done.returncode}: {reason}")
 
     def checkpoint(self, request_file: str) -> Any:
-        """Collecting is idempotent: begin again."""
+        """Run again: collecting is idempotent."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(CollectTask(), request_file)

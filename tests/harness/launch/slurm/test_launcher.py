@@ -151,7 +151,7 @@ def test_names_never_reach_a_shell_unquoted(world: World, fake: FakeSlurm, tmp_p
 def test_nothing_is_sent_twice(world: World, fake: FakeSlurm) -> None:
     world.send()
     assert len(fake.jobs) == 4
-    assert "on its way already" in world.send().message
+    assert "queued or running already" in world.send().message
     assert len(fake.jobs) == 4
     # One student is new: it waits for the translator that is queued.
     world.done(world.teacher)
@@ -188,7 +188,7 @@ def test_refusal_is_shown_whole_and_what_was_sent_is_named(world: World, fake: F
     fake.tell(sbatch=[None, {"exit": 1, "stderr": said}])
     with pytest.raises(HarnessError) as caught:
         world.send()
-    assert said in caught.value.message and "arrays sent before that, which go on: 100" in caught.value.message
+    assert said in caught.value.message and "arrays submitted before, which are kept: 100" in caught.value.message
     # The database is still brought up to date after those; and what was not sent can be sent.
     assert fake.jobs[1]["dependency"] == "afterany:100"
     assert set(latest(read_submissions(world.workspace))) == {world.teacher}
@@ -411,8 +411,8 @@ def _collected(world: World, task: str, **said: str) -> None:
     [
         ("103_[0]|PENDING|N/A||Dependency", State.QUEUED, "until all stages have ended"),
         ("103_0|RUNNING|1|n1|None", State.RUNNING, "running on n1"),
-        ("103_0|FAILED|1|n1|NonZeroExitCode", State.FAILED, "failed without a word"),
-        ("103_0|TIMEOUT|1|n1|x", State.FAILED, "timeout without a word"),
+        ("103_0|FAILED|1|n1|NonZeroExitCode", State.FAILED, "failed and recorded no outcome"),
+        ("103_0|TIMEOUT|1|n1|x", State.FAILED, "timeout and recorded no outcome"),
         ("103_0|CANCELLED|1|n1|x", State.INTERRUPTED, "cancelled"),
         ("", State.LOST, "SLURM has forgotten job 103_0"),
     ],
@@ -485,7 +485,7 @@ def test_a_collecting_job_leaves_word_of_how_it_ended(
 
 
 def test_retry_of_what_was_never_sent(world: World, fake: FakeSlurm) -> None:
-    with pytest.raises(HarnessError, match="nothing was sent to SLURM"):
+    with pytest.raises(HarnessError, match="nothing was submitted to SLURM"):
         SlurmLauncher().resubmit(world.workspace, [world.teacher], {})
 
 
