@@ -25,6 +25,14 @@ def colours(sides: Sequence[Side], look: Looks) -> dict[str, str]:
     return dict(zip((side.label for side in sides), PALETTE, strict=False))
 
 
+def short(labels: Sequence[str]) -> list[str]:
+    """Labels without the words that all of them share, where that leaves something that tells them apart."""
+    words = [label.split() for label in labels]
+    shared = set(words[0]).intersection(*words[1:])
+    left = [" ".join(word for word in some if word not in shared) for some in words]
+    return left if all(left) and len(set(left)) == len(left) else list(labels)
+
+
 def scores(sides: Sequence[Side], column: Column) -> pd.DataFrame:
     """One row a side: seeds, mean of the metric over them, and the score of each."""
     rows = []

@@ -86,6 +86,10 @@ def _image_gaps(store: Store, words: Sequence[str], metric: str, ours: int, thei
     return differences.image_gaps(store, sides[ours], sides[theirs], metric)
 
 
+def _label(store: Store, word: str) -> str:
+    return next(iter(named_sides(store, [word])))
+
+
 _QUESTIONS: dict[str, Callable[..., Any]] = {
     "cells": queries.cells,
     "metrics": queries.metrics,
@@ -99,6 +103,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "children": queries.children,
     "comparison": _comparison,
     "image_gaps": _image_gaps,
+    "label": _label,
 }
 
 
@@ -207,6 +212,14 @@ def comparison(words: Sequence[str], metric: str) -> Comparison:
     """
     found: Comparison = _asked("comparison", tuple(words), metric)
     return found
+
+
+def label(word: str) -> str:
+    """How a run or row is called in a comparison; the word itself where it means none."""
+    try:
+        return str(_asked("label", word))
+    except ValueError:
+        return word
 
 
 def image_gaps(words: Sequence[str], metric: str, ours: int, theirs: int) -> pd.DataFrame:

@@ -23,7 +23,7 @@ def asked() -> list[str]:
     with st.sidebar:
         there = address.get_all("side")
         if there:
-            address.choices("Compared", "side", there)
+            address.choices("Compared", "side", there, format_func=source.label)
         st.text_input(
             "Add a run or a row", key="added", on_change=_add, placeholder="ka @16, or the beginning of a key"
         )
@@ -111,7 +111,8 @@ def images(found: Comparison, words: list[str], metric: str, seed: int) -> None:
     shown = gaps.assign(image=gaps["image"].map(sinks.visible))
     for name in ("ours", "theirs", "gap"):
         shown[name] = (column.factor * shown[name]).round((column.digits or 0) + 1)
-    ours_name, theirs_name = (sinks.visible(labels[place]) for place in (ours, theirs))
+    brief = comparison.short(labels)
+    ours_name, theirs_name = (sinks.visible(brief[place]) for place in (ours, theirs))
     shown = shown.rename(columns={"ours": ours_name, "theirs": theirs_name, "gap": "difference"})
     st.dataframe(shown, hide_index=True, height=38 + 35 * min(len(shown), 6))
     st.caption(f"{sinks.markdown(column.title)} of each image alone, means over seeds; largest difference first.")
@@ -128,7 +129,8 @@ def side_by_side(sides: list[Side], ours: int, theirs: int, gaps: dict[str, floa
         return
     teacher = pictures.pictures(root, _teacher(sides))
     ahead, behind = comparison.both_ways({name: gaps[name] for name in common}, 3)
-    labels = [side.label for side in sides]
+    labels = comparison.short([side.label for side in sides])
+    kept = dict(zip(labels, kept.values(), strict=True))
     for title, names in ((f"{labels[ours]} ahead", ahead), (f"{labels[theirs]} ahead", behind)):
         if names:
             st.markdown(f"**{sinks.markdown(title)}**")

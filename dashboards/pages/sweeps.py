@@ -103,7 +103,11 @@ def failures(sweep: SavedSweep, failed: Sequence[StageStatus]) -> None:
     """What failed, by cause, with the last line of a log and the command that tries again."""
     for cause in stages.causes(failed, stages.retry_commands(sweep, failed)):
         count = f"{len(cause.stages)} stages" if len(cause.stages) > 1 else sinks.markdown(cause.stages[0].name)
-        st.error(f"**{count}**: {sinks.markdown(cause.reason or 'no reason was given')}", icon=":material/error:")
+        said = f"**{count}**: {sinks.markdown(cause.reason or 'no reason was given')}"
+        if any(status.state is State.FAILED for status in cause.stages):
+            st.error(said, icon=":material/error:")
+        else:
+            st.warning(said, icon=":material/pause_circle:")
         if len(cause.stages) > 1:
             st.caption(" · ".join(sinks.markdown(status.name) for status in cause.stages[:12]))
         if cause.line and cause.line not in cause.reason and cause.reason not in cause.line:

@@ -122,6 +122,12 @@ def test_the_images_of_both_ways_are_told_apart() -> None:
     assert comparison.both_ways({"a": 0.1}, 3) == (["a"], [])
 
 
+def test_short_labels_tell_sides_apart() -> None:
+    assert comparison.short(["none a@8 seed 0", "ka a@8 seed 0"]) == ["none", "ka"]
+    assert comparison.short(["ka a@8", "ka a@16"]) == ["a@8", "a@16"]
+    assert comparison.short(["ka a", "ka a b"]) == ["ka a", "ka a b"]
+
+
 def test_a_method_has_its_own_colour_where_methods_differ(rows: dict[str, str]) -> None:
     from dashboards import source
 
