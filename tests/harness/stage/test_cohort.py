@@ -97,3 +97,14 @@ def test_every_method_at_every_stride_ends_as_it_would_alone(tmp_path: Path, pre
         assert not differing(alone, state), node.name
         tensors += sum(isinstance(value, Tensor) for value in state.values())
     assert tensors > 100 * len(nodes)
+
+
+def test_students_whose_batches_come_in_parts_end_as_they_would_alone(tmp_path: Path) -> None:
+    """With a loss of its own, an auxiliary head, a discriminator and a translator among them."""
+    changes = {"batch_size": 3, "student.accumulate": 2, "student.loss.name": "ohem", "student.loss.auxiliary": 0.4}
+    plan = prepared(tmp_path, methods=("none", "kd", "skd", "ka"), set=changes)
+    nodes = students(plan)
+    for node, state in zip(nodes, trained(plan, nodes, tmp_path), strict=True):
+        (alone,) = trained(plan, [node], tmp_path)
+        assert any("auxiliary" in name for name in state)
+        assert not differing(alone, state), node.name
