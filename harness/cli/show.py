@@ -98,9 +98,9 @@ def _accuracy(run: Run) -> Pairs:
     if not metrics:
         return
     yield "of", f"the last checkpoint, {metrics.images} images of {metrics.split}"
-    if metrics.eval_batch:
-        tiled = f"; {metrics.tiled} too large for memory, in tiles" if metrics.tiled else ""
-        yield "evaluated", f"{metrics.eval_batch} at once{tiled}"
+    tiled = f"; {metrics.tiled} too large for memory, in tiles" if metrics.tiled else ""
+    at_once = f"; {metrics.eval_batch} at once{tiled}" if metrics.eval_batch else ""
+    yield "evaluated", f"{run.row['evaluation']}{at_once}"
     for name, column in run.metrics.items():
         yield column.title, cell(replace(column, digits=(column.digits or 0) + 1), run.row[name])
     if metrics.classes and (absent := [name for name in metrics.per_class_iou if name not in metrics.classes]):
@@ -141,6 +141,9 @@ def _training(run: Run) -> Pairs:
     training = run.record.training
     yield "iterations", f"{training.iterations}  ({training.samples_seen} samples seen)"
     yield "time [s]", f"{training.seconds:.1f}  ({training.step_ms:.1f} ms per step, median)"
+    if training.loading_ms is not None and training.step_ms:
+        share = training.loading_ms / training.step_ms
+        yield "loading", f"{training.loading_ms:.1f} ms per step, median ({share:.0%}): waiting for batches, above all"
     if training.shared_by > 1 and training.paid_s is not None:
         others = f"shared costs divided among {training.shared_by} students"
         yield "paid [s]", f"{training.paid_s:.1f}  ({others}; {training.own_ms or 0:.1f} ms per step are its own)"

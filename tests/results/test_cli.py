@@ -106,6 +106,7 @@ def test_wrong_words_are_user_errors(workspace: Path, tmp_path: Path) -> None:
 
 def test_show(workspace: Path) -> None:
     text = harness("show", "ka", "@16", "seed=1")
+    assert "evaluated" in text and "whole image" in text
     fake = next(f for f in FAKES if (f.method, f.stride, f.seed) == ("ka", 16, 1))
     for said in (fake.key, "person", "GMACs", "aten::hardtanh_", "affinity", "node1", "harness sweep --methods ka"):
         assert said in text
