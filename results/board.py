@@ -114,18 +114,27 @@ def read_rows(
     named = {name: column for name, column in own.items() if column is not None}
     query = select(*named.values(), *(table.c[name] for name in (*_BESIDE, "others", "paid")))
     with store.read() as connection:
-        rows = connection.execute(query.where(table.c.metric == metric, *conditions)).all()
+        # The driver's own rows: SQLAlchemy's cost as much again as reading them, and only flags need its types.
+        rows = connection.execute(query.where(table.c.metric == metric, *conditions)).cursor.fetchall()
         costs = lesson_costs(connection)
     names = [*named, *_BESIDE, "others", "paid"]
     fields: list[Sequence[Any]] = list(zip(*rows)) if rows else [()] * len(names)
     found: dict[str, Any] = dict(zip(names, fields, strict=True))
-    means = [json.loads(text) for text in found["others"]]
+    for name in (*(c.name for c in columns if c.type == "flag" and c.name in found), "pending"):
+        found[name] = [bool(value) for value in found[name]]
+    means, paid = _parsed(found["others"]), _parsed(found["paid"])
     found |= {c.name: [mean.get(c.name) for mean in means] for c in columns if own[c.name] is None}
-    found["training_s"] = [training_cost(text, costs) for text in found["paid"]]
+    found["training_s"] = [training_cost(runs, costs) for runs in paid]
     return frame_of(found, columns)
 
 
 _BESIDE = ("manifest", "family", "pending")
+
+
+def _parsed(texts: Sequence[str]) -> list[Any]:
+    """JSON texts, parsed at once."""
+    found: list[Any] = json.loads(f"[{','.join(texts)}]")
+    return found
 
 
 def frame_of(found: Mapping[str, Sequence[Any]], columns: Sequence[Column]) -> pd.DataFrame:
@@ -169,14 +178,17 @@ def lessons(run: Run) -> list[str]:
     return [parent for parent in run["parents"].split(",") if parent] if run["kind"] == "student" else []
 
 
-def training_cost(paid: str, costs: Mapping[str, float]) -> float:
-    """Mean over a row's runs of what their training cost, with their part of what their parents' did.
+Paid = Sequence[tuple[float, Sequence[str]]]
+"""Of each run behind a row the seconds that it cost itself, and whom it learned from."""
 
-    Args:
-        paid: JSON, for each run what it cost itself and whom it learned from.
-    """
-    whole = [own + sum(costs.get(parent, math.nan) for parent in parents) for own, parents in json.loads(paid)]
-    known = [seconds for seconds in whole if not math.isnan(seconds)]
+
+def training_cost(runs: Paid, costs: Mapping[str, float]) -> float:
+    """Mean over a row's runs of what their training cost, with their part of what their parents' did."""
+    known = []
+    for own, parents in runs:
+        whole = own + sum([costs.get(parent, math.nan) for parent in parents])
+        if not math.isnan(whole):
+            known.append(whole)
     return sum(known) / len(known) if known else math.nan
 
 

@@ -132,7 +132,11 @@ def _of_seeds(
     rows = []
     for group in groups:
         row = row_of(group, baselines, states, known)
-        row = json.loads(row["others"]) | row | {"training_s": training_cost(row["paid"], costs), "pending": False}
+        row = (
+            json.loads(row["others"])
+            | row
+            | {"training_s": training_cost(json.loads(row["paid"]), costs), "pending": False}
+        )
         row |= {name: whole.loc[group.row, name] for name in standing}
         behind = NOT_AHEAD in str(whole.loc[group.row, "flags"]).split("; ")
         rows.append(row | {"flags": "; ".join(flags_of(row, group.runs, False if behind else None))})
@@ -155,11 +159,15 @@ def _drawn(store: Store, board: pd.DataFrame, known: Known, metric: str, most: i
     return board
 
 
-def _flags(board: pd.DataFrame, most: Mapping[tuple[str, ...], float]) -> list[str]:
+def _flags(board: pd.DataFrame, most: Mapping[tuple[str, ...], float]) -> pd.Series:
     """The flags of every row, with the one that depends on all rows of the same data and split."""
-    where = zip(board["dataset"], board["manifest"], board["split"])
-    fewer = [images < most.get(split, 0) for images, split in zip(board["images"], where)]
-    return [with_fewer_images(flags) if few else flags for flags, few in zip(board["flags"], fewer)]
+    flags = board["flags"].copy()
+    perhaps = board[board["images"] < max(most.values(), default=0)]
+    where = zip(perhaps["dataset"], perhaps["manifest"], perhaps["split"])
+    fewer = [images < most.get(split, 0) for images, split in zip(perhaps["images"], where)]
+    places = perhaps.index[fewer]
+    flags[places] = [with_fewer_images(words) for words in flags[places]]
+    return flags
 
 
 def columns_of(board: pd.DataFrame) -> dict[str, Column]:
@@ -187,10 +195,10 @@ def _holm(board: pd.DataFrame, family: Mapping[str, Mapping[str, float]]) -> tup
     adjusted: dict[str, float] = {}
     counts = {}
     for dataset, part in board.groupby("dataset", sort=True):
-        of_set = {**family.get(str(dataset), {}), **dict(zip(part["row"], part["p"], strict=True))}
+        of_set = {**family.get(str(dataset), {}), **dict(zip(part["row"].tolist(), part["p"].tolist(), strict=True))}
         adjusted |= dict(zip(of_set, holm(of_set.values()).tolist(), strict=True))
         counts[str(dataset)] = sum(not math.isnan(p) for p in of_set.values())
-    return [adjusted[row] for row in board["row"]], counts
+    return [adjusted[row] for row in board["row"].tolist()], counts
 
 
 def _frontier(board: pd.DataFrame, metric: MetricInfo) -> pd.Series:
