@@ -49,7 +49,13 @@ class _Charts:
         return f"<figure><h3>{sinks.html(title)}</h3><div id='{name}' class='chart'></div>{said}</figure>"
 
 
-def as_html(store: Store, board: pd.DataFrame, samples: int = 0, workspace: Path | None = None) -> str:
+def as_html(
+    store: Store,
+    board: pd.DataFrame,
+    samples: int = 0,
+    workspace: Path | None = None,
+    hidden: Mapping[str, str] | None = None,
+) -> str:
     """The page.
 
     Args:
@@ -57,12 +63,13 @@ def as_html(store: Store, board: pd.DataFrame, samples: int = 0, workspace: Path
         board: the rows to show.
         samples: images of each student and stride whose predictions are shown.
         workspace: where the pictures lie.
+        hidden: key of a run -> why it is hidden; rows all of whose runs are stand apart.
     """
     look, charts = looks(queries.runs(store)), _Charts()
     shown = board.head(MOST_ROWS)
     shown.attrs = board.attrs
     parts = [
-        _section(part, look, charts, samples, workspace)
+        _section(part, hidden or {}, look, charts, samples, workspace)
         for _, part in shown.groupby(["dataset", "evaluation"], sort=False, dropna=False)
     ]
     if len(board) > len(shown):
@@ -70,9 +77,14 @@ def as_html(store: Store, board: pd.DataFrame, samples: int = 0, workspace: Path
     return _document("\n".join(parts) or "<p>No row fits.</p>", charts.specs)
 
 
-def _section(part: pd.DataFrame, look: Looks, charts: _Charts, samples: int, workspace: Path | None) -> str:
+def _section(
+    part: pd.DataFrame, hidden: Mapping[str, str], look: Looks, charts: _Charts, samples: int, workspace: Path | None
+) -> str:
     """All rows that can be compared with one another."""
-    part = part.reset_index(drop=True)
+    apart = part["keys"].map(lambda keys: set(keys.split(",")) <= hidden.keys()).astype(bool)
+    aside, part = part[apart], part[~apart].reset_index(drop=True)
+    if not len(part):
+        return _aside(aside, hidden)
     return "\n".join(
         (
             f"<section><h2>{sinks.html(part['dataset'].iloc[0])}</h2>",
@@ -84,9 +96,21 @@ def _section(part: pd.DataFrame, look: Looks, charts: _Charts, samples: int, wor
             *_charts(part, look, charts),
             "</div>",
             *(_pictures(part, samples, workspace) if samples and workspace else ()),
+            _aside(aside, hidden),
             "</section>",
         )
     )
+
+
+def _aside(board: pd.DataFrame, hidden: Mapping[str, str]) -> str:
+    """Rows that are hidden, and why; nothing where there are none."""
+    lines = [
+        f"<li>{sinks.html(row['method'])} {sinks.html(row['student'])}@{row['stride']}: "
+        f"{sinks.html('; '.join(dict.fromkeys(hidden[key] for key in row['keys'].split(','))))}</li>"
+        for row in board.to_dict("records")
+    ]
+    said = f"{len(lines)} hidden rows, which count in intervals, tiers and corrections"
+    return f"<details><summary>{said}</summary><ul>{''.join(lines)}</ul></details>" if lines else ""
 
 
 def _sentence(text: str) -> str:

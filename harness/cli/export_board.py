@@ -77,8 +77,11 @@ def export_board(
 
 def _page(target: str, board: pd.DataFrame, pictures: int, workspace: Path) -> bytes:
     """The board as one HTML file."""
+    from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.hidden import hidden_runs
     from results.page import as_html
     from results.store import open_store
 
+    hidden = {key: entry.reason for key, entry in hidden_runs(Folder(workspace)).items()}
     with open_store(target, readonly=True) as store:
-        return as_html(store, board, pictures, workspace).encode()
+        return as_html(store, board, pictures, workspace, hidden).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.curves.base import prepare_sinks
 from harness.curves.mirror import mirror_of
 from harness.errors import HarnessError
 from harness.workspace.folders import StageFolder, Workspace
@@ -21,6 +22,7 @@ def mirror_workspace(workspace: Workspace, names: Sequence[str], cells: Sequence
         HarnessError: no such sink.
     """
     count = 0
+    prepare_sinks(names, workspace.root)
     for path in sorted((workspace.root / "stages").glob("*/job.json")):
         folder = StageFolder(path.parent)
         try:

@@ -47,6 +47,11 @@ class CurveSink(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = ""
 
+    @classmethod
+    def prepare(cls, workspace: Path) -> None:
+        """Called once, before anything is launched: make what all attempts share. Nothing by default."""
+        return None
+
     @abstractmethod
     def begin(self, run: MirroredRun) -> None:
         """An attempt begins, or goes on."""
@@ -78,6 +83,22 @@ SINKS: Registry[CurveSink] = Registry(
 )
 # Whoever extends CurveSink has imported this file, so that a plugin's sink finds its registry here.
 FILE_KINDS.append(SINKS)
+
+
+def prepare_sinks(names: Iterable[str], workspace: Path) -> None:
+    """Let sinks make what all attempts share, before anything is launched.
+
+    Raises:
+        HarnessError: one of them cannot.
+    """
+    for name in names:
+        try:
+            SINKS.get(name).prepare(workspace)
+        except HarnessError:
+            raise
+        except Exception as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise HarnessError(f"curves cannot be mirrored to {name}: {why}", "leave --log out, or mend it") from error
 
 
 def chosen_sinks(words: str | Iterable[str] | None) -> tuple[str, ...]:

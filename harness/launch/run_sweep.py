@@ -173,6 +173,7 @@ def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
     Raises:
         HarnessError: the data, the workspace or the launcher cannot be used.
     """
+    from harness.curves.base import prepare_sinks
     from harness.launch.preflight import prepare
     from harness.workspace.status import save_sweep
     from results import sinks
@@ -183,6 +184,7 @@ def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
 
         pick_device(options.device)
     images = prepare(plan, missing, options)
+    prepare_sinks(options.log, options.workspace.root)
     if missing:
         for note in planned.launcher.rehearse(plan, missing, options, images):
             print(sinks.terminal(f"note: {note}"), file=sys.stderr)

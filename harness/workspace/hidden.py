@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.errors import HarnessError
@@ -54,6 +54,17 @@ def unhide(workspace: Workspace, keys: Iterable[str]) -> list[str]:
     known, wanted = _known(workspace), set(keys)
     _write(workspace, {key: entry for key, entry in known.items() if key not in wanted})
     return sorted(wanted & known.keys())
+
+
+def take_over(workspace: Workspace, entries: Mapping[str, Hidden]) -> None:
+    """Hide what is hidden elsewhere; what is hidden here already keeps its reason.
+
+    Raises:
+        HarnessError: the file that says what is hidden cannot be read.
+    """
+    known = _known(workspace)
+    if entries.keys() - known.keys():
+        _write(workspace, {**entries, **known})
 
 
 def _known(workspace: Workspace) -> dict[str, Hidden]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.workspace.files import file_digest, write_atomic
 from harness.workspace.folders import StageFolder, Workspace
+from harness.workspace.hidden import hidden_runs, take_over
 from harness.workspace.job import read_job
 from results.record import Record
 
@@ -46,9 +47,10 @@ def merge(
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Merged:
-    """Copy the finished stages, and the saved plans, of other workspaces that a workspace does not have.
+    """Copy the finished stages and the saved plans of other workspaces that a workspace does not have.
 
-    A stage is copied under a temporary name and renamed. Links in a source are never followed.
+    A stage is copied under a temporary name and renamed; hidden there, it is hidden here. Links in a source are never
+    followed.
 
     Args:
         weights: copy weights too; without them a stage can be shown and compared, not verified or learned from.
@@ -73,6 +75,8 @@ def merge(
     if not dry_run:
         for source in sources:
             _take_plans(Workspace(source), target)
+            hidden = hidden_runs(Workspace(source))
+            take_over(target, {key: why for key, why in hidden.items() if key in merged.added})
     return merged
 
 

@@ -132,6 +132,18 @@ def test_rows_that_are_left_out_are_counted(workspace: Path, monkeypatch: pytest
         assert "No row fits" in as_html(store, board.head(0))
 
 
+def test_hidden_rows_stand_apart_with_the_reason(workspace: Path) -> None:
+    with open_store(str(workspace / "results.db"), readonly=True) as store:
+        board = leaderboard(store, {"method": ["none", "ka"], "recipe": ["quick-1a2b3c"]})
+        gone = board.iloc[0]
+        reasons = dict.fromkeys(gone["keys"].split(","), "<b>wrong split")
+        page = as_html(store, board, hidden=reasons)
+        assert len(Page(page).cells) == len(board) - 1 and "&lt;b&gt;wrong split" in page and "1 hidden rows" in page
+        assert gone["row"] not in page.split("<script type='application/json'")[1]  # nor is it drawn
+        everything = dict.fromkeys(",".join(board["keys"]).split(","), "all")
+        assert not Page(as_html(store, board, hidden=everything)).cells
+
+
 def test_the_command_writes_it_with_pictures(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

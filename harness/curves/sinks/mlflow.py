@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.curves.base import CurveSink, MirroredRun
@@ -25,15 +26,15 @@ class MlflowSink(CurveSink):
     _client: Any = None
     _run = ""
 
+    @classmethod
+    def prepare(cls, workspace: Path) -> None:
+        """Make the store: two workers that make it at once would break it."""
+        _experiment(_client(workspace), workspace)
+
     def begin(self, run: MirroredRun) -> None:
         """Make the stage's run, or find it."""
-        from mlflow import MlflowClient
-
-        place = run.workspace.resolve()
-        self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place / 'mlflow.db'}")
-        found = self._client.get_experiment_by_name(EXPERIMENT)
-        artefacts = None if os.environ.get("MLFLOW_TRACKING_URI") else (place / "mlflow").as_uri()
-        experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artefacts)
+        self._client = _client(run.workspace)
+        experiment = _experiment(self._client, run.workspace)
         before = self._client.search_runs([experiment], f"tags.key = '{run.key}'", max_results=1)
         if before and run.resumed_at:
             self._run = before[0].info.run_id
@@ -53,3 +54,17 @@ class MlflowSink(CurveSink):
     def end(self, outcome: str) -> None:
         """Say how it ended."""
         self._client.set_terminated(self._run, STATUS.get(outcome, "KILLED"))
+
+
+def _client(workspace: Path) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.resolve() / 'mlflow.db'}")
+
+
+def _experiment(client: Any, workspace: Path) -> str:
+    """The id of the experiment that all stages are runs of."""
+    if found := client.get_experiment_by_name(EXPERIMENT):
+        return str(found.experiment_id)
+    own = None if os.environ.get("MLFLOW_TRACKING_URI") else (workspace.resolve() / "mlflow").as_uri()
+    return str(client.create_experiment(EXPERIMENT, own))

@@ -15,6 +15,7 @@ from harness.curves.base import SINKS, CurveSink, MirroredRun, chosen_sinks
 from harness.curves.mirror import Mirror, scalars_of
 from harness.errors import HarnessError
 from harness.workspace.folders import AttemptFolder
+from tests.end_to_end.tiny import tiny_flags
 
 PROGRESS = {
     "t": 5.0,
@@ -131,3 +132,21 @@ def test_sinks_are_named_and_need_their_libraries(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().err
     assert "mirrored to absent: no_such_module is not installed" in said and "pip install no-such" in said
     assert not (tmp_path / "w").exists()  # nothing was begun
+
+
+def test_what_attempts_share_is_made_before_anything_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = tmp_path / "unprepared.py"
+    plugin.write_text(
+        "from harness.curves.base import CurveSink\n"
+        "class Unprepared(CurveSink):\n"
+        "    name, summary = 'unprepared', 'a place that is not there'\n"
+        "    @classmethod\n"
+        "    def prepare(cls, workspace): raise RuntimeError('no such place')\n"
+        "    def begin(self, run): raise AssertionError\n"
+        "    def scalars(self, iteration, values, time_s): pass\n"
+    )
+    root = tmp_path / "w"
+    words = ["--log", "unprepared", "--plugin", str(plugin)]
+    assert run(["sweep", *tiny_flags(root, methods="none"), *words]) == 2
+    assert "mirrored to unprepared: RuntimeError: no such place" in capsys.readouterr().err
+    assert not (root / "stages").exists()

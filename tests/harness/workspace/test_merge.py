@@ -10,6 +10,7 @@ import pytest
 from harness.cli.app import run
 from harness.errors import HarnessError
 from harness.workspace.folders import Workspace
+from harness.workspace.hidden import hidden_runs, hide
 from harness.workspace.merge import merge
 from harness.workspace.status import read_sweeps
 from tests.results.factory import Fake, sweep, write_all
@@ -56,6 +57,17 @@ def test_boards_are_joined_by_key(here: Path, there: Path, capsys: pytest.Captur
     assert {row["method"] for row in json.loads(capsys.readouterr().out)} == {"none", "kd", "ka", "teacher"}
     again = merge([there], Workspace(here))
     assert not again.added and set(again.same) == theirs
+
+
+def test_what_is_hidden_there_is_hidden_here_and_old_reasons_stay(here: Path, there: Path) -> None:
+    new, old = THERE[-1].key, HERE[1].key
+    hide(Workspace(there), [new, old], "wrong split")
+    hide(Workspace(here), [old], "of ours")
+    merge([there], Workspace(here))
+    assert {key: entry.reason for key, entry in hidden_runs(Workspace(here)).items()} == {
+        new: "wrong split",
+        old: "of ours",
+    }
 
 
 def test_a_dry_run_takes_nothing(here: Path, there: Path) -> None:
