@@ -65,7 +65,8 @@ def as_html(
         workspace: where the pictures lie.
         hidden: key of a run -> why it is hidden; rows all of whose runs are stand apart.
     """
-    look, charts = looks(queries.runs(store)), _Charts()
+    named = pd.concat([queries.rows_in_brief(store)[["method", "student"]], board[["method", "student"]]])
+    look, charts = looks(named), _Charts()
     shown = board.head(MOST_ROWS)
     shown.attrs = board.attrs
     parts = [

@@ -79,10 +79,15 @@ def draw(store: Store, name: str, board: pd.DataFrame, over: str = "stride") -> 
     """
     for column in COMPARABLE:
         _one(column, sorted(set(map(str, board[column]))), "dataset")
-    chart = FIGURES[name](store, board, looks(queries.runs(store)).for_paper(), over)
+    chart = FIGURES[name](store, board, looks(_named(store, board)).for_paper(), over)
     if chart is None:
         raise ValueError("there is nothing to draw: no row has what the figure shows")
     return chart
+
+
+def _named(store: Store, board: pd.DataFrame) -> pd.DataFrame:
+    """Methods and students of the whole database: each looks the same in every figure."""
+    return pd.concat([queries.rows_in_brief(store)[["method", "student"]], board[["method", "student"]]])
 
 
 def _one(what: str, names: Sequence[str], option: str) -> str:
