@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboards import address
+
 
 def _page() -> None:
     import pandas as pd
@@ -112,3 +114,12 @@ def test_words_that_fit_nothing_are_passed_over(wicked: dict[str, Any]) -> None:
 
 def test_rows_are_chosen_by_their_keys() -> None:
     assert found(_open(row=["second", "gone", "second"]))["rows"] == ["second", "gone"]
+
+
+@pytest.mark.parametrize(("several", "picked"), [(True, ["on another page", "b"]), (False, ["b"])])
+def test_what_is_ticked_on_another_page_of_a_table_stays_ticked(
+    monkeypatch: pytest.MonkeyPatch, several: bool, picked: list[str]
+) -> None:
+    clicked = {"row": {"selection": {"rows": [1], "columns": [], "cells": []}}}
+    monkeypatch.setattr(address.st, "session_state", clicked)
+    assert address._picked("row", ["a", "b"], ["on another page", "a"], several) == picked

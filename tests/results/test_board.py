@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
-from results import formats, refresh
+from results import formats, ingest, refresh
 from results import store as schema
 from results.ingest import collect
 from results.leaderboard import leaderboard
@@ -94,6 +94,19 @@ def test_what_was_not_drawn_is_drawn_on_reading(store: Store, tmp_path: Path) ->
     pd.testing.assert_frame_equal(whole, expected)
     assert collect(tmp_path / "runs", store).pending == 0
     pd.testing.assert_frame_equal(leaderboard(store, most_drawn=0), expected)
+
+
+def test_collecting_that_was_ended_before_the_rows_goes_on(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which rows are stale is in the database: the next collecting computes them, though no record is new to it."""
+    with monkeypatch.context() as ended:
+        ended.setattr(ingest, "refresh", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            collect(write_all(tmp_path / "runs", FAKES), store)
+    assert len(leaderboard(store)) == 0
+    assert collect(tmp_path / "runs", store).added == []
+    pd.testing.assert_frame_equal(leaderboard(store), board_of(tmp_path, FAKES))
 
 
 def test_a_family_that_changes_while_it_is_drawn_is_not_written(
