@@ -1,4 +1,4 @@
-"""Augmentation: what is drawn for a sample, and how image and label are changed alike."""
+"""Augmentation: drawing random parameters, and applying them jointly to image and label."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to one sample: a region of the stored image, resized, placed on the crop, flipped, recoloured.
+    """Augmentation of one sample: a region of the stored image, resized, placed on the crop, flipped, recoloured.
 
     Attributes:
-        region: (top, left, height, width) in pixels of the stored image; only this is resized.
+        region: (top, left, height, width) in pixels of the stored image; only this part is resized.
         size: (height, width) of the region after scaling, at most the crop.
-        place: (top, left) of it on the crop; the rest is padding.
-        flip: mirrored left to right.
+        place: (top, left) of the region on the crop; the rest is padding.
+        flip: whether to mirror left to right.
         colour: factors of brightness, contrast and saturation.
     """
 
@@ -34,7 +34,7 @@ class Augmentation:
 
 
 def _axis(extent: int, crop: int, scale: float, where: float) -> tuple[int, int, int, int]:
-    """(start, length, scaled length, place) along one axis; `where` in [0, 1) decides what is cut or padded."""
+    """(start, length, scaled length, place) along one axis; `where` in [0, 1) selects the crop or padding."""
     length = min(extent, max(round(crop / scale), 1))
     scaled = crop if length < extent else min(crop, max(round(length * scale), 1))
     return int(where * (extent - length + 1)), length, scaled, int(where * (crop - scaled + 1))
@@ -64,7 +64,7 @@ def draw_augmentation(
 
 
 def apply_augmentation(change: Augmentation, sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
-    """The changed part of a sample, not yet placed on the crop: (3, h, w) uint8 and (h, w) uint8.
+    """The augmented part of a sample, not yet placed on the crop: (3, h, w) uint8 and (h, w) uint8.
 
     Labels are resized by exact nearest neighbour, which keeps them aligned with the bilinear image to the sub-pixel;
     torchvision's own resize of masks (and so its joint transforms) floors, and shifts thin objects by half a pixel.
@@ -89,7 +89,7 @@ def apply_augmentation(change: Augmentation, sample: Sample) -> tuple[torch.Tens
 
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:
-    """A copy: samples are shared by whoever asks for them."""
+    """A tensor copy, since samples are shared."""
     import torch
 
     return torch.from_numpy(np.array(array))

@@ -1,4 +1,4 @@
-"""The contract of a data set: images and labels by index, a manifest of its content, a check before training."""
+"""The contract of data sets: images and labels by index, a manifest of the content, a check before training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.data.decode import ImagePicture, LabelPicture
 from harness.errors import HarnessError
 
 IGNORE = 255
-"""The label of pixels that count for nothing."""
+"""The label of pixels without ground truth."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Sample:
     Attributes:
         name: unique within the split.
         image: (H, W, 3), uint8, RGB.
-        label: (H, W), uint8: class indices, `IGNORE` for pixels that do not count.
+        label: (H, W), uint8: class indices, `IGNORE` for pixels without ground truth.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a file, found by `check`."""
+    """An error in a file, found by `check`."""
 
     file: str
     what: str
@@ -47,14 +47,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Look:
-    """All that can be seen of one sample, its files decoded once.
+    """Everything known of one sample after decoding its files once.
 
     Attributes:
-        sample: None where it cannot be made.
-        problems: why it cannot.
-        image: the image as it was stored, where it is a file.
-        label: the label picture as it was stored, where it is a file.
-        by_colour: classes are told by the label's colours, not by its numbers.
+        sample: the sample, or None if it is invalid.
+        problems: why it is invalid.
+        image: the image as stored, if it is a file.
+        label: the label picture as stored, if it is a file.
+        by_colour: whether the label's colours, not its numbers, define the classes.
     """
 
     sample: Sample | None = None
@@ -65,7 +65,7 @@ class Look:
 
 
 class Split(ABC, Sequence[Sample]):
-    """One part of a data set, read by index; cheap to build, samples made or decoded on demand, picklable."""
+    """One split of a data set, read by index: cheap to build, samples decoded on demand, picklable."""
 
     @property
     @abstractmethod
@@ -76,11 +76,11 @@ class Split(ABC, Sequence[Sample]):
         return len(self.names)
 
     def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of a sample. Splits that know it without decoding the sample say it here."""
+        """(height, width) of a sample. Override it if the size is known without decoding."""
         return self[index].label.shape  # type: ignore[return-value]
 
     def look(self, index: int) -> Look:
-        """What can be seen of a sample. Splits that know more than the sample say it here."""
+        """Details of a sample. Override it if more is known than the sample itself."""
         try:
             return Look(self[index])
         except HarnessError as error:
@@ -88,13 +88,13 @@ class Split(ABC, Sequence[Sample]):
 
 
 def problem_of(error: HarnessError, name: str) -> Problem:
-    """An error as a problem: most begin with the file that they are about."""
+    """Convert an error to a problem; most messages begin with the file."""
     file, colon, what = error.message.partition(": ")
     return Problem(file, what) if colon else Problem(name, error.message)
 
 
 def problems_of_samples(splits: Iterable[Split], progress: Any = None) -> list[Problem]:
-    """Why samples cannot be made, each looked at; `progress(done, total)` is called as files are decoded."""
+    """Problems of all samples; `progress(done, total)` is called as files are decoded."""
     work = [(split, index) for split in splits for index in range(len(split))]
     problems: list[Problem] = []
     with ThreadPoolExecutor() as pool:
@@ -116,20 +116,20 @@ class Dataset(ABC):
 
     Attributes:
         params: an instance of the class's `Params`.
-        root: folder that holds the data set, or None for generated ones.
+        root: folder that contains the data set, or None for generated ones.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     classes: tuple[str, ...]
-    """Declared by the class; an instance that reads them from its files has its own."""
+    """Declared by the class, or by an instance that reads them from its files."""
     palette: tuple[tuple[int, int, int], ...]
     """An RGB colour for each class."""
     needs_root: ClassVar[bool] = False
     weights: str = "imagenet"
-    """Initial weights of backbones that suit it: "imagenet", or "random" for pictures unlike photographs."""
+    """Suitable initial weights of backbones: "imagenet", or "random" for images unlike photographs."""
     recipe: str = "quick"
-    """The recipe that suits it when none is named."""
+    """The default recipe."""
     Params: ClassVar[type[DataParams]] = DataParams
 
     def __init__(self, params: DataParams, root: Path | None = None) -> None:
@@ -152,8 +152,8 @@ class Dataset(ABC):
 
     @abstractmethod
     def manifest(self) -> dict[str, Any]:
-        """All that determines its content, as JSON: generator version and parameters, or sha256 of every file."""
+        """Everything that determines the content, as JSON: generator version and parameters, or sha256 of each file."""
 
     @abstractmethod
     def check(self, full: bool = True) -> list[Problem]:
-        """What is wrong with its files. `full` decodes every file; otherwise only presence and pairing count."""
+        """Problems of its files. `full` decodes every file; otherwise only presence and pairing are checked."""

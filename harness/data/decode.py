@@ -1,7 +1,6 @@
-"""Pictures from files: one decoder for images and one for labels.
+"""Decode picture files: one decoder for images and one for labels.
 
-Every mode that Pillow can give is decided here: it is read rightly, or refused with a sentence that names the file.
-What is decided:
+Every mode of Pillow is either read correctly or refused with a message that names the file:
 
 | stored | as an image | as a label |
 |---|---|---|
@@ -17,9 +16,9 @@ What is decided:
 | L*a*b* | refused | refused |
 | several pictures | refused, except for reduced copies and a camera's second picture | likewise |
 
-Both are turned as their own EXIF orientation says. Labels of JPEG, lossy WebP and JPEG inside TIFF say that they are
-lossy; JPEG 2000 and AVIF are not taken for labels. Only the formats named here are opened, by content and not by
-suffix, whatever else Pillow has plugins for.
+Both are rotated by their own EXIF orientation. Labels stored as JPEG, lossy WebP or JPEG inside TIFF are marked as
+lossy; JPEG 2000 and AVIF are refused as labels. Only the formats named here are opened, recognised by content, not by
+suffix.
 """
 
 from __future__ import annotations
@@ -54,23 +53,23 @@ _TURNED = {5, 6, 7, 8}
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file name is that of a picture: by suffix, in any case; hidden files are none."""
+    """Whether a file name has a picture's suffix, in any case; hidden files do not count."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 @dataclass(frozen=True)
 class LabelPicture:
-    """A label picture as stored, turned as its EXIF says.
+    """A label picture as stored, rotated by its EXIF orientation.
 
     Attributes:
         path: the file.
-        mode: Pillow's word for how its pixels are stored.
-        values: (H, W), uint8, uint16 or int32: the number of every pixel; None where pixels are colours only.
-        palette: (N, 3), uint8: what colour each number stands for, where the file has a palette; else None.
-        rgb: (H, W, 3), uint8: colours, where pixels are colours only; else None.
-        white: the number that is shown as white, in files without palette: 1, 3, 15, 255 or more.
-        lossy: name of the format where it does not keep numbers ("JPEG"), else "".
-        orientation: EXIF orientation it was turned by; 1 for none.
+        mode: Pillow's mode of the pixels.
+        values: (H, W), uint8, uint16 or int32: the number of every pixel; None if pixels are colours only.
+        palette: (N, 3), uint8: the colour of each number, if the file has a palette; else None.
+        rgb: (H, W, 3), uint8: colours, if pixels are colours only; else None.
+        white: the number that is displayed as white, in files without palette: 1, 3, 15, 255 or more.
+        lossy: name of the format if it is lossy ("JPEG"), else "".
+        orientation: EXIF orientation by which it was rotated; 1 for none.
         doubt: why its numbers may not be the label although its colours are certain, else "".
     """
 
@@ -95,20 +94,20 @@ class LabelPicture:
         """(H, W), unsigned or int32: the number of every pixel.
 
         Raises:
-            HarnessError: the picture holds colours, or its numbers are in doubt.
+            HarnessError: the picture contains colours, or its numbers are in doubt.
         """
         if self.doubt:
-            raise HarnessError(f"{self.path}: {self.doubt}", "save it as PNG, or tell its classes by colour")
+            raise HarnessError(f"{self.path}: {self.doubt}", "save it as PNG, or define its classes by colour")
         if self.values is None:
             what = f"{self.path}: label picture has mode {self.mode}: colours, not class numbers"
-            raise HarnessError(what, "save it with one number a pixel: mode L or P")
+            raise HarnessError(what, "save it with one number per pixel: mode L or P")
         return self.values
 
     def colours(self) -> np.ndarray:
-        """(H, W, 3), uint8: the colour of every pixel, whether stored as such, by a palette or as grey.
+        """(H, W, 3), uint8: the colour of every pixel, stored directly, by a palette or as grey.
 
         Raises:
-            HarnessError: the numbers stand for no exact colours.
+            HarnessError: the numbers have no exact colours.
         """
         if self.rgb is not None:
             return self.rgb
@@ -129,7 +128,7 @@ class LabelPicture:
 
 @dataclass
 class _Opened:
-    """A decoded picture, and what is only known before it is decoded."""
+    """A decoded picture, with properties that are known only before decoding."""
 
     path: Path
     picture: Image.Image
@@ -147,34 +146,34 @@ class _Opened:
 
 @contextmanager
 def _sentences(path: Path, formats: tuple[str, ...]) -> Iterator[None]:
-    """What goes wrong in Pillow, as a sentence."""
+    """Convert errors of Pillow to messages."""
     try:
         yield
     except FileNotFoundError as error:
         raise HarnessError(f"{path}: is missing", HINT) from error
     except UnidentifiedImageError as error:
-        raise HarnessError(f"{path}: is not a picture, or of a kind that is not read", _known(formats)) from error
+        raise HarnessError(f"{path}: is not a picture of a supported format", _known(formats)) from error
     except Image.DecompressionBombError as error:
         limit = (Image.MAX_IMAGE_PIXELS or 0) * 2 / 1e6
         raise HarnessError(f"{path}: has more than {limit:.0f} million pixels", "cut it into tiles") from error
     except HarnessError:
         raise
-    except Exception as error:  # decoders of broken files raise whatever they stumble over
+    except Exception as error:  # decoders raise anything for damaged files
         raise HarnessError(f"{path}: cannot be decoded, {error}", HINT) from error
 
 
 def _known(formats: tuple[str, ...]) -> str:
-    return f"formats that are read here: {', '.join(formats)}"
+    return f"supported formats: {', '.join(formats)}"
 
 
 def _bytes_of(path: Path) -> bytes:
-    """The file's; of a JSON of Labelme those of the image that is embedded in it."""
+    """The bytes of the file, or of the image embedded in a Labelme JSON."""
     content = path.read_bytes()
     if path.suffix.lower() != ".json":
         return content
     embedded = json.loads(content).get("imageData")
     if not embedded:
-        raise HarnessError(f"{path}: has no image embedded", HINT)
+        raise HarnessError(f"{path}: has no embedded image", HINT)
     return base64.b64decode(embedded)
 
 
@@ -182,7 +181,7 @@ def _bytes_of(path: Path) -> bytes:
 def _reading(path: Path, formats: tuple[str, ...]) -> Iterator[tuple[bytes, Image.Image]]:
     """A file's bytes and its picture, not decoded yet.
 
-    The bytes are read first: from a file Pillow maps an uncompressed TIFF into memory, and then does not turn it.
+    The bytes are read first, because Pillow maps an uncompressed TIFF file into memory and then does not rotate it.
     """
     Image.init()
     content = _bytes_of(path)
@@ -191,10 +190,10 @@ def _reading(path: Path, formats: tuple[str, ...]) -> Iterator[tuple[bytes, Imag
 
 
 def _open(path: Path, formats: tuple[str, ...]) -> _Opened:
-    """The whole picture, decoded and turned.
+    """The whole picture, decoded and rotated.
 
     Raises:
-        HarnessError: it is missing, truncated, no picture, or more than one.
+        HarnessError: the file is missing, truncated, not a picture, or contains several.
     """
     with _sentences(path, formats), _reading(path, formats) as (content, picture):
         kind = picture.format or ""
@@ -218,7 +217,7 @@ def _open(path: Path, formats: tuple[str, ...]) -> _Opened:
             _verify(content)
         picture.load()
         if opened.orientation != 1:
-            opened.picture = ImageOps.exif_transpose(picture)  # a turned TIFF has been turned as it was decoded
+            opened.picture = ImageOps.exif_transpose(picture)  # a TIFF is already rotated by decoding
     return opened
 
 
@@ -233,22 +232,22 @@ def _tag(picture: Image.Image, tag: int) -> Any:
 
 
 def _verify(content: bytes) -> None:
-    """The checksums of a PNG, at which Pillow does not look when it decodes one: a flipped bit may change pixels."""
+    """Verify the checksums of a PNG, which Pillow ignores when decoding: a flipped bit may change pixels."""
     with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
         picture.verify()
 
 
 def _refuse_misread_bmp(opened: _Opened, content: bytes) -> None:
-    """Pillow drops a palette that is a grey ramp, and then takes every pixel for 8 bits (or 1), whatever it has."""
+    """Refuse a BMP whose grey palette Pillow drops, because it then misreads pixels of other than 8 bits or 1 bit."""
     taken = {"1": 1, "L": 8}.get(opened.picture.mode)
     place = 24 if int.from_bytes(content[14:18], "little") == 12 else 28
     bits = int.from_bytes(content[place : place + 2], "little")
     if taken and bits != taken:
-        raise opened.refuse(f"is a BMP of {bits} bits a pixel with a grey palette", "save it as PNG")
+        raise opened.refuse(f"is a BMP of {bits} bits per pixel with a grey palette", "save it as PNG")
 
 
 def _refuse_several(path: Path, picture: Image.Image, kind: str) -> None:
-    """A file must hold one picture: TIFF may have reduced copies and masks of it, cameras' MPO previews."""
+    """Check that a file contains one picture; reduced copies and masks in TIFF and previews in MPO are allowed."""
     count = getattr(picture, "n_frames", 1)
     if count == 1 or kind == "MPO":
         return
@@ -261,27 +260,27 @@ def _refuse_several(path: Path, picture: Image.Image, kind: str) -> None:
             count = 1
         picture.seek(0)
     if count > 1:
-        raise HarnessError(f"{path}: holds {count} pictures", "save each as a file of its own")
+        raise HarnessError(f"{path}: contains {count} pictures", "save each as a separate file")
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture as `decode_image` gives it, from its header alone.
+    """(height, width) of a picture as `decode_image` returns it, from the header alone.
 
     Raises:
-        HarnessError: it is missing or no picture.
+        HarnessError: the file is missing or not a picture.
     """
     with _sentences(path, IMAGE_FORMATS), _reading(path, IMAGE_FORMATS) as (_, picture):
-        # Of a turned TIFF Pillow exchanges the sides as it opens the file.
+        # Pillow already swaps the sides of a rotated TIFF on opening.
         turned = _orientation(picture) in _TURNED and picture.format != "TIFF"
         width, height = picture.size
         return (width, height) if turned else (height, width)
 
 
 def size_difference(image_file: Path, image: np.ndarray, label: np.ndarray) -> str:
-    """How the size of a label differs from that of its image, in words; "" where they are equal.
+    """A message on how the sizes of label and image differ; "" if they are equal.
 
     Args:
-        image_file: the image's file: if it was turned, that is said, since labels made without turning do not fit.
+        image_file: the image's file; its rotation is mentioned, since labels made without rotation do not fit.
         image: (H, W, 3).
         label: (H, W).
     """
@@ -293,7 +292,7 @@ def size_difference(image_file: Path, image: np.ndarray, label: np.ndarray) -> s
         with _sentences(image_file, IMAGE_FORMATS), _reading(image_file, IMAGE_FORMATS) as (_, picture):
             orientation = _orientation(picture)
         if orientation in _TURNED:
-            said += f" after its EXIF orientation {orientation}: the label was made without turning it"
+            said += f" after its EXIF orientation {orientation}: the label was made without rotating it"
     return said
 
 
@@ -302,13 +301,13 @@ def size_difference(image_file: Path, image: np.ndarray, label: np.ndarray) -> s
 
 @dataclass(frozen=True)
 class ImagePicture:
-    """An image, turned as its EXIF says.
+    """An image, rotated by its EXIF orientation.
 
     Attributes:
         rgb: (H, W, 3), uint8.
-        mode: Pillow's word for how its pixels are stored.
-        orientation: EXIF orientation it was turned by; 1 for none.
-        transparent: some of its pixels are not opaque; their colours are taken all the same.
+        mode: Pillow's mode of the pixels.
+        orientation: EXIF orientation by which it was rotated; 1 for none.
+        transparent: whether some pixels are not opaque; their colours are used anyway.
     """
 
     rgb: np.ndarray
@@ -318,16 +317,16 @@ class ImagePicture:
 
 
 def decode_image(path: Path) -> np.ndarray:
-    """(H, W, 3), uint8, RGB, turned as its EXIF says. The module says how each kind of picture is read.
+    """(H, W, 3), uint8, RGB, rotated by its EXIF orientation. The module's docstring lists how each mode is read.
 
     Raises:
-        HarnessError: the file cannot be read, or not without guessing.
+        HarnessError: the file cannot be read, or only by guessing.
     """
     return read_image_picture(path).rgb
 
 
 def read_image_picture(path: Path) -> ImagePicture:
-    """What `decode_image` gives, and what else is known of the picture. Raises as it does."""
+    """The result of `decode_image` with further properties. Raises the same errors."""
     opened = _open(path, IMAGE_FORMATS)
     with _sentences(path, IMAGE_FORMATS):
         rgb = np.ascontiguousarray(_to_rgb(opened))
@@ -340,7 +339,7 @@ def _to_rgb(opened: _Opened) -> np.ndarray:
     picture = opened.picture
     read = IMAGE_MODES.get(picture.mode)
     if read is None:
-        raise opened.refuse(f"image has mode {picture.mode}, which is not known here", "save it as 8-bit RGB")
+        raise opened.refuse(f"image has the unsupported mode {picture.mode}", "save it as 8-bit RGB")
     return read(opened)
 
 
@@ -349,21 +348,21 @@ def _convert(opened: _Opened) -> np.ndarray:
 
 
 def _convert_by(mode: str) -> Callable[[_Opened], np.ndarray]:
-    """By way of another mode, where Pillow has no direct one."""
+    """Convert by way of another mode, if Pillow has no direct conversion."""
     return lambda opened: np.array(opened.picture.convert(mode).convert("RGB"))
 
 
 def _refuse_image(what: str) -> Callable[[_Opened], np.ndarray]:
     def refuse(opened: _Opened) -> np.ndarray:
-        raise opened.refuse(f"image holds {what} (mode {opened.picture.mode})", "save it as 8-bit RGB or grey")
+        raise opened.refuse(f"image contains {what} (mode {opened.picture.mode})", "save it as 8-bit RGB or grey")
 
     return refuse
 
 
 def _wide_grey(opened: _Opened) -> np.ndarray:
-    """Grey of 12 or 16 bits to 8: white is white."""
+    """Convert grey of 12 or 16 bits to 8, keeping white."""
     if opened.picture.mode == "I" and opened.format not in ("PNG", "PPM"):
-        return _refuse_image("32-bit integers, of which no white is known")(opened)
+        return _refuse_image("32-bit integers, whose white is unknown")(opened)
     stored = np.asarray(opened.picture).astype(np.int64)
     white = 4095 if opened.raw == "I;12" else 65535
     if opened.white_is_zero:
@@ -371,7 +370,7 @@ def _wide_grey(opened: _Opened) -> np.ndarray:
     brightest = int(stored.max(initial=0))
     if white == 65535 and 0 < brightest < 4096 and not opened.white_is_zero:
         what = f"image has 16 bits, but its brightest pixel is {brightest} of 65535: narrower data in a wide file"
-        raise opened.refuse(what, "white is not known; save it as 8 bits, scaled as you mean it")
+        raise opened.refuse(what, "the value of white is unknown; scale it and save it as 8 bits")
     grey = ((stored * 255 + white // 2) // white).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
 
@@ -396,39 +395,39 @@ IMAGE_MODES: dict[str, Callable[[_Opened], np.ndarray]] = {
     "I;16B": _wide_grey,
     "I;16N": _wide_grey,
     "I": _wide_grey,
-    "F": _refuse_image("floating-point numbers, of which no white is known"),
+    "F": _refuse_image("floating-point numbers, whose white is unknown"),
 }
-"""How each of Pillow's modes becomes RGB."""
+"""Conversion of each of Pillow's modes to RGB."""
 
 
 # -------------------------------------------------------------------------------------------------------- labels
 
 
 def decode_label(path: Path) -> LabelPicture:
-    """A label picture as stored, turned as its EXIF says. The module says how each kind of picture is read.
+    """A label picture as stored, rotated by its EXIF orientation. The module's docstring lists how each mode is read.
 
     Raises:
-        HarnessError: the file cannot be read, or not without guessing.
+        HarnessError: the file cannot be read, or only by guessing.
     """
     opened = _open(path, LABEL_FORMATS)
     read = LABEL_MODES.get(opened.picture.mode)
     if read is None:
         mode = opened.picture.mode
-        raise opened.refuse(f"label picture has mode {mode}, which holds no class numbers", "save it as L, P or RGB")
+        raise opened.refuse(f"label picture has mode {mode}, which has no class numbers", "save it as L, P or RGB")
     _refuse_stretched(opened)
     with _sentences(path, LABEL_FORMATS):
         return read(opened)
 
 
 def _refuse_stretched(opened: _Opened) -> None:
-    """Numbers that Pillow gives otherwise than they are stored."""
+    """Refuse files whose numbers Pillow changes."""
     if opened.white_is_zero and opened.picture.mode != "1":
         raise opened.refuse("is a TIFF in which white is 0; readers differ on its numbers", "save it as PNG")
     if opened.codec.startswith("ppm") and opened.numbers and opened.numbers[-1] not in (255, 65535):
         what = f"declares {opened.numbers[-1]} as its largest value, and readers stretch such numbers to 255 or 65535"
         raise opened.refuse(what, "save it as PNG")
     if re.search(r";1[2-6]", opened.raw) and not opened.picture.mode.startswith("I"):
-        raise opened.refuse("label picture has more or fewer than 8 bits a channel", "save it with 8")
+        raise opened.refuse("label picture does not have 8 bits per channel", "save it with 8")
 
 
 def _label(opened: _Opened, **parts: Any) -> LabelPicture:
@@ -449,7 +448,7 @@ def _bilevel(opened: _Opened) -> LabelPicture:
 
 
 def _grey(opened: _Opened) -> LabelPicture:
-    """Grey of up to 8 bits. Pillow stretches 2 and 4 bits to 0 to 255: undone here."""
+    """Grey of up to 8 bits, without Pillow's stretching of 2 and 4 bits to 0..255."""
     depth = re.match(r"L;([24])", opened.raw)
     white = 2 ** int(depth[1]) - 1 if depth else 255
     return _label(opened, values=np.array(opened.picture) // (255 // white), white=white)
@@ -471,7 +470,7 @@ def _palette(opened: _Opened) -> LabelPicture:
 
 
 def _grey_out_of_order(values: np.ndarray, palette: np.ndarray) -> str:
-    """GIF has nothing but palettes, and writers renumber grey pictures: 0, 5, 7 become indices 0, 1, 2."""
+    """Detect a renumbered grey GIF: GIF has only palettes, and writers may turn 0, 5, 7 into indices 0, 1, 2."""
     used = np.unique(values)
     used = used[used < len(palette)]
     colours = palette[used]
@@ -489,7 +488,7 @@ def _colours(opened: _Opened) -> LabelPicture:
 
 
 def _refuse_telling_alpha(opened: _Opened, colour: np.ndarray, alpha: np.ndarray) -> None:
-    """Transparency that follows from the colour adds nothing. Else the label may be in it, or be a soft edge."""
+    """Refuse transparency that does not follow from the colour: it may be the label, or a soft edge."""
     if not alpha.size or (alpha == alpha.flat[0]).all():
         return
     pairs = np.unique(colour.astype(np.uint32) << 8 | alpha)
@@ -504,11 +503,11 @@ def _wide_numbers(opened: _Opened) -> LabelPicture:
 
 
 def _whole_numbers(opened: _Opened) -> LabelPicture:
-    """Floating point, as geographic software exports labels: taken if every number is whole and small."""
+    """Floating-point labels, as from geographic software: accepted if every number is whole and small."""
     stored = np.array(opened.picture)
     whole = stored.astype(np.int32) if np.isfinite(stored).all() and (np.abs(stored) < 2**24).all() else None
     if whole is None or (whole != stored).any():
-        raise opened.refuse("label picture holds floating-point numbers that are not whole", "save it as 8-bit PNG")
+        raise opened.refuse("label picture contains floating-point numbers that are not whole", "save it as 8-bit PNG")
     return _label(opened, values=whole, white=65535)
 
 
@@ -528,4 +527,4 @@ LABEL_MODES: dict[str, Callable[[_Opened], LabelPicture]] = {
     "I": _wide_numbers,
     "F": _whole_numbers,
 }
-"""How each of Pillow's modes is read as a label; the others are refused."""
+"""Reader of each of Pillow's modes as a label; other modes are refused."""

@@ -1,4 +1,4 @@
-"""sha256 of files, remembered where there are gigabytes of them.
+"""sha256 of files, cached for large collections.
 
 What a data set holds is part of every key, so it is hashed whenever a sweep is planned. Of large collections the
 digests are kept between commands, for as long as a file keeps its size, its time and its place on the disk, as Git's
@@ -59,7 +59,7 @@ def _digest(file: Path) -> str:
 
 
 def cache_folder() -> Path | None:
-    """The harness's folder in the user's cache; None where there is to be none."""
+    """The harness's folder in the user's cache; None if caching is disabled."""
     named = os.environ.get("HARNESS_CACHE")
     if named is not None:
         return Path(named) if named else None
@@ -68,13 +68,13 @@ def cache_folder() -> Path | None:
 
 
 def _cache() -> Path | None:
-    """The file of the cache; None where there is to be none."""
+    """The file of the cache; None if caching is disabled."""
     folder = cache_folder()
     return folder / "digests.db" if folder is not None else None
 
 
 def _kept(files: Iterable[Path]) -> dict[Path, tuple[str, str]]:
-    """Stamp and digest of the files that are remembered."""
+    """Stamp and digest of cached files."""
     try:
         cache = _cache()
         if cache is None or not cache.is_file():
@@ -88,7 +88,7 @@ def _kept(files: Iterable[Path]) -> dict[Path, tuple[str, str]]:
 
 
 def _keep(entries: Sequence[tuple[Path, str, str]]) -> None:
-    """Remember the digests of files that have been left alone for a while."""
+    """Cache the digests of files that have not changed recently."""
     before = time.time_ns() - int(SETTLED * 1e9)
     rows = [(str(f.absolute()), stamp, digest) for f, stamp, digest in entries if int(stamp.split(":")[1]) < before]
     try:

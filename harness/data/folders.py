@@ -25,7 +25,7 @@ from harness.errors import HarnessError
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """Pictures of a folder by name; hidden files and others are passed over."""
+    """Pictures of a folder, sorted by name; hidden and other files are skipped."""
     if not folder.is_dir():
         return []
     return sorted(filter(is_picture, folder.iterdir()), key=lambda p: p.name)
@@ -33,11 +33,11 @@ def _pictures(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Labelling:
-    """How numbers in a label picture are read.
+    """Mapping of the numbers in a label picture to classes.
 
     Attributes:
-        classes: how many there are: values 0 to classes - 1.
-        ignored: values that count for nothing, read as `IGNORE`.
+        classes: number of classes: values 0 to classes - 1.
+        ignored: values read as `IGNORE`.
     """
 
     classes: int
@@ -45,25 +45,25 @@ class Labelling:
 
     @property
     def table(self) -> np.ndarray:
-        """(256,), int16: what each value is read as, -1 for those that must not occur."""
+        """(256,), int16: the class of each value, -1 for invalid values."""
         table = np.full(256, -1, np.int16)
         table[: self.classes] = np.arange(self.classes)
         table[[value for value in self.ignored if value <= IGNORE]] = IGNORE
         return table
 
     def read(self, path: Path) -> np.ndarray:
-        """(H, W), uint8: `path` decoded and read.
+        """(H, W), uint8: the decoded label of a file.
 
         Raises:
-            HarnessError: the file cannot be read, holds colours, is lossy, or holds a value out of range.
+            HarnessError: the file cannot be read, contains colours, is lossy, or has a value out of range.
         """
         return self.of(decode_label(path))
 
     def of(self, label: LabelPicture) -> np.ndarray:
-        """(H, W), uint8: a decoded label picture, read. Raises as `read` does."""
+        """(H, W), uint8: the labels of a decoded picture. Raises the same errors as `read`."""
         if label.lossy:
             what = f"{label.path}: label picture is a {label.lossy}, which changes class numbers along every border"
-            raise HarnessError(what, "save labels as PNG, from where they were made")
+            raise HarnessError(what, "export the labels again as PNG")
         numbers = label.numbers()
         read = self.table[numbers] if numbers.dtype == np.uint8 else self._wide(numbers)
         if (read < 0).any():
@@ -136,7 +136,7 @@ class FolderSplit(Split):
         return problems
 
     def look(self, index: int) -> Look:
-        """What can be seen of a pair: what is wrong with either file, with both, or the sample."""
+        """Details of a pair: the problems of its files, or the sample."""
         image_file, label_file = self.pairs[index]
         problems: list[Problem] = []
         image, label, read = None, None, None
@@ -161,7 +161,7 @@ def _problem(error: HarnessError, file: Path) -> Problem:
 
 
 def check_splits(splits: Mapping[str, FolderSplit], full: bool, progress: Any = None) -> list[Problem]:
-    """What is wrong with the files of some splits; `progress(done, total)` is called as files are decoded."""
+    """Problems of the files of some splits; `progress(done, total)` is called as files are decoded."""
     problems = [problem for split in splits.values() for problem in split.unpaired()]
     return problems + (problems_of_samples(splits.values(), progress) if full else [])
 

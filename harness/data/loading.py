@@ -1,8 +1,8 @@
-"""From samples to batches, with stateless randomness.
+"""Batches from samples, with stateless randomness.
 
-Which samples a batch holds and how each is changed is a function of (seed, iteration, position in the batch) alone: a
-resumed run, any number of loader processes and any number of ranks see exactly the same data. Nothing here touches the
-global random state of torch, NumPy or Python.
+The samples of a batch and their augmentation are functions of (seed, iteration, position in the batch) only: a resumed
+run, any number of loader processes and any number of ranks see exactly the same data. The global random states of
+torch, NumPy and Python are not used.
 
 torch is imported inside functions: the registry of data sets imports this module, and listing them needs no torch.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 _ORDER, _CHANGE = 1, 2
-"""Separate streams of random numbers: the order of samples, and what is done to them."""
+"""Separate streams of random numbers: order of samples, and augmentation."""
 
 Triple = Sequence[float]
 
@@ -44,9 +44,9 @@ class Batch(NamedTuple):
 
     Attributes:
         images: (B, 3, h, w), float32, normalised.
-        labels: (B, h, w), int64, `IGNORE` where a pixel does not count.
-        names: of the samples.
-        indices: (B,), int64, of the samples in their split.
+        labels: (B, h, w), int64, `IGNORE` for pixels without ground truth.
+        names: names of the samples.
+        indices: (B,), int64, indices of the samples in their split.
     """
 
     images: torch.Tensor
@@ -80,10 +80,10 @@ def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def sample_index(seed: int, iteration: int, position: int, batch_size: int, count: int) -> int:
-    """Which of `count` samples stands at a position of the global batch of an iteration.
+    """The index, of `count` samples, at a position of the global batch of an iteration.
 
-    Batches are cut from an endless row of permutations, so that every sample is seen once an epoch and none is
-    dropped, even when the epoch is shorter than a batch.
+    Batches are consecutive parts of an endless sequence of permutations, so every sample is seen once per epoch and
+    none is dropped, even if an epoch is shorter than a batch.
     """
     epoch, place = divmod(iteration * batch_size + position, count)
     return int(_permutation(seed, epoch, count)[place])
@@ -93,7 +93,7 @@ def _normalise(image: torch.Tensor, mean: Triple, std: Triple, out: torch.Tensor
     """(3, H, W) uint8 to float32 with the network's mean and standard deviation, given for [0, 1].
 
     Args:
-        out: (3, H, W), float32: where to; a new tensor by default.
+        out: (3, H, W), float32: output tensor; new by default.
     """
     import torch
 
@@ -103,16 +103,16 @@ def _normalise(image: torch.Tensor, mean: Triple, std: Triple, out: torch.Tensor
 
 
 def checked(split: Split, index: int) -> Sample:
-    """The sample at an index, if it is what a sample must be.
+    """The sample at an index, validated.
 
     Raises:
-        HarnessError: it is not; the sentence names it.
+        HarnessError: it is not a valid sample; the message names it.
     """
     with guarded():
         sample = split[index]
     if not isinstance(sample, Sample):
         what = f"the split gives {type(sample).__name__} at index {index}, which is not a sample"
-        raise HarnessError(what, "give harness.data.base.Sample(name, image, label)")
+        raise HarnessError(what, "return harness.data.base.Sample(name, image, label)")
     for part, form in (("image", "(H, W, 3)"), ("label", "(H, W)")):
         array = getattr(sample, part)
         fits = isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == form.count(",") + 1
@@ -129,13 +129,13 @@ def _refuse_labels_out_of_range(label: torch.Tensor, classes: int, name: str) ->
     wrong = (label >= classes) & (label != IGNORE)
     if bool(wrong.any()):
         bad = label[wrong]
-        what = f"sample '{name}': its label holds {int(bad.max())}, but there are {classes} classes"
-        raise HarnessError(what, f"values are 0 to {classes - 1}, and {IGNORE} for pixels that do not count")
+        what = f"sample '{name}': its label contains {int(bad.max())}, but there are {classes} classes"
+        raise HarnessError(what, f"values are 0 to {classes - 1}, and {IGNORE} for pixels without ground truth")
 
 
 @dataclass(frozen=True)
 class _Training:
-    """Batches by iteration: what a loader process works on."""
+    """Batches by iteration, the data set of loader processes."""
 
     split: Split
     recipe: Recipe
@@ -150,7 +150,7 @@ class _Training:
         try:
             return self._batch(iteration)
         except HarnessError as error:
-            # Raised by the loader in the main process: a traceback through process borders would bury the sentence.
+            # The loader raises it in the main process, without a traceback across processes.
             return error
 
     def _batch(self, iteration: int) -> Batch:
@@ -196,7 +196,7 @@ class _Whole:
 
 
 def evaluation_batch(sample: Sample, eval_size: tuple[int, int] | None, mean: Triple, std: Triple) -> torch.Tensor:
-    """(1, 3, H, W), float32: one whole image, normalised and, where `eval_size` is given, resized."""
+    """(1, 3, H, W), float32: one whole image, normalised and, if `eval_size` is given, resized."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as transform
 
@@ -210,18 +210,18 @@ T = TypeVar("T")
 
 
 def _as_it_is(item: T) -> T:
-    """In place of torch's own conversion, which turns tuples into lists."""
+    """Replaces torch's conversion, which turns tuples into lists."""
     return item
 
 
 _NOT_HANDED_OVER = 74
-"""Exit code of a loader process that could not hand over what it made (EX_IOERR)."""
+"""Exit code of a loader process that could not transfer its batch (EX_IOERR)."""
 
 
 def _begin_loader_process(_: int) -> None:
-    """Schedulers send their signals to every process of a job, and the run that is asked to stop still needs its batch.
+    """Set up signals in a loader process: schedulers signal every process of a job, but a stopping run needs its batch.
 
-    A batch that cannot be handed over (shared memory is full) would be dropped with a traceback, and awaited for ever.
+    Also end the process if a batch cannot be transferred (shared memory is full), which torch would drop silently.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
@@ -229,15 +229,15 @@ def _begin_loader_process(_: int) -> None:
 
 
 def _end_loader_process(error: BaseException, _: object) -> None:
-    print(f"a loader process cannot hand over its batch: {error}", file=sys.stderr, flush=True)
+    print(f"a loader process cannot transfer its batch: {error}", file=sys.stderr, flush=True)
     os._exit(_NOT_HANDED_OVER)
 
 
 @dataclass(frozen=True)
 class Loader(Generic[T]):
-    """Items in order, made here or by loader processes. Every `iter` starts over.
+    """Items in order, made in this process or by loader processes. Every `iter` starts over.
 
-    Loader processes that die or give nothing for long are ended, and their work is done here: what comes is the same.
+    Loader processes that die or stall are killed, and loading continues in this process with the same items.
     """
 
     source: Any
@@ -252,8 +252,8 @@ class Loader(Generic[T]):
         """The items.
 
         Raises:
-            HarnessError: a sample cannot be read, or nothing comes though it is read here; the sentence says which.
-            StoppedWaiting: the process was asked to stop while an item was awaited.
+            HarnessError: a sample cannot be read, or loading in this process stalls; the message says which.
+            StoppedWaiting: the process was asked to stop during a wait.
         """
         crew = _Crew(self, self.order, self.workers)
         try:
@@ -262,11 +262,12 @@ class Loader(Generic[T]):
                     item = crew.next()
                 except GivenUpWaiting as error:
                     if not crew.processes:
-                        what = f"the data set gave nothing: {error}"
-                        raise HarnessError(what, "is its folder on a file system that does not answer?") from None
+                        what = f"the data set returned nothing: {error}"
+                        raise HarnessError(what, "is its folder on a file system that does not respond?") from None
                     crew.end()
                     print(
-                        f"note: {_why_loaders_failed(error)}; loading goes on in the run's own process", file=sys.stderr
+                        f"note: {_why_loaders_failed(error)}; loading continues in the run's own process",
+                        file=sys.stderr,
                     )
                     crew = _Crew(self, self.order[place:], 0)
                     item = crew.next()
@@ -274,16 +275,16 @@ class Loader(Generic[T]):
                     raise item
                 yield item
         finally:
-            # Whatever the reason to end: torch would ask the processes to end, and wait for their answer.
+            # torch would ask the processes to end and wait for them.
             crew.end()
 
 
 _abandoned: list[Any] = []
-"""Iterators whose processes were killed. Their own way to end would wait for locks that the dead have taken along."""
+"""Iterators whose processes were killed. Their destructors would wait for locks held by dead processes."""
 
 
 class _Crew:
-    """The items of an order, and the processes that make them; none where they are made here."""
+    """The items in order, and the processes that make them, if any."""
 
     def __init__(self, loader: Loader[Any], order: range, workers: int) -> None:
         import torch
@@ -309,7 +310,7 @@ class _Crew:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def next(self) -> Any:
-        """The next item. Raises as `waiting` does, also where torch itself finds a process dead."""
+        """The next item. Raises the same errors as `waiting`, also if torch finds a dead process."""
         try:
             with waiting(self._hopeless):
                 return next(self._items)
@@ -321,14 +322,14 @@ class _Crew:
             raise
 
     def _hopeless(self) -> str:
-        """Which process is dead, and of what; "" while all live."""
+        """The dead process and its cause of death; "" if all are alive."""
         for process in self.processes:
             if process.exitcode is not None:
                 return f"loader process {process.pid} {_how_it_ended(process.exitcode)}"
         return ""
 
     def end(self) -> None:
-        """Kill the processes. They do not listen to requests, and one that is stuck could not."""
+        """Kill the processes, which ignore requests to end and may be stuck."""
         if not self.processes:
             return
         for process in self.processes:
@@ -341,22 +342,22 @@ class _Crew:
 
 def _how_it_ended(code: int) -> str:
     if code == _NOT_HANDED_OVER:
-        return "could not hand over its batch"
+        return "could not transfer its batch"
     if code >= 0:
         return f"ended with code {code}"
     return f"was killed by {signal.Signals(-code).name}"
 
 
 def _why_loaders_failed(error: GivenUpWaiting) -> str:
-    """A sentence with the remedy: shared memory that is full is by far the most common cause."""
+    """A message with a remedy: full shared memory is the most common cause."""
     memory, text = shared_memory(), str(error)
     little = memory is not None and memory[0] < _LITTLE_SHARED_MEMORY
-    if memory is not None and (little or "SIGBUS" in text or "hand over" in text):
+    if memory is not None and (little or "SIGBUS" in text or "transfer" in text):
         full = f"shared memory (/dev/shm, {_size(memory[0])} of {_size(memory[1])} free) is full"
         return f"{text}: {full}; give more (docker run --shm-size=2g), or --loader-workers 0"
     if "SIGKILL" in text:
-        return f"{text}, perhaps for want of memory: use fewer --loader-workers"
-    return f"{text}: use fewer --loader-workers, or none"
+        return f"{text}, perhaps for lack of memory: use fewer --loader-workers"
+    return f"{text}: use fewer --loader-workers, or 0"
 
 
 _LITTLE_SHARED_MEMORY = 16 << 20
@@ -382,22 +383,22 @@ def training_loader(
     world_size: int = 1,
     classes: int = IGNORE,
 ) -> Loader[Batch]:
-    """Batches of iterations `start_iteration` to `iterations` - 1, augmented as the recipe says.
+    """Batches of iterations `start_iteration` to `iterations` - 1, augmented by the recipe.
 
     Args:
-        iterations: how many the whole run has (the recipe's by default), not how many are left.
-        batch_size: of the global batch (the recipe's by default).
-        workers: loader processes; 0 works in this one. Does not change the batches.
-        device: where the batches will go; pinned memory is used for a GPU. They are made on the CPU: see `Batch.to`.
+        iterations: total number of iterations of the run (by default the recipe's).
+        batch_size: size of the global batch (by default the recipe's).
+        workers: loader processes; 0 to load in this process. Does not change the batches.
+        device: target device; for a GPU, batches are in pinned memory. They are made on the CPU: see `Batch.to`.
         rank, world_size: this process gets its slice of every global batch.
-        classes: how many there are; labels beyond them are refused.
+        classes: number of classes; larger labels are refused.
 
     Raises:
         HarnessError: the split is empty, or there are more processes than samples in a batch.
     """
     batch_size = batch_size or recipe.batch_size
     if not len(split):
-        raise HarnessError("the split to train on is empty", "look at it with harness data check")
+        raise HarnessError("the training split is empty", "run harness data check")
     if world_size > batch_size:
         raise HarnessError(f"a batch of {batch_size} cannot be shared by {world_size} processes", "raise batch_size")
     positions = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
@@ -407,22 +408,22 @@ def training_loader(
 
 
 EVALUATION_BATCH = 8
-"""Images of one size that are evaluated at once unless another number is asked for."""
+"""Default number of images of one size per evaluation batch."""
 
 
 @dataclass(frozen=True)
 class EvaluationLoader:
     """Whole images in batches of one size, in the order of the split.
 
-    With `batch_size` 0 they come by eights as long as all have one size, and one by one from the first that differs:
-    memory that is given out in many sizes is soon in pieces, and nobody has tried eight of the largest.
+    With `batch_size` 0, batches have eight images while all have one size, and one image from the first that differs:
+    varying sizes fragment memory, and eight of the largest images may not fit.
     """
 
     items: Loader[Any]
     batch_size: int
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
-        """The batches. Raises as `Loader` does."""
+        """The batches. Raises the same errors as `Loader`."""
         waiting: list[Any] = []
         most, size = self.batch_size or EVALUATION_BATCH, None
         for item in self.items:
@@ -453,10 +454,10 @@ def evaluation_loader(
     workers: int = 0,
     device: torch.device | str = "cpu",
 ) -> EvaluationLoader:
-    """Whole images, resized to `eval_size` (height, width) where it is given, with labels at their own resolution.
+    """Whole images, resized to `eval_size` (height, width) if given, with labels at their own resolution.
 
     Args:
-        batch_size: images at once; 0 for 8, or 1 where sizes vary.
+        batch_size: images per batch; 0 for 8, or 1 if sizes vary.
     """
     source = _Whole(split, eval_size, tuple(mean), tuple(std))
     return EvaluationLoader(Loader(source, range(len(split)), workers, str(device).startswith("cuda")), batch_size)

@@ -1,4 +1,4 @@
-"""The field's data sets: folders as their authors hand them out, found below the data root, read as they are."""
+"""Base class of public data sets, read from the folders that their authors distribute, below the data root."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def numbered_classes(names: Sequence[str], palette: Sequence[RGB], values: Mappi
     """Classes of masks of numbers.
 
     Args:
-        values: raw number -> index or `IGNORE`; 255 counts for nothing.
+        values: raw number -> index or `IGNORE`; 255 is ignored.
     """
     return Classes(tuple(names), tuple(palette), {IGNORE: IGNORE, **values}, {}, {})
 
 
 def generated_palette(count: int) -> tuple[RGB, ...]:
-    """Colours for as many classes, none of them black."""
+    """Distinct colours for `count` classes, none black."""
     return tuple(voc_colour(i + 1) for i in range(count))
 
 
 @dataclass(frozen=True)
 class MatLabel(LabelSource):
-    """A matrix in a file of MATLAB.
+    """A matrix in a MATLAB file.
 
     Attributes:
         path: the file.
@@ -54,18 +54,18 @@ class MatLabel(LabelSource):
             found: Any = loadmat(self.path)[self.keys[0]]
             for key in self.keys[1:]:
                 found = found[key][0, 0]
-        except Exception as error:  # whatever scipy makes of a file that is none
-            raise HarnessError(f"{self.path}: holds no matrix {'.'.join(self.keys)}: {error}") from error
+        except Exception as error:  # scipy raises anything for invalid files
+            raise HarnessError(f"{self.path}: contains no matrix {'.'.join(self.keys)}: {error}") from error
         return classes.read_numbers(np.asarray(found), self.path)
 
 
 class OfficialDataset(Dataset):
-    """A data set of the field. A subclass says where its parts lie, and which files are a split.
+    """A public data set. A subclass defines its layout and the files of each split.
 
     Attributes:
-        places: folders below the data root in which it may lie, beside the root itself and the set's own name.
-        wanted: parts of the layout, as globs below its folder; the folder is the one that has most of them.
-        source: who hands it out, for who has it not.
+        places: candidate folders below the data root, in addition to the root itself and the data set's name.
+        wanted: parts of the layout, as globs below its folder; the folder with most matches is used.
+        source: where to get the data set, for error messages.
     """
 
     needs_root = True
@@ -85,18 +85,18 @@ class OfficialDataset(Dataset):
     @property
     @abstractmethod
     def table(self) -> Classes:
-        """Classes, and what raw labels are read as."""
+        """Classes, and the mapping of raw labels."""
 
     @abstractmethod
     def find(self, split: str) -> tuple[Sequence[Item], Sequence[Problem]]:
-        """The samples of a split, and what is wrong with its files."""
+        """The samples of a split, and problems of its files."""
 
     @property
     def folder(self) -> Path:
-        """The folder that has the layout.
+        """The folder with the layout.
 
         Raises:
-            HarnessError: there is none; the sentence says what was looked for, and what is there.
+            HarnessError: there is none; the message says what was expected and what is there.
         """
         if self._folder is None:
             self._folder = self._find_folder()
@@ -117,7 +117,7 @@ class OfficialDataset(Dataset):
             missing = ", ".join(part for part in self.wanted if not any(best.glob(part)))
             partly = f"; {best} lacks {missing}"
         raise HarnessError(
-            f"{self.root} does not hold data set '{self.name}': looked for {looked} in it and in its folders "
+            f"{self.root} does not contain data set '{self.name}': looked for {looked} in it and in its folders "
             f"{', '.join((self.name, *self.places))}{partly}; there is {listing(self.root)}",
             self.source,
         )
@@ -147,7 +147,7 @@ class OfficialDataset(Dataset):
 
 
 def listing(folder: Path) -> str:
-    """What a folder holds, in a few words."""
+    """A short list of a folder's content."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "nothing"
 
@@ -156,7 +156,7 @@ def pictures(folder: Path, ending: str = "") -> dict[str, Path]:
     """Pictures below a folder by their path without `ending` and suffix, sorted.
 
     Args:
-        ending: what names end with before the suffix: "_leftImg8bit"; others are passed over.
+        ending: required end of names before the suffix: "_leftImg8bit"; other files are skipped.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -167,10 +167,10 @@ def pictures(folder: Path, ending: str = "") -> dict[str, Path]:
 
 
 def read_names(file: Path) -> list[str]:
-    """Names of a list, one a line, without folders and suffixes; the first of a line where there are several.
+    """Names of a list, one per line (the first of several), without folders and suffixes.
 
     Raises:
-        HarnessError: it cannot be read.
+        HarnessError: the file cannot be read.
     """
     try:
         lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -182,7 +182,7 @@ def read_names(file: Path) -> list[str]:
 def pair(
     images: Mapping[str, Path], labels: Mapping[str, Path], source: Callable[[Path], LabelSource], word: str = "label"
 ) -> tuple[list[Item], list[Problem]]:
-    """Items of equal names, and images without a label and labels without an image."""
+    """Items paired by name, and problems: images without a label and labels without an image."""
     items = [Item(name, path, source(labels[name])) for name, path in images.items() if name in labels]
     problems = [Problem(str(path), f"has no {word}") for name, path in images.items() if name not in labels]
     return items, problems + [Problem(str(p), "has no image") for name, p in labels.items() if name not in images]
@@ -194,11 +194,11 @@ def listed(
     labels: Callable[[str], Path],
     source: Callable[[Path], LabelSource],
 ) -> tuple[list[Item], list[Problem]]:
-    """Items of a list, and files that it names and that are not there."""
+    """Items of a list, and problems: files that it names and that are missing."""
     items, problems = [], []
     for name in dict.fromkeys(names):
         missing = [path for path in (images(name), labels(name)) if not path.is_file()]
-        problems += [Problem(str(path), "is in the list of the split, but not there") for path in missing]
+        problems += [Problem(str(path), "is in the list of the split, but missing") for path in missing]
         if not missing:
             items.append(Item(name, images(name), source(labels(name))))
     return items, problems

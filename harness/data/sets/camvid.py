@@ -113,7 +113,7 @@ class CamVid(Dataset):
             if segnet or (folder / "train").is_dir() or _full_folders(folder):
                 return folder.resolve()
         raise HarnessError(
-            f"{self.root} does not hold data set 'camvid': looked for train/ and trainannot/ (SegNet), train/ and "
+            f"{self.root} does not contain data set 'camvid': looked for train/ and trainannot/ (SegNet), train/ and "
             f"train_labels/, or 701_StillsRaw_full/ and LabeledApproved_full/; there is {listing(self.root)}",
             hint,
         )

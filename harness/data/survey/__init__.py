@@ -1,4 +1,4 @@
-"""What is in a data set, looked at as a whole before anything is trained: counts, what is wrong, what is suspicious."""
+"""Check of a whole data set before training: counts, errors and suspicious properties."""
 
 from harness.data.survey.report import Finding, Memory, Report, SplitReport
 from harness.data.survey.take import survey

@@ -1,4 +1,4 @@
-"""What a survey keeps of every sample, and of a whole data set."""
+"""Facts about every sample and a whole data set, collected by a survey."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from harness.data.survey.report import SplitReport
 
 @dataclass(frozen=True)
 class Facts:
-    """What is kept of one sample.
+    """Facts about one sample.
 
     Attributes:
-        name: of the sample.
+        name: name of the sample.
         problems: why it cannot be used.
-        size: (height, width), or None where it could not be made.
-        classes: label value as read -> pixels.
-        stored: number or #rrggbb in the label file -> pixels.
+        size: (height, width), or None if the sample is invalid.
+        classes: class -> number of pixels.
+        stored: number or #rrggbb in the label file -> number of pixels.
         palette: (N, 3) of the label file, else None; `used` are its indices that occur.
         lossy: format of the label file, if it is lossy.
         turned: EXIF orientations of image and label.
-        mean, square: of the channels in [0, 1], and of their squares.
+        mean, square: means of the channels in [0, 1], and of their squares.
         digest: sha256 of the image's pixels.
         look_alike: bits of its perceptual hash; None for an image without structure.
     """
@@ -46,7 +46,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Seen:
-    """All facts of a data set, with what was counted: what rules judge."""
+    """All facts and counts of a data set, the input of rules."""
 
     dataset: Dataset
     facts: dict[str, list[Facts]]

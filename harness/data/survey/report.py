@@ -1,4 +1,4 @@
-"""The result of a survey: what was counted and what was found, as JSON, remembered by the data set's content."""
+"""The result of a survey, counts and findings, as JSON, cached by the data set's content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.specs.spec import DatasetSpec, digest
 from harness.workspace.files import write_atomic
 
 VERSION = 1
-"""Raised whenever a survey would find or count something else, so that none of before is taken for one of now."""
+"""Increase it whenever surveys would give other results, so that cached reports are not reused."""
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
@@ -23,11 +23,11 @@ class _Part(BaseModel):
 
 
 class Finding(_Part):
-    """Something that was found.
+    """One finding.
 
     Attributes:
-        level: "error": no run should use these data; "warning": look at it; "note": good to know.
-        kind: a short word that stays the same, for programs.
+        level: "error": fix it before a run; "warning": look at it; "note": for information.
+        kind: a short, stable identifier, for programs.
         where: a file, or a split.
     """
 
@@ -41,23 +41,22 @@ class Finding(_Part):
 
 
 class Occurrence(_Part):
-    """How often something occurs, in pixels and in images."""
+    """Number of pixels and images in which something occurs."""
 
     pixels: int = 0
     images: int = 0
 
 
 class SplitReport(_Part):
-    """What was counted in one split.
+    """Counts of one split.
 
     Attributes:
-        samples: how many there are; `read` of them could be read.
-        sizes: "480x360" (width x height) -> how many images.
-        classes: class -> how often; a class that does not occur has zeros.
-        void: pixels that count for nothing; `void.images` counts images with nothing else.
-        stored: number, or colour as #rrggbb, in the label files -> how often, most frequent first, where there are
-            such files; at most 300.
-        mean, std: of the images' red, green and blue in [0, 1], from every fourth row and column.
+        samples: number of samples, of which `read` could be read.
+        sizes: "480x360" (width x height) -> number of images.
+        classes: class -> occurrence; zeros for absent classes.
+        void: ignored pixels; `void.images` counts images without any other pixel.
+        stored: number, or colour as #rrggbb, in the label files -> occurrence, most frequent first, at most 300.
+        mean, std: mean and deviation of red, green and blue in [0, 1], from every fourth row and column.
     """
 
     samples: int
@@ -71,7 +70,7 @@ class SplitReport(_Part):
 
 
 class Report(_Part):
-    """What a survey counted and found."""
+    """The counts and findings of a survey."""
 
     version: int = VERSION
     dataset: str
@@ -84,10 +83,10 @@ class Report(_Part):
 
 
 class Memory:
-    """Reports of before, one file each, by the content of the data set they are about.
+    """Cache of reports, one file each, by the content of the data set.
 
     Args:
-        folder: where they lie; it is made when it is needed, and what cannot be written is not remembered.
+        folder: folder of the cache, created when needed; write errors are ignored.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,12 +96,12 @@ class Memory:
         return self._folder / f"{digest({'survey': VERSION, **spec.model_dump(mode='json')})}.json"
 
     def recall(self, spec: DatasetSpec) -> Report | None:
-        """The report of a data set; None where there is none, or none of this version."""
+        """The cached report of a data set; None if there is none of this version."""
         with suppress(OSError, ValidationError):
             return Report.model_validate_json(self._file(spec).read_bytes())
         return None
 
     def keep(self, spec: DatasetSpec, report: Report) -> None:
-        """Remember a report."""
+        """Cache a report."""
         with suppress(OSError):
             write_atomic(self._file(spec), report.model_dump_json(indent=1), durable=False)

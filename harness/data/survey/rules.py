@@ -1,4 +1,4 @@
-"""What is wrong or suspicious about a data set as a whole: one rule each, over what a survey has counted."""
+"""Rules that find errors and suspicious properties of a whole data set, from the facts of a survey."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from harness.data.survey.facts import Facts, Seen
 from harness.data.survey.report import Finding, Level, SplitReport
 
 ALIKE = 16
-"""Images look alike whose hashes differ in no more than so many of 256 bits; two streets differ in 70 or more."""
+"""Maximum distance of the hashes (256 bits) of near-duplicate images; two street scenes differ in 70 or more."""
 LEAK = 0.01
-"""A split of which this share is also in `train` is wrong; less is told."""
+"""Fraction of a split that is also in `train` from which on it is an error instead of a warning."""
 MUCH_VOID = 0.5
 FAR_MEAN, FAR_STD = 0.2, 2.0
-"""Images are unlike those of the weights when a channel's mean is this far off, or its deviation by this factor."""
+"""Images differ from the weights' data if a channel's mean differs this much, or its deviation by this factor."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def judge(seen: Seen) -> list[Finding]:
-    """What every rule finds."""
+    """The findings of all rules."""
     return [finding for rule in RULES for finding in rule(seen)]
 
 
@@ -31,14 +31,14 @@ def _finding(level: Level, kind: str, where: str, what: str) -> Finding:
 
 
 def some(names: Iterable[str], most: int = 3) -> str:
-    """The first few of some names, and how many there are beyond."""
+    """The first few of some names, and the number of others."""
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
 
 
 def _matters(seen: Seen, split: str) -> bool:
-    """Whether a run is worth nothing if this split is."""
+    """Whether a run is worthless if this split is."""
     return split in ("train", seen.dataset.splits[-1])
 
 
@@ -46,7 +46,7 @@ def _matters(seen: Seen, split: str) -> bool:
 
 
 def nothing_to_count(seen: Seen) -> Iterator[Finding]:
-    """Splits in which every pixel is void; or all that is left is one class."""
+    """Splits in which every pixel is void, or all others belong to one class."""
     for name, split in seen.splits.items():
         if not split.read:
             continue
@@ -56,22 +56,24 @@ def nothing_to_count(seen: Seen) -> Iterator[Finding]:
             yield _finding("error", "only-void", name, what)
         elif len(there) == 1:
             level: Level = "error" if _matters(seen, name) else "warning"
-            yield _finding(level, "one-class", name, f"its labels hold one class only, '{there[0]}'{_why_void(split)}")
+            yield _finding(
+                level, "one-class", name, f"its labels contain only one class, '{there[0]}'{_why_void(split)}"
+            )
 
 
 def _why_void(split: SplitReport) -> str:
     if void := _void_of_binary(split):
-        return f": the files hold 0 and 255, a binary mask in which {void} is read as void; say that it is a class"
+        return f": the files contain 0 and 255, a binary mask in which {void} is read as void; declare it as a class"
     if not split.void.pixels:
         return ""
     counted = sum(found.pixels for found in split.classes.values())
     rest = f", and {split.void.pixels / (split.void.pixels + counted):.0%} of the pixels are void" if counted else ""
-    values = f"; the files hold {some(split.stored, 6)}" if split.stored else ""
+    values = f"; the files contain {some(split.stored, 6)}" if split.stored else ""
     return f"{rest}{values}"
 
 
 def _void_of_binary(split: SplitReport) -> str:
-    """Which number is read as void, told by its pixels, where files hold both 0 and 255 and nothing else; else ""."""
+    """The number that is read as void, by its pixels, if files contain only 0 and 255; else ""."""
     if set(split.stored) != {"0", "255"} or not split.void.pixels:
         return ""
     which = [number for number, found in split.stored.items() if found.pixels == split.void.pixels]
@@ -79,19 +81,19 @@ def _void_of_binary(split: SplitReport) -> str:
 
 
 def binary_masks(seen: Seen) -> Iterator[Finding]:
-    """0 and 255 in all files, and one of them is void."""
+    """All files contain 0 and 255 only, and one of them is void."""
     stored = {value for split in seen.splits.values() for value in split.stored}
     void = next(filter(None, map(_void_of_binary, seen.splits.values())), "")
     if stored == {"0", "255"} and void:
-        what = f"all label files hold 0 and 255 only: a binary mask, in which {void} is read as void"
-        yield _finding("error", "binary-mask", "labels", f"{what}; say that it is a class")
+        what = f"all label files contain only 0 and 255: a binary mask, in which {void} is read as void"
+        yield _finding("error", "binary-mask", "labels", f"{what}; declare it as a class")
 
 
 def void_images(seen: Seen) -> Iterator[Finding]:
     for name, facts in seen.facts.items():
         only = [one.name for one in facts if set(one.classes) == {IGNORE}]
         if only and len(only) < seen.splits[name].read:
-            what = f"{len(only)} of {len(facts)} labels are nothing but void: {some(only)}"
+            what = f"{len(only)} of {len(facts)} labels are entirely void: {some(only)}"
             yield _finding("warning", "void-images", name, what)
 
 
@@ -103,7 +105,7 @@ def much_void(seen: Seen) -> Iterator[Finding]:
 
 
 def absent_classes(seen: Seen) -> Iterator[Finding]:
-    """Declared classes without a pixel: anywhere, in training, or in what is reported."""
+    """Declared classes without a pixel in all splits, in training, or in the reported split."""
     there = {name: {c for c, found in split.classes.items() if found.pixels} for name, split in seen.splits.items()}
     if not any(split.read for split in seen.splits.values()):
         return
@@ -118,7 +120,7 @@ def absent_classes(seen: Seen) -> Iterator[Finding]:
             continue
         effect = ""
         if name == "train":
-            effect = ": nothing can be learned of it" if len(missing) == 1 else ": nothing can be learned of them"
+            effect = ": it cannot be learned" if len(missing) == 1 else ": they cannot be learned"
         elif name == seen.dataset.splits[-1]:
             effect = f": the mIoU is over the other {len(found)}"
         yield _finding("warning", "class-missing", name, f"{_classes(missing)} none of its labels{effect}")
@@ -129,7 +131,7 @@ def _classes(names: Sequence[str]) -> str:
 
 
 def shifted_numbers(seen: Seen) -> Iterator[Finding]:
-    """Numbers that go one beyond the classes: they begin at 1, or 0 stands for something that is no class."""
+    """Numbers that exceed the classes by one: they begin at 1, or 0 is not a class."""
     if not any("out of range" in p.what for facts in seen.facts.values() for one in facts for p in one.problems):
         return
     values = {value for split in seen.splits.values() for value in split.stored}
@@ -137,8 +139,8 @@ def shifted_numbers(seen: Seen) -> Iterator[Finding]:
     count = len(seen.dataset.classes)
     if count in numbers and not numbers & (set(range(count + 1, IGNORE)) | set(range(IGNORE + 1, 2**16))):
         first = min(numbers)
-        guess = "do they begin at 1?" if first else "is one of them no class, such as 0 for unlabelled?"
-        what = f"the files hold the numbers {first} to {count}, but {count} classes are declared: {guess}"
+        guess = "do they begin at 1?" if first else "is one of them not a class, such as 0 for unlabelled?"
+        what = f"the files contain the numbers {first} to {count}, but {count} classes are declared: {guess}"
         yield _finding("error", "shifted", "labels", what)
 
 
@@ -155,7 +157,7 @@ def lossy_labels(seen: Seen) -> Iterator[Finding]:
 
 
 def palettes(seen: Seen) -> Iterator[Finding]:
-    """Palettes that disagree. Where one colour has several numbers, the colours are the labels, not the numbers."""
+    """Palettes that disagree. If one colour has several numbers, the colours are the labels, not the numbers."""
     colours: dict[int, dict[tuple[int, ...], str]] = defaultdict(dict)
     for facts in seen.facts.values():
         for one in facts:
@@ -186,7 +188,7 @@ def _palettes_differ(
 
 
 def _against_declared(seen: Seen, stored: dict[int, tuple[int, ...]]) -> Iterator[Finding]:
-    """Only where the files use the declared colours for other classes is it likely that numbers are mistaken."""
+    """Files that use declared colours for other classes, so that the numbers are probably wrong."""
     declared = [tuple(colour) for colour in seen.dataset.palette]
     swapped = [
         (index, declared.index(colour))
@@ -211,7 +213,7 @@ def turned(seen: Seen) -> Iterator[Finding]:
     for name, facts in seen.facts.items():
         alone = [one.name for one in facts if one.size is not None and one.turned[0] != 1 and one.turned[1] == 1]
         if alone:
-            what = f"{len(alone)} images are turned by their EXIF orientation and their labels are not: {some(alone)}"
+            what = f"{len(alone)} images are rotated by their EXIF orientation but their labels are not: {some(alone)}"
             yield _finding("warning", "turned", name, f"{what}; look at them with --sheet")
 
 
@@ -219,7 +221,7 @@ def transparent(seen: Seen) -> Iterator[Finding]:
     for name, facts in seen.facts.items():
         found = [one.name for one in facts if one.transparent]
         if found:
-            what = f"{len(found)} images have transparent pixels, of which the colour is taken: {some(found)}"
+            what = f"{len(found)} images have transparent pixels, whose colour is used: {some(found)}"
             yield _finding("note", "transparent", name, what)
 
 
@@ -243,7 +245,7 @@ def unlike_the_weights(seen: Seen) -> Iterator[Finding]:
 
 
 def same_images(seen: Seen) -> Iterator[Finding]:
-    """The same pixels twice: within a split, or in two of them."""
+    """Duplicate images within a split or in two splits."""
     where: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
     for split, facts in seen.facts.items():
         for one in facts:
@@ -254,7 +256,7 @@ def same_images(seen: Seen) -> Iterator[Finding]:
         twice = [found for found in where.values() if sum(split == first for split, _ in found) > 1]
         if twice:
             shown = some("/".join(name for split, name in found if split == first) for found in twice)
-            what = f"{len(twice)} images are there more than once: {shown}"
+            what = f"{len(twice)} images occur more than once: {shown}"
             yield _finding("warning", "same-image", first, what)
         for second in names[i + 1 :]:
             both = [found for found in where.values() if {first, second} <= {split for split, _ in found}]
@@ -266,11 +268,11 @@ def _in_both(seen: Seen, first: str, second: str, both: Sequence[dict[str, str]]
     share = len(both) / max(seen.splits[second].read, 1)
     level: Level = "error" if first == "train" and share >= LEAK else "warning"
     shown = some(f"{found[first]} = {found[second]}" for found in both)
-    return _finding(level, "leak", second, f"{len(both)} images ({share:.1%}) are in {first} too: {shown}")
+    return _finding(level, "leak", second, f"{len(both)} images ({share:.1%}) are also in {first}: {shown}")
 
 
 def alike_images(seen: Seen) -> Iterator[Finding]:
-    """Images of another split that are nearly one of `train`: frames of one film, crops, other qualities."""
+    """Images of another split that are near-duplicates of `train`: frames of one video, crops, other qualities."""
     train = [one for one in seen.facts.get("train", []) if one.look_alike is not None]
     same = {one.digest for one in train}
     for name, facts in seen.facts.items():
@@ -286,7 +288,7 @@ def alike_images(seen: Seen) -> Iterator[Finding]:
 
 
 def nearest_alike(others: Sequence[Facts], train: Sequence[Facts], chunk: int = 2048) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `others` the index of the image of `train` that is most like it, and in how many bits they differ."""
+    """For each of `others`, the index of the most similar image of `train` and the number of differing bits."""
     signs = np.stack([one.look_alike for one in train if one.look_alike is not None]).astype(np.float32) * 2 - 1
     nearest, distance = [], []
     for start in range(0, len(others), chunk):

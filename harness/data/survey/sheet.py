@@ -1,4 +1,4 @@
-"""A sheet of images with their labels laid over them and a legend: a wrong table of colours is seen at a glance."""
+"""Draw a sheet of images with label overlays and a legend, on which a wrong colour table is obvious."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ from harness.errors import HarnessError
 from harness.workspace.files import write_atomic
 
 WIDTH, COLUMNS, GAP, LINE = 300, 2, 10, 18
-"""Width of a picture, pairs in a row, space between, height of a line of text: pixels."""
+"""Width of a picture, pairs per row, space between, height of a line of text, in pixels."""
 SHOWN, CANDIDATES = 12, 60
-"""Samples on a sheet, and among how many they are chosen so that many classes are seen."""
+"""Samples on a sheet, and number of candidates from which they are chosen to show many classes."""
 OPACITY = 0.6
 NAMED_SHARE = 0.02
-"""Classes with this share of an image have their name written on it."""
+"""Classes with at least this share of an image are labelled by name."""
 
 
 def draw_sheet(dataset: Dataset, path: Path) -> None:
-    """Write the sheet as PNG: pairs of an image and the same with its label over it, void hatched, and a legend.
+    """Write the sheet as PNG: pairs of an image and its overlay, void hatched, and a legend.
 
     Raises:
         HarnessError: no sample can be read, or the file cannot be written.
     """
     chosen = choose(dataset)
     if not chosen:
-        raise HarnessError(
-            f"data set '{dataset.name}' has no sample that can be drawn", "harness data check names them"
-        )
+        raise HarnessError(f"data set '{dataset.name}' has no readable sample", "harness data check lists the problems")
     pairs = [_pair(split, sample, dataset) for split, sample in chosen]
     sheet = _arranged(pairs, _legend(dataset, [sample for _, sample in chosen]))
     buffer = io.BytesIO()
@@ -44,7 +42,7 @@ def draw_sheet(dataset: Dataset, path: Path) -> None:
 
 
 def choose(dataset: Dataset) -> list[tuple[str, Sample]]:
-    """Samples of all splits, so that as many classes as possible are seen; evenly spread where that is all the same."""
+    """Samples of all splits that show as many classes as possible; otherwise evenly spaced."""
     found: list[tuple[str, Sample, set[int]]] = []
     splits = [(name, dataset.split(name)) for name in dataset.splits]
     each = max(CANDIDATES // len(splits), 1)
@@ -66,7 +64,7 @@ def choose(dataset: Dataset) -> list[tuple[str, Sample]]:
 
 
 def overlay(image: np.ndarray, label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """(H, W, 3), uint8: the image under its label's colours; void is hatched black and white, borders are dark."""
+    """(H, W, 3), uint8: the image with its label's colours; void is hatched black and white, borders are dark."""
     height, width = label.shape
     table = np.full((256, 3), 128, np.float64)
     table[: len(palette)] = palette
@@ -81,7 +79,7 @@ def overlay(image: np.ndarray, label: np.ndarray, palette: Sequence[tuple[int, i
 
 
 def _name_regions(picture: Image.Image, label: np.ndarray, classes: Sequence[str]) -> None:
-    """Write each large class's name where it is widest: `water` on a tree needs no look at the legend."""
+    """Write the name of each large class where it is widest."""
     from scipy.ndimage import distance_transform_edt
 
     draw, font = ImageDraw.Draw(picture), _font(11)
@@ -100,12 +98,12 @@ def _name_regions(picture: Image.Image, label: np.ndarray, classes: Sequence[str
 def _font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     try:
         return ImageFont.load_default(size)
-    except TypeError:  # a Pillow whose only font has one size
+    except TypeError:  # old versions of Pillow have a font of one size only
         return ImageFont.load_default()
 
 
 def _text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int) -> None:
-    """One line, shortened to a width."""
+    """Draw one line of text, shortened to a width."""
     font = _font()
     shown = text
     while len(shown) > 1 and draw.textlength(shown, font=font) > width:
@@ -117,7 +115,7 @@ def _text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: i
 def _pair(split: str, sample: Sample, dataset: Dataset) -> Image.Image:
     height, width = sample.label.shape
     size = (WIDTH, min(max(round(height * WIDTH / width), 1), 2 * WIDTH))
-    # Small pictures are enlarged pixel by pixel, so that it is seen where labels lie; large ones are averaged.
+    # Small pictures are enlarged by nearest neighbour, so that label borders are visible; large ones are averaged.
     way = Image.Resampling.NEAREST if width < WIDTH else Image.Resampling.BOX
     image = Image.fromarray(sample.image).resize(size, way)
     label = np.asarray(Image.fromarray(sample.label).resize(size, Image.Resampling.NEAREST))

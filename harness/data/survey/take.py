@@ -1,4 +1,4 @@
-"""Taking a survey: every sample is decoded once and reduced to a few numbers; these are counted and judged."""
+"""Run a survey: decode every sample once, reduce it to a few facts, count these and apply the rules."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def survey(
     memory: Memory | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Look at every sample of a data set, or remember what was seen when its content was the same.
+    """Survey every sample of a data set, or return the cached report of the same content.
 
-    Presence and pairing of files are looked at every time: they may change while the samples stay as they are.
+    Presence and pairing of files are always checked, since they may change without changing the samples.
 
     Args:
-        spec, memory: where both are given, the report is remembered by the spec's digest of the content.
-        progress: called with (samples done, samples in all) while samples are decoded.
+        spec, memory: if both are given, the report is cached by the digest of the content.
+        progress: called with (samples done, total) while samples are decoded.
     """
     report = memory.recall(spec) if memory and spec else None
     if report is None:
@@ -44,7 +44,7 @@ def survey(
             memory.keep(spec, report)
     quick = [_file_error(problem) for problem in dataset.check(full=False)]
     found = [*quick, *(finding for finding in report.findings if finding not in quick)]
-    # What explains many files at once comes before them.
+    # Findings that explain many file errors come first.
     found.sort(key=lambda finding: (LEVELS.index(finding.level), finding.kind == "file"))
     return report.model_copy(update={"findings": found})
 
@@ -54,7 +54,7 @@ def _take(dataset: Dataset, progress: Callable[[int, int], None] | None) -> Repo
     facts = _facts(splits, len(dataset.classes), progress)
     problems = [problem for found in facts.values() for one in found for problem in one.problems]
     if any(type(split).look is Split.look for split in splits.values()):
-        # A data set of its own kind may know what its samples do not tell.
+        # A data set may have checks that its samples do not cover.
         problems += dataset.check(full=True)
     counted = {name: count(found, dataset.classes) for name, found in facts.items()}
     errors = [_file_error(problem) for problem in dict.fromkeys(problems)]
@@ -89,7 +89,7 @@ def _facts(
 
 
 def reduce(look: Look, name: str, classes: int) -> Facts:
-    """A sample as a few numbers."""
+    """Reduce a sample to facts."""
     stored = _stored(look.label) if look.label is not None else {}
     numbers = look.label is not None and look.label.palette is not None and not look.by_colour
     facts: dict[str, object] = {
@@ -136,7 +136,7 @@ def _out_of_range(label: np.ndarray, classes: int, name: str) -> list[Problem]:
 
 
 def _stored(label: LabelPicture) -> dict[str, int]:
-    """Numbers or colours of a label file, and their pixels."""
+    """Numbers or colours of a label file -> number of pixels."""
     if label.values is not None:
         return {str(value): pixels for value, pixels in _counts(label.values).items()}
     colours = label.colours().astype(np.uint32)
@@ -145,9 +145,9 @@ def _stored(label: LabelPicture) -> dict[str, int]:
 
 
 def look_alike(image: np.ndarray) -> np.ndarray | None:
-    """(256,), bool: a difference hash, by which images can be compared that differ in size, quality or a few pixels.
+    """(256,), bool: a difference hash, robust to differences in size, quality or a few pixels.
 
-    None for images that are nearly one colour, which would all be alike.
+    None for images of nearly one colour, which would all be equal.
     """
     small = Image.fromarray(image).convert("L").resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX)
     grey = np.asarray(small).astype(np.int16)
@@ -160,7 +160,7 @@ def look_alike(image: np.ndarray) -> np.ndarray | None:
 
 
 def count(facts: Sequence[Facts], classes: Sequence[str]) -> SplitReport:
-    """What the samples of a split come to."""
+    """The counts of a split, from the facts of its samples."""
     pixels: Counter[int] = Counter()
     images: Counter[int] = Counter()
     for one in facts:

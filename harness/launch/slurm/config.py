@@ -165,10 +165,10 @@ class SlurmConfig(Resources):
     signal_delay_s: int = Field(default=90, ge=5)
     """Seconds before the time limit at which a run saves a checkpoint and stops."""
     snapshot: bool = False
-    """Jobs run from a copy of the code as it is now."""
+    """Run jobs from a copy of the current code."""
     rehearse: bool = False
-    """A short job comes first and is waited for: it tries each network and method out for a step, and what it measures
-    bounds cohorts by the time limit and by memory."""
+    """Run a short job first and wait for it: it rehearses each network and method for one step, and its measurements
+    limit the size of cohorts by time and memory."""
     setup: tuple[str, ...] = ()
     """Shell lines at the start of each job: modules, environment."""
     python: str = ""

@@ -102,8 +102,8 @@ class SlurmLauncher(Launcher):
         return trials.notes()
 
     def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
-        """Students grouped for as many places as may run at once; no group longer than its time limit allows, nor
-        larger than memory, by what was measured."""
+        """Students grouped for the maximum number of concurrent tasks, within the time limit and the measured
+        memory."""
         from harness.planning.cohorts import make_cohorts
         from harness.planning.estimate import macs_per_second
 

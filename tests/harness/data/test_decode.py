@@ -295,9 +295,9 @@ def test_tiff_numbers_of_any_width_are_as_stored(
 @pytest.mark.parametrize("bad", [0.5, float("nan"), float("inf"), 1e30])
 def test_floating_point_labels_must_be_whole(tmp_path: Path, bad: float) -> None:
     path = tiff(tmp_path / "a.tif", struct.pack("<2f", 1, bad), 2, bits=32, format=3)
-    with pytest.raises(HarnessError, match=r"a.tif: label picture holds floating-point numbers that are not whole"):
+    with pytest.raises(HarnessError, match=r"a.tif: label picture contains floating-point numbers that are not whole"):
         decode_label(path)
-    with pytest.raises(HarnessError, match=r"a.tif: image holds floating-point numbers.*save it as 8-bit"):
+    with pytest.raises(HarnessError, match=r"a.tif: image contains floating-point numbers.*save it as 8-bit"):
         decode_image(path)
 
 
@@ -331,7 +331,7 @@ def test_a_grey_ramp_bmp_of_4_bits_is_refused(tmp_path: Path) -> None:
     file = b"BM" + struct.pack("<IHHI", size + len(data), 0, 0, size) + head + palette + data
     (tmp_path / "a.bmp").write_bytes(file)
     for decode in (decode_image, decode_label):
-        with pytest.raises(HarnessError, match=r"a.bmp: is a BMP of 4 bits a pixel with a grey palette"):
+        with pytest.raises(HarnessError, match=r"a.bmp: is a BMP of 4 bits per pixel with a grey palette"):
             decode(tmp_path / "a.bmp")
 
 
@@ -347,10 +347,10 @@ def test_numbers_of_a_gif_that_renumbers_grey_are_refused_and_its_colours_are_re
 def test_channels_of_16_bits_are_no_label(tmp_path: Path) -> None:
     path = png(tmp_path / "a.png", 16, 2, [struct.pack(">6H", 1, 2, 3, 256, 512, 65535)], width=2)
     assert decode_image(path).tolist() == [[[0, 0, 0], [1, 2, 255]]]
-    with pytest.raises(HarnessError, match=r"a.png: label picture has more or fewer than 8 bits a channel"):
+    with pytest.raises(HarnessError, match=r"a.png: label picture does not have 8 bits per channel"):
         decode_label(path)
     path = png(tmp_path / "b.png", 16, 4, [struct.pack(">2H", 3, 65535)], width=1)
-    with pytest.raises(HarnessError, match=r"b.png: label picture has more or fewer than 8 bits"):
+    with pytest.raises(HarnessError, match=r"b.png: label picture does not have 8 bits"):
         decode_label(path)
 
 

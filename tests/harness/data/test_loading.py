@@ -284,7 +284,7 @@ def test_what_is_no_sample_is_named(sample: object, says: str, workers: int) -> 
 def test_labels_beyond_the_classes_are_named() -> None:
     split = Given(Sample("a", IMAGE, np.where(np.eye(8) > 0, 4, IGNORE).astype(np.uint8)))
     load(split, classes=5)
-    with pytest.raises(HarnessError, match="sample 'a': its label holds 4, but there are 4 classes"):
+    with pytest.raises(HarnessError, match="sample 'a': its label contains 4, but there are 4 classes"):
         load(split, classes=4)
 
 

@@ -179,7 +179,7 @@ def test_words_are_read_back(params: dict[str, str]) -> None:
 def test_folders_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="is not a folder"):
         open_dataset("camvid", tmp_path / "nowhere")
-    with pytest.raises(HarnessError, match="does not hold data set 'camvid'"):
+    with pytest.raises(HarnessError, match="does not contain data set 'camvid'"):
         parse_dataset("camvid", tmp_path)
 
 

@@ -86,8 +86,8 @@ class Source:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_unsendable, "could not hand over its batch: shared memory (/dev/shm, "),
-        (_killed, "was killed by SIGKILL, perhaps for want of memory"),
+        (_unsendable, "could not transfer its batch: shared memory (/dev/shm, "),
+        (_killed, "was killed by SIGKILL, perhaps for lack of memory"),
         (_leaves, "ended with code 0"),
         (_bus_error, "was killed by SIGBUS: shared memory"),
         (_sleeps, "nothing came for"),
@@ -140,7 +140,7 @@ def test_a_data_set_that_gives_nothing_is_told(stubborn: bool) -> None:
         return number
 
     set_patience(0.5, lambda: False)
-    with pytest.raises(HarnessError, match="the data set gave nothing: nothing came for"):
+    with pytest.raises(HarnessError, match="the data set returned nothing: nothing came for"):
         list(Loader[object](Source(blocks), range(3), 0, False))
 
 
