@@ -94,8 +94,8 @@ class CocoStuff(OfficialDataset):
         if not self.small:
             wanted = "images/train2017 and stuffthingmaps/train2017 (or train2017 and annotations/train2017)"
         raise HarnessError(
-            f"{self.root} does not contain data set 'coco_stuff', version {self.params.version}: looked for {wanted} in "  # type: ignore[attr-defined]
-            f"it and in its folders {', '.join((self.name, *self.places))}; there is {listing(self.root)}",
+            f"{self.root} does not contain data set 'coco_stuff', version {self.params.version}: looked for {wanted} "  # type: ignore[attr-defined]
+            f"in it and in its folders {', '.join((self.name, *self.places))}; there is {listing(self.root)}",
             self.source,
         )
 

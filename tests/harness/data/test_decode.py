@@ -536,7 +536,7 @@ def test_files_of_several_pictures_are_refused(tmp_path: Path, format: str) -> N
     first, second = Image.fromarray(COLOUR), Image.fromarray(255 - COLOUR)
     first.save(tmp_path / "a", format, save_all=True, append_images=[second])
     for decode in (decode_image, decode_label):
-        with pytest.raises(HarnessError, match="holds 2 pictures"):
+        with pytest.raises(HarnessError, match="contains 2 pictures"):
             decode(tmp_path / "a")
 
 

@@ -398,7 +398,7 @@ def test_an_image_in_two_splits(tmp_path: Path, first: str, second: str, level: 
     save(tmp_path / second / "images" / f"{second}0.png", picture({"train": 0, "val": 100}[first]), compress_level=0)
     found = the(dataset, "leak")
     assert (found.level, found.where) == (level, second)
-    assert f"1 images (50.0%) are in {first} too: {first}0 = {second}0" in found.what
+    assert f"1 images (50.0%) are also in {first}: {first}0 = {second}0" in found.what
 
 
 def test_few_images_in_two_splits_are_a_warning(tmp_path: Path) -> None:
