@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -133,10 +134,13 @@ class _Noise:
         return found * (self.error / spread) if spread > 0 else found
 
 
+@lru_cache(maxsize=16)
 def _seed_draws(seeds: int, resamples: int, stream: int = 0) -> Floats:
     """(R, S): weight of each seed in each resample; rows add up to one."""
     generator = np.random.default_rng([seeds, stream])
-    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    draws: Floats = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    draws.flags.writeable = False
+    return draws
 
 
 def _noise(points: Floats, scores: Floats, images: int, stream: int = 0) -> _Noise:
