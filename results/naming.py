@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from sqlalchemy import func, select
 
+from results import store as schema
 from results.leaderboard import leaderboard
 from results.metrics import HEADLINE
 from results.queries import FILTERS, SHORTEST_PREFIX, cells, match_filters, run
@@ -49,8 +51,13 @@ def _of_key(store: Store, argument: str, metric: str) -> tuple[str, list[str]] |
     else:
         if found.record.key.startswith(argument.lower()):
             return found.record.name, [found.record.key]
-    board = leaderboard(store, metric=metric)
-    rows = board[board["row"].str.startswith(argument.lower())]
+    r = schema.runs.c
+    with store.read() as connection:
+        query = select(r.row, func.min(r.key)).where(r.row.startswith(argument.lower(), autoescape=True))
+        meant = connection.execute(query.group_by(r.row).limit(2)).all()
+    if len(meant) != 1:
+        return None
+    rows = leaderboard(store, keys=[meant[0][1]], metric=metric)
     return _side(rows.iloc[0]) if len(rows) == 1 else None
 
 

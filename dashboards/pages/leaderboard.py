@@ -118,7 +118,10 @@ def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
 
 def apart(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows to be shown, and those all of whose runs are hidden."""
-    hidden = board["keys"].map(lambda keys: set(keys.split(",")) <= stages.hidden().keys()).astype(bool)
+    known = stages.hidden().keys()
+    if not known:
+        return board, board[:0]
+    hidden = board["keys"].map(lambda keys: set(keys.split(",")) <= known).astype(bool)
     return board[~hidden].reset_index(drop=True), board[hidden]
 
 
