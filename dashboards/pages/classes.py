@@ -14,6 +14,8 @@ from results.standing import Member
 TITLE = "Classes"
 ICON = ":material/category:"
 ORDER = 1.6
+MOST = 500
+"""Rows to choose from."""
 ORDERS = {"set": "the data set's order", "pixels": "pixels", "delta": "difference", "iou": "score"}
 SCORES = {"miou": "IoU", "mean_class_accuracy": "accuracy: labelled pixels found"}
 SHOWN = {
@@ -105,6 +107,9 @@ if source.ready():
     if not len(board):
         st.info("No row fits these filters.")
         st.stop()
+    if len(board) > MOST:
+        st.info(f"{len(board)} rows fit: the {MOST} best can be chosen from. Filters show the others.")
+        board = board[board["row"].isin([address.get("row"), address.get("against")]) | (board.index < MOST)]
     mine, other = sides(board)
     ours = member(mine).runs
     measured = answers.by_class(list(ours.values()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -27,6 +29,15 @@ def setting(there: pd.DataFrame) -> tuple[str, str, list[str]]:
         names = sorted(set(own["method"]) - {"none"})
         chosen = address.choices("Methods", "method", names, placeholder="all")
     return student, recipe, chosen
+
+
+def board(wanted: dict[str, list[Any]], ranked: str, student: str, recipe: str) -> pd.DataFrame:
+    """The rows of a student and recipe, and all teachers of the data set."""
+    own = source.board(wanted | {"student": [student], "recipe": [recipe]}, ranked)
+    teachers = source.board(wanted | {"method": ["teacher"]}, ranked)
+    rows = pd.concat([own, teachers]).drop_duplicates("row", ignore_index=True)
+    rows.attrs = own.attrs
+    return rows
 
 
 def lines(rows: pd.DataFrame) -> None:
@@ -81,8 +92,7 @@ if source.ready():
     ranked = asking.metric(there)
     student, recipe, methods = setting(there)
     asking.reads()
-    board = source.board(wanted, ranked)
-    rows = strides.one_setting(board, student, recipe)
+    rows = strides.one_setting(board(wanted, ranked, student, recipe), student, recipe)
     rows = rows[rows["method"].isin([*methods, "none", "teacher"])] if methods else rows
     rows = rows.reset_index(drop=True)
     if (rows["method"] != "teacher").any():

@@ -13,6 +13,8 @@ from results.leaderboard import columns_of, metric_of
 TITLE = "Trade-off"
 ICON = ":material/scatter_plot:"
 ORDER = 1.2
+MOST = 1000
+"""Points that a figure can show."""
 STANDS = {"on": "on the frontier", "perhaps": "perhaps", "off": ""}
 
 
@@ -80,6 +82,9 @@ if source.ready():
     if len(rows):
         st.caption(sinks.markdown(formats.caption(rows)))
         rows, cost = shown(rows)
+        if len(rows) > MOST:
+            st.info(f"{len(rows)} rows fit: the {MOST} best are drawn, and the frontier. Filters show the others.")
+            rows = rows[rows["frontier"] | (rows.index < MOST)].reset_index(drop=True)
         doubt = answers.doubt(rows, cost)
         if said := advice.cheapest_near_best(rows, cost):
             st.markdown(sinks.markdown(said))
