@@ -26,8 +26,8 @@ from results.store import Store
 from results.strides import one_setting
 
 FILES = Path(__file__).parent / "page_files"
-MOST_ROWS = 2000
-"""Rows of the board that one file holds; what is left out is said."""
+MOST_ROWS = 1200
+"""Rows of the board that one file holds, so that it stays below 5 MB; what is left out is said."""
 MOST_SETTINGS = 12
 """Students and recipes whose strides are drawn; each is two charts."""
 TITLE = "Segmentation distillation"
