@@ -38,6 +38,9 @@ COMPARABLE = ("dataset", "evaluation")
 MOST_DRAWN = 16
 """Families that reading draws where collecting had no time for them: a few seconds at most."""
 
+MOST_NAMED = 10_000
+"""Values that a question may name; SQLite takes three times as many."""
+
 
 def leaderboard(
     store: Store,
@@ -85,9 +88,12 @@ def leaderboard(
         board = _of_seeds(store, wanted, keys, known, metric, most_drawn)
     else:
         conditions = [schema.board.c[name].in_(values) for name, values in wanted.items()]
-        if keys is not None:
-            conditions.append(schema.board.c.row.in_(rows_of_runs(store, keys)))
-        board = _drawn(store, read_rows(store, metric, conditions, columns), known, metric, most_drawn)
+        rows = None if keys is None else rows_of_runs(store, keys)
+        if rows is not None and len(rows) <= MOST_NAMED:
+            conditions.append(schema.board.c.row.in_(rows))
+        board = read_rows(store, metric, conditions, columns)
+        board = board if rows is None else board[board["row"].isin(rows)].reset_index(drop=True)
+        board = _drawn(store, board, known, metric, most_drawn)
     pending = int(board["pending"].sum())
     board["tier"] = board["tier"].astype("Int64")
     board["flags"] = _flags(board, most_images(store, metric, set(board["dataset"])))
@@ -126,8 +132,8 @@ def _of_seeds(
     groups, baselines = groups_of(shown, metric), baselines_of(groups_of(everything, metric))
     states = image_states(store, single_seeds(groups, baselines), metric)
     columns = board_columns(known, metric)
-    these = schema.board.c.row.in_({group.row for group in groups})
-    whole = _drawn(store, read_rows(store, metric, [these], columns), known, metric, most).set_index("row")
+    these = [schema.board.c[name].in_(list(values)) for name, values in filters.items() if name != "seed"]
+    whole = _drawn(store, read_rows(store, metric, these, columns), known, metric, most).set_index("row")
     standing = ["tier", "gap_closed", "gap_closed_low", "gap_closed_high", "gap_closed_basis"]
     rows = []
     for group in groups:

@@ -157,6 +157,14 @@ def test_declarations_that_no_run_makes_any_more_are_gone(store: Store, tmp_path
                 assert connection.execute(select(table)).all() == [], table.name
 
 
+def test_very_many_runs_may_be_named(store: Store, tmp_path: Path) -> None:
+    """As a sweep does that asks for its own rows: more than a database takes parameters."""
+    collect(write_all(tmp_path, FAKES), store)
+    keys = [f"{number:020x}" for number in range(70_000)]
+    assert len(leaderboard(store, keys=keys)) == 0
+    pd.testing.assert_frame_equal(leaderboard(store, keys=[*keys, *runs(store)["key"]]), leaderboard(store))
+
+
 def test_runs_in_pages(store: Store, tmp_path: Path) -> None:
     collect(write_all(tmp_path, FAKES), store)
     whole = runs(store)
