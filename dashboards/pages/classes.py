@@ -14,8 +14,7 @@ from results.standing import Member
 TITLE = "Classes"
 ICON = ":material/category:"
 ORDER = 1.6
-MOST = 500
-"""Rows to choose from."""
+MOST = 500  # rows to choose from
 ORDERS = {"set": "the data set's order", "pixels": "pixels", "delta": "difference", "iou": "score"}
 SCORES = {"miou": "IoU", "mean_class_accuracy": "accuracy: labelled pixels found"}
 SHOWN = {

@@ -13,28 +13,20 @@ from results.leaderboard import columns_of, metric_of
 TITLE = "Trade-off"
 ICON = ":material/scatter_plot:"
 ORDER = 1.2
-MOST = 1000
-"""Points that a figure can show."""
+MOST = 1000  # points that a figure can show
 STANDS = {"on": "on the frontier", "perhaps": "perhaps", "off": ""}
 
 
 def shown(board: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows to draw, and what is the cost."""
     known = [cost for cost in COSTS if board[cost].notna().any()]
-    left, right = st.columns([3, 2])
-    with left:
-        cost = address.choice(
-            "Cost",
-            "cost",
-            known,
-            draw=st.segmented_control,
-            format_func=lambda name: asking.cost_name(board, name),
-        )
+    cost = address.choice(
+        "Cost", "cost", known, draw=st.segmented_control, format_func=lambda name: asking.cost_name(board, name)
+    )
     teachers = board["method"] == "teacher"
-    if teachers.any() and not teachers.all():
-        with right:
-            if not address.switch("with teachers", "teachers", help="Teachers are far above and to the right."):
-                board = board[~teachers]
+    both = teachers.any() and not teachers.all()
+    if both and not address.switch("with teachers", "teachers", help="Teachers are far above and to the right."):
+        board = board[~teachers]
     return board.reset_index(drop=True), cost
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from pathlib import Path
 
@@ -47,3 +48,11 @@ def test_a_file_put_there_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_page_need_say_nothing_of_itself(tmp_path: Path) -> None:
     (tmp_path / "per_class.py").write_text("import streamlit as st\nst.title('x')\n")
     assert discovery.pages(tmp_path) == [discovery.PageFile(tmp_path / "per_class.py", "Per class")]
+
+
+@pytest.mark.parametrize("page", discovery.pages(HERE / "pages"), ids=lambda page: page.title)
+def test_no_page_has_a_string_of_its_own(page: discovery.PageFile) -> None:
+    """Streamlit shows every string that stands alone in a page, but the file's own docstring."""
+    body = ast.parse(page.file.read_text(encoding="utf-8")).body
+    alone = [n for n in body[1:] if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
+    assert alone == []
