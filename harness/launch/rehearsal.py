@@ -83,7 +83,7 @@ def _rehearse(spec: StageSpec, images: Size) -> None:
         if "more than 1 value per channel" in why:
             hint = "a batch norm needs more than one value a channel: --set batch_size=2, or a larger crop"
             if recipe.accumulate > 1:
-                hint = "a batch norm needs more than one value a channel: --set accumulate to fewer parts"
+                hint = "a batch norm needs more than one value a channel: fewer parts of a batch, --set accumulate=1"
         raise HarnessError(f"{word} cannot train on {_text(recipe.crop)} x {_smallest_part(recipe)}: {why}", hint)
     size = recipe.eval_size or images
     for shown in _shown_at_evaluation(size, recipe.evaluation):

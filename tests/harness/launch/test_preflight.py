@@ -66,6 +66,12 @@ def test_a_batch_of_one_under_a_batch_norm_with_a_map_of_one_pixel(head: str, tm
         _prepare(tmp_path, students=f"timm:test_resnet/{head}@32", strides=32, set={"crop": [32, 32], "batch_size": 1})
 
 
+def test_parts_of_one_image_are_refused_as_a_batch_of_one_is(tmp_path: Path) -> None:
+    changes = {"crop": [32, 32], "batch_size": 4, "accumulate": 4}
+    with pytest.raises(HarnessError, match=r"cannot train on 32x32 x 1.*--set accumulate=1"):
+        _prepare(tmp_path, students="timm:test_resnet/aspp@32", strides=32, set=changes)
+
+
 def test_what_went_well_is_remembered_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = _planned(tmp_path, methods="none,kd", seeds=[0, 1], set={"crop": [32, 32]})
     specs = [node.spec for node in planned.plan.nodes.values()]
