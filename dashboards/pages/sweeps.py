@@ -57,7 +57,7 @@ def details(sweep: SavedSweep) -> None:
         hide_index=True,
         height=min(38 + 35 * len(rows), 500),
         placeholder="",
-        column_config={"progress": PROGRESS},
+        column_config={"progress": PROGRESS, "what": st.column_config.Column(width="medium")},
     )
     if chosen := address.get("run"):
         name = next((status.name for status in found if status.key == chosen), chosen)
