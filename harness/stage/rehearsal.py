@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_iter
 
 from backbones.base import Network
 from harness.cost.memory import LiveBytes
-from harness.data.base import Sample, Split
 from harness.errors import HarnessError
-from harness.evaluation.evaluate import evaluate
 from harness.specs.spec import StageSpec
 from harness.stage.context import Context
+from harness.stage.largest import evaluate_noise
 from harness.stage.member import Member, build_member
 from harness.stage.run import make_batches
 from harness.stage.shared import Shared, open_shared
@@ -65,7 +63,8 @@ class Rehearsing:
             if member.learner.recipe.iterations:
                 trial = trial.model_copy(update=self._train(member, shared))
             if asked.images and isinstance(member.trained, Network):
-                trial = trial.model_copy(update=_evaluate(member, asked))
+                found = evaluate_noise(member, asked.image, asked.images)
+                trial = trial.model_copy(update={"at_once": found.batch, "tiled": found.tiled})
             return trial
         finally:
             del shared
@@ -131,41 +130,6 @@ def _step(learner: Learner, batch: object, teacher: Teacher | None) -> None:
         teacher.forget()
     learner.step(batch, teacher)  # type: ignore[arg-type]
     learner.read()  # waits for the device
-
-
-def _evaluate(member: Member, asked: TrialJob) -> dict[str, int]:
-    context, network, recipe = member.context, member.trained, member.context.spec.recipe
-    assert isinstance(network, Network)
-    found = evaluate(
-        network,
-        _Blank(asked.image, asked.images),
-        classes=context.classes,
-        mean=network.backbone.mean,
-        std=network.backbone.std,
-        eval_size=recipe.eval_size,
-        device=context.device,
-        precision=member.decision.precision,
-        channels_last=member.decision.channels_last,
-        batch_size=asked.images,
-        protocol=recipe.evaluation,
-    )
-    return {"at_once": found.batch, "tiled": found.tiled}
-
-
-class _Blank(Split):
-    """So many images of one size, of noise."""
-
-    def __init__(self, size: tuple[int, int], count: int) -> None:
-        self._size, self._count = size, count
-
-    @property
-    def names(self) -> Sequence[str]:
-        return [f"noise-{index}" for index in range(self._count)]
-
-    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
-        rng = np.random.default_rng(index)
-        image = rng.integers(0, 256, (*self._size, 3), np.uint8)
-        return Sample(self.names[index], image, np.zeros(self._size, np.uint8))
 
 
 @contextmanager

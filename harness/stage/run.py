@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from backbones.base import Network
 from harness.data.decoded import decoded
 from harness.data.loading import Batch, Loader, training_loader
 from harness.errors import HarnessError
@@ -13,6 +14,7 @@ from harness.planning.cohorts import unlike
 from harness.plugins.method_calls import checked_health
 from harness.plugins.registries import METHODS
 from harness.stage.context import Context
+from harness.stage.largest import evaluate_noise
 from harness.stage.member import Member, build_member
 from harness.stage.record import conclude, training_record
 from harness.stage.shared import Shared, open_shared
@@ -83,7 +85,9 @@ class _Run:
             context = Context(job, attempt, shared.dataset, shared.device, shared.processes, events)
             events.write("start", name=job.name, device=str(shared.device))
             try:
-                self.members[place] = build_member(context, shared)
+                member = build_member(context, shared)
+                _try_largest(member)
+                self.members[place] = member
             except (Exception, SystemExit) as error:
                 events.close()
                 self._fails(place, error)
@@ -154,6 +158,16 @@ class _Run:
             health = checked_health(METHODS.get(context.spec.translator.method), lambda: translator.health(maps))
         context.events.write("health", **health)
         return health
+
+
+def _try_largest(member: Member) -> None:
+    """Evaluate the largest image before the first iteration, if nobody has tried that here."""
+    context, size = member.context, member.context.job.largest_image
+    fresh = member.learner.progress.iteration == 0 and member.learner.recipe.iterations > 0
+    if size and fresh and context.processes.main and isinstance(member.trained, Network):
+        found = evaluate_noise(member, size, 1)
+        if found.tiled:
+            context.events.write("note", text=f"an image of {size[0]}x{size[1]} is evaluated in tiles, for memory")
 
 
 def loader_workers(job: Job, device: torch.device, processes: int) -> int:

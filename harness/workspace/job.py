@@ -52,6 +52,9 @@ class Job(Frozen):
     """Images whose predictions are kept, the same in every run; besides them half as many of the worst."""
     log: tuple[str, ...] = ()
     """Sinks to which its curves are mirrored (harness.curves)."""
+    largest_image: tuple[int, int] | None = None
+    """(height, width) of the largest image that it is evaluated on: evaluated before training too. None: it was tried
+    out before."""
     workers_beside: int = 0
     code: str = ""
     """Digest of the source tree at planning; the worker refuses a different one. Empty: not checked."""

@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from harness.errors import HarnessError
+from harness.evaluation.fitting import Fitting
 from harness.launch.base import Options
 from harness.launch.trials import UNFINISHED, plan_trials
 from harness.planning.plan import Plan, make_plan
 from harness.stage.rehearsal import Rehearsing
 from harness.training.learner import Learner
+from harness.worker import DONE, REFUSED, main
 from harness.workspace.folders import Workspace
 from harness.workspace.trials import Trial, write_trial
 from tests.end_to_end.test_sweep import run
-from tests.end_to_end.tiny import CHANGES, tiny_flags, tiny_sweep
+from tests.end_to_end.tiny import CHANGES, Never, job_of, only_student, tiny_flags, tiny_sweep
 
 PLUGIN = """
 import os
@@ -134,3 +136,23 @@ def test_a_step_for_which_memory_does_not_suffice(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Learner, "step", full)
     with pytest.raises(HarnessError, match=r"a batch of 4 crops of 32x32.*--set batch_size=2"):
         Rehearsing(asked.parents).try_out(asked.trials[0])
+
+
+def test_a_job_on_a_cluster_evaluates_the_largest_image_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which changes nothing of what it trains; and what does not fit is said before the first iteration."""
+    plan = make_plan(tiny_sweep(methods=("none",)))
+    node = only_student(plan)
+    weights = []
+    for root, largest in ((tmp_path / "a", None), (tmp_path / "b", (70, 90))):
+        job = job_of(plan, node, root, largest_image=largest)
+        assert main(job.write(), stop=Never()) == DONE
+        weights.append(job.folder.weights_file.read_bytes())
+    assert weights[0] == weights[1]
+    monkeypatch.setattr(Fitting, "_predicted", lambda *_: None)
+    job = job_of(plan, node, tmp_path / "c", largest_image=(70, 90))
+    assert main(job.write(), stop=Never()) == REFUSED
+    (attempt,) = job.folder.attempts()
+    assert "one image of 70x90 does not fit for evaluation" in (attempt.outcome() or {})["reason"]
+    assert '"progress"' not in attempt.events.read_text() and not job.folder.checkpoint_file.exists()

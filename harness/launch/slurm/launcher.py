@@ -61,6 +61,7 @@ class SlurmLauncher(Launcher):
 
     def __init__(self) -> None:
         self._watches: dict[Path, Watch] = {}
+        self._largest: tuple[int, int] | None = None
 
     def launch(self, plan: Plan, keys: Sequence[str], options: Options) -> LaunchResult:
         """Submit the stages and return the ids of their jobs."""
@@ -73,7 +74,9 @@ class SlurmLauncher(Launcher):
 
         def job(key: str) -> Job:
             node = plan.nodes[key]
-            return make_job(plan, node, options, threads=threads, launcher=self.name, code=code)
+            largest = node.spec.recipe.eval_size or self._largest if node.spec.kind != "translator" else None
+            changes = {"threads": threads, "launcher": self.name, "code": code, "largest_image": largest}
+            return make_job(plan, node, options, **changes)
 
         return submit(request, _todo(plan, keys), job, _parents(plan), lambda fresh: self.cohorts(plan, fresh, options))
 
@@ -87,6 +90,8 @@ class SlurmLauncher(Launcher):
 
         config = settings_config(options.settings)
         if not config.rehearse:
+            # Then each job tries its own, before it trains.
+            self._largest = images[-1] if images else None
             return []
         wanted = config.resources("student")
         place = f"slurm {wanted.partition} {wanted.constraint} {wanted.gpu_type} {wanted.gpus}"
