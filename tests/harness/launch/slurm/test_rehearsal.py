@@ -13,6 +13,7 @@ from harness.launch.slurm.launcher import SlurmLauncher
 from harness.launch.slurm.probe import run_probe
 from harness.planning.plan import Plan, make_plan
 from harness.workspace.folders import Workspace
+from harness.workspace.job import read_job
 from harness.workspace.trials import Trial, remember_speakers, write_trial
 from tests.end_to_end.tiny import CHANGES, tiny_sweep
 from tests.harness.launch.slurm.fake_slurm import FakeSlurm
@@ -103,3 +104,15 @@ def test_a_job_is_waited_for(fake: FakeSlurm, tmp_path: Path, capsys: pytest.Cap
     found = iter((0, 2, 3))
     assert run_probe(tmp_path / "jobs", make_config({}), tmp_path / "r.json", 3, lambda: next(found)) == ""
     assert "job 100 tries 3 stages out" in capsys.readouterr().err
+
+
+def test_without_a_rehearsal_each_job_is_told_of_the_largest_image(
+    fake: FakeSlurm, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    workspace, launcher, keys = Workspace(tmp_path / "runs"), SlurmLauncher(), list(plan.nodes)
+    options = Options(workspace, str(tmp_path / "results.db"), device="cpu")
+    assert launcher.rehearse(plan, keys, options, [(30, 40), (300, 400)]) == [] and not fake.jobs
+    launcher.launch(plan, keys, options)
+    told = {read_job(workspace.stage(key).job_file).largest_image for key in keys}
+    assert told == {(300, 400)} and fake.jobs
