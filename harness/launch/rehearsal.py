@@ -1,8 +1,8 @@
-"""A rehearsal: every network of a plan is shown its batch and its images once, before anything is trained.
+"""Rehearse the shapes of a plan: run every network once on its batch and its images, before training.
 
-On the meta device, where shapes are worked out and nothing is computed: a fraction of a second a network. It finds what
-would otherwise be found after training, or hours later by another stage: a size that an encoder cannot take, and a
-batch of one under a batch norm whose map is 1x1. What went well is remembered by content and not done again.
+It uses the meta device, which computes shapes only, in a fraction of a second per network. It finds errors that
+would otherwise show after training, or hours later in another stage: a size that an encoder does not accept, or a batch of
+one for a batch norm whose map is 1x1. Successful results are cached by content.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Size = tuple[int, int]
 
 
 def rehearse(specs: Iterable[StageSpec], dataset: Dataset, memory: Path, images: Sequence[Size] = ()) -> None:
-    """Show each distinct network its training batch and the data set's images.
+    """Run each distinct network on its training batch and the data set's images.
 
     Args:
-        memory: folder in which is remembered what went well.
-        images: sizes (height, width) of the images that are evaluated, where they are known, smallest first.
+        memory: folder of the cache.
+        images: sizes (height, width) of the evaluated images, if known, smallest first.
 
     Raises:
-        HarnessError: a network cannot take them; the sentence names the size and what can be done.
+        HarnessError: a network does not accept them; the message names the size and a remedy.
     """
     file = memory / "rehearsed.json"
     known = set(read_json(file) or [])
@@ -50,7 +50,7 @@ _FEW = 6
 
 
 def _few(sizes: Sequence[Size]) -> list[Size]:
-    """The smallest, the largest, and some between."""
+    """The smallest, the largest, and some sizes in between."""
     last = len(sizes) - 1
     return [sizes[i] for i in sorted({round(k * last / (_FEW - 1)) for k in range(_FEW)})] if sizes else []
 
@@ -70,32 +70,32 @@ def _key(spec: StageSpec, dataset: Dataset, images: Sequence[Size]) -> str:
 
 
 def _is_trained(spec: StageSpec) -> bool:
-    """A whole network of others is evaluated as it is."""
+    """Whether a network is trained; imported networks are only evaluated."""
     return spec.model.weights.source != "network"
 
 
 def _rehearse(spec: StageSpec, images: Size) -> None:
-    from harness.cost.forward import refused_size  # torch: not before something is rehearsed
+    from harness.cost.forward import refused_size  # imports torch, so only when needed
 
     recipe, word = spec.recipe, spec.model.word
     if _is_trained(spec) and (why := refused_size(spec.model, recipe.crop, _smallest_part(recipe), training=True)):
         hint = "change it: --set crop=[64,64]"
         if "more than 1 value per channel" in why:
-            hint = "a batch norm needs more than one value a channel: --set batch_size=2, or a larger crop"
+            hint = "a batch norm needs more than one value per channel: --set batch_size=2, or a larger crop"
             if recipe.accumulate > 1:
                 hint = "a batch norm needs more than one value a channel: fewer parts of a batch, --set accumulate=1"
         raise HarnessError(f"{word} cannot train on {_text(recipe.crop)} x {_smallest_part(recipe)}: {why}", hint)
     size = recipe.eval_size or images
     for shown in _shown_at_evaluation(size, recipe.evaluation):
         if why := refused_size(spec.model, shown):
-            hint = f"let them be resized for it: --set eval_size=[{_rounded(size[0])},{_rounded(size[1])}]"
+            hint = f"resize the images: --set eval_size=[{_rounded(size[0])},{_rounded(size[1])}]"
             if shown != size:
-                hint = "choose windows and scales for it: --set evaluation.window=[H,W], --set evaluation.scales=[1]"
+                hint = "choose suitable windows and scales: --set evaluation.window=[H,W], --set evaluation.scales=[1]"
             raise HarnessError(f"{word} cannot be evaluated on images of {_text(shown)}: {why}", hint)
 
 
 def _shown_at_evaluation(size: Size, protocol: Protocol) -> list[Size]:
-    """The sizes that a network is shown for an image of a size, each once."""
+    """The distinct input sizes of a network for an image of a size."""
     from harness.evaluation.inference import scaled_size
 
     sizes = [scaled_size(size, scale) for scale in protocol.scales]
@@ -105,7 +105,7 @@ def _shown_at_evaluation(size: Size, protocol: Protocol) -> list[Size]:
 
 
 def _smallest_part(recipe: Recipe) -> int:
-    """Images of the smallest part in which a batch is computed."""
+    """The number of images in the smallest part of a batch."""
     return recipe.batch_size // recipe.accumulate
 
 

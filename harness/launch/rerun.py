@@ -1,4 +1,4 @@
-"""A finished run trained once more from its record, in a place of its own, and what came of it then and now."""
+"""Train a finished run again from its record, in a separate workspace, and compare the results."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from results.record import Record
 
 RERUNS = "reruns"
-"""Folder in a workspace that holds the workspaces of runs trained again; no command collects from it."""
+"""Folder in a workspace for the workspaces of reruns; no command collects from it."""
 TAKEN = ("record.json", "spec.json", "weights.safetensors")
-"""What a stage needs of its parents."""
+"""Files of its parents that a stage needs."""
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """What came of it.
+    """The comparison of a run and its rerun.
 
     Attributes:
-        then, now: both records.
-        folder: the stage's, in the workspace of its own.
-        weights_same: bit for bit.
-        images, differing: how many were evaluated, and image -> pixels that are counted elsewhere now.
-        environment: what differs in code, libraries and device.
-        numerics: what differs in precision, layout and whose gradients were used.
+        then, now: the original and the new record.
+        folder: the stage's folder in the separate workspace.
+        weights_same: whether the weights are equal bit for bit.
+        images, differing: number of evaluated images, and image -> number of pixels with another prediction.
+        environment: differences in code, libraries and device.
+        numerics: differences in precision, layout and gradients.
     """
 
     then: Record
@@ -49,14 +49,14 @@ class Rerun:
 
     @property
     def miou(self) -> tuple[float, float] | None:
-        """Then and now, as fractions; None for a translator."""
+        """The original and the new mIoU, as fractions; None for a translator."""
         if self.then.metrics is None or self.now.metrics is None:
             return None
         return self.then.metrics.miou, self.now.metrics.miou
 
     @property
     def same(self) -> bool:
-        """Weights and confusion matrices are those of then."""
+        """Whether weights and confusion matrices are equal."""
         return self.weights_same and not self.differing
 
 
@@ -68,18 +68,17 @@ def rerun(
     plugins: Sequence[Path] = (),
     quiet: bool = False,
 ) -> Rerun:
-    """Train a finished stage again from its record, its parents taken as they are; nothing there is changed.
+    """Train a finished stage again from its record, with the same parents; the original is not changed.
 
     Args:
-        into: the workspace in which it is trained; by default `WORKSPACE/reruns/KEY-N`. One that was interrupted goes
-            on where it stopped.
+        into: the workspace of the rerun; by default `WORKSPACE/reruns/KEY-N`. An interrupted rerun resumes.
         device: "auto" for the kind of device that the record names.
-        data_root: by default where the stage found its data.
-        plugins: Python files that it needs, unchanged since.
+        data_root: folder of the data set; by default the original one.
+        plugins: plugin files that it needs, unchanged.
 
     Raises:
-        HarnessError: it is not finished, a parent's weights are gone or others, the data or a plugin have changed; or
-            it failed or was interrupted now.
+        HarnessError: the stage is not finished, weights of a parent are missing or changed, data or a plugin changed,
+            or the rerun failed or was interrupted.
     """
     from harness.stage.surroundings import data_root_of, device_word, same_data
     from harness.workspace.status import save_sweep
@@ -87,7 +86,7 @@ def rerun(
     then = folder.record()
     target = Workspace(into or _own_place(folder))
     if target.root.resolve() == folder.path.resolve().parents[1]:
-        raise HarnessError("a run is never trained again in its own workspace", "name another one with --into")
+        raise HarnessError("a rerun cannot use the workspace of the original run", "name another one with --into")
     chosen = device_word(then, device)
     root = data_root_of(folder, data_root)
     options = make_options(
@@ -96,13 +95,13 @@ def rerun(
     )  # fmt: skip
     plan = _plan(folder, then)
     if target.stage(folder.key).done():
-        raise HarnessError(f"{target.root} holds this run already", "name another folder with --into")
+        raise HarnessError(f"{target.root} contains this run already", "name another folder with --into")
     same_data(plan.nodes[folder.key].spec, root)
     take_parents(folder, target)
     save_sweep(target, plan, f"harness rerun {folder.key}")
     launched = find_launcher("local").launch(plan, [folder.key], options)
     if launched.interrupted:
-        error = HarnessError(f"interrupted; {target.root} goes on from its checkpoint", "give the same command again")
+        error = HarnessError(f"interrupted; {target.root} resumes from its checkpoint", "run the same command again")
         error.exit_code = Exit.INTERRUPTED
         raise error
     if reason := launched.failed.get(folder.key):
@@ -111,7 +110,7 @@ def rerun(
 
 
 def compared(folder: StageFolder, again: StageFolder) -> Rerun:
-    """Two records of one stage, and their confusion matrices, beside each other."""
+    """Compare two records of one stage and their confusion matrices."""
     from harness.evaluation.evaluate import load_confusion
     from harness.stage.surroundings import changed_environment
     from harness.stage.verify import CONFUSION, WEIGHTS, differing_images
@@ -140,7 +139,7 @@ def _changed_numerics(then: Record, now: Record) -> Changes:
 
 
 def _own_place(folder: StageFolder) -> Path:
-    """The first `reruns/KEY-N` of the workspace in which the stage is not done yet."""
+    """The first `reruns/KEY-N` of the workspace in which the stage is not done."""
     root, number = folder.path.parents[1] / RERUNS, 1
     while Workspace(root / f"{folder.key[:10]}-{number}").stage(folder.key).done():
         number += 1
@@ -148,7 +147,7 @@ def _own_place(folder: StageFolder) -> Path:
 
 
 def _ancestors(folder: StageFolder) -> list[StageFolder]:
-    """A stage's parents and theirs, those without parents first.
+    """All ancestors of a stage, parents first.
 
     Raises:
         HarnessError: one of them is not finished here.
@@ -184,10 +183,10 @@ def _plan(folder: StageFolder, record: Record) -> Plan:
 
 
 def take_parents(folder: StageFolder, target: Workspace) -> None:
-    """Bring what a stage needs of its parents into another workspace, by hard links where the disk allows.
+    """Copy the required files of a stage's parents into another workspace, by hard links if possible.
 
     Raises:
-        HarnessError: a parent's weights are gone, or not those that the stage learned from.
+        HarnessError: weights of a parent are missing or changed.
     """
     record = folder.record()
     expected = {record.parents[role]: digest for role, digest in record.parent_weights.items()}
@@ -195,7 +194,7 @@ def take_parents(folder: StageFolder, target: Workspace) -> None:
         promised = expected.get(parent.key) or parent.record().artefacts.get("weights.safetensors")
         if not parent.weights_file.is_file() or file_digest(parent.weights_file) != promised:
             raise HarnessError(
-                f"parent {parent.record().name} ({parent.key}): its weights are gone, or not those of then",
+                f"parent {parent.record().name} ({parent.key}): its weights are missing or have changed",
                 "train the parent again: harness rerun, or the sweep in another --workspace",
             )
         place = target.stage(parent.key).path
@@ -206,7 +205,7 @@ def take_parents(folder: StageFolder, target: Workspace) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name, or a copy of it. Files of finished stages are only ever replaced whole."""
+    """Hard-link or copy a file. Links are safe because files of finished stages are only replaced as a whole."""
     try:
         os.link(source.resolve(), target)
     except OSError:

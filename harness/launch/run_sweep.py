@@ -1,4 +1,4 @@
-"""A sweep from its words to its results: planned, checked, launched, collected. The command line and Python use it."""
+"""Plan, check, launch and collect a sweep. Used by the command line and from Python."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedSweep:
-    """A sweep that was planned, and how it would be run.
+    """A planned sweep, and the options to run it.
 
     Attributes:
-        missing: keys of the stages that are not done yet, parents before children.
+        missing: keys of the stages that are not done, parents before children.
     """
 
     plan: Plan
@@ -39,11 +39,11 @@ class PlannedSweep:
 
     @property
     def skips(self) -> Sequence[Skip]:
-        """Cells that cannot be, and why."""
+        """Cells that are skipped, with reasons."""
         return self.plan.skips
 
     def stages(self) -> pd.DataFrame:
-        """One row a stage, parents before children: key, kind, name, iterations, cells, done."""
+        """One row per stage, parents before children: key, kind, name, iterations, cells, done."""
         import pandas as pd
 
         absent = set(self.missing)
@@ -54,7 +54,7 @@ class PlannedSweep:
         return pd.DataFrame(rows, columns=["key", "kind", "name", "iterations", "cells", "done"])
 
     def run(self) -> FinishedSweep:
-        """Launch what is missing."""
+        """Launch the missing stages."""
         return run_sweep(self)
 
     def __repr__(self) -> str:
@@ -63,10 +63,10 @@ class PlannedSweep:
 
 
 class FinishedSweep(OpenedWorkspace):
-    """What came of a sweep.
+    """The result of a sweep.
 
     Attributes:
-        launched: what the launcher said; None when everything was done already.
+        launched: result of the launcher; None if everything was done already.
     """
 
     def __init__(self, planned: PlannedSweep, launched: LaunchResult | None) -> None:
@@ -79,32 +79,32 @@ class FinishedSweep(OpenedWorkspace):
 
     @property
     def keys(self) -> Sequence[str]:
-        """The stages of this sweep."""
+        """Keys of the stages of this sweep."""
         return list(self.plan.nodes)
 
     @property
     def finished(self) -> bool:
-        """The launcher waited until nothing more could be done."""
+        """Whether the launcher waited for the end."""
         return self.launched is None or self.launched.finished
 
     @property
     def interrupted(self) -> bool:
-        """Somebody stopped it; the same sweep again goes on."""
+        """Whether it was interrupted; the same sweep again resumes."""
         return self.launched is not None and self.launched.interrupted
 
     @property
     def message(self) -> str:
-        """What the launcher has to say: ids of jobs, what to do next."""
+        """The launcher's message: ids of jobs, next steps."""
         return self.launched.message if self.launched else ""
 
     @property
     def failed(self) -> dict[str, str]:
-        """Name of each stage that failed -> why."""
+        """Name of each failed stage -> reason."""
         return super().failed if not self.finished else self._named(self.launched.failed if self.launched else {})
 
     @property
     def blocked(self) -> dict[str, str]:
-        """Name of each stage that waits for a failed one -> why."""
+        """Name of each stage that depends on a failed one -> reason."""
         return super().blocked if not self.finished else self._named(self.launched.blocked if self.launched else {})
 
     def _named(self, reasons: Mapping[str, str]) -> dict[str, str]:
@@ -114,18 +114,18 @@ class FinishedSweep(OpenedWorkspace):
 def plan_sweep(
     *, methods: Names | None = None, run: bool = False, place: str = "", **keywords: Unpack[SweepKeywords]
 ) -> PlannedSweep:
-    """Plan a sweep from its words.
+    """Plan a sweep from its keywords.
 
     Args:
-        run: it will be run as soon as it is planned: the processes that stages are forked from get ready meanwhile.
-        place: begins what an error says of a word: "--" for flags.
+        run: the sweep will be run after planning, so start the server process for workers meanwhile.
+        place: prefix of keywords in error messages: "--" for flags.
 
     Raises:
-        HarnessError: an unknown word, a value that does not fit, or nothing that can be done.
+        HarnessError: an unknown keyword, an invalid value, or nothing to do.
     """
     given: dict[str, Any] = {"methods": methods, **keywords}
     if unknown := [name for name in given if name not in KEYWORDS]:
-        raise HarnessError(f"a sweep takes no '{unknown[0]}'", did_you_mean(unknown[0], KEYWORDS))
+        raise HarnessError(f"a sweep has no keyword '{unknown[0]}'", did_you_mean(unknown[0], KEYWORDS))
     if run and given.get("launcher", "local") == "local":
         from harness.launch.local import warm_up
 
@@ -165,10 +165,10 @@ def teachers_only(planned: PlannedSweep) -> PlannedSweep:
 
 
 def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
-    """Launch what is missing of a sweep, and collect when the launcher waited for the end.
+    """Launch the missing stages of a sweep, and collect if the launcher waited for the end.
 
     Args:
-        command: what the user typed; by default the command that asks for the same sweep.
+        command: the user's command; by default an equivalent command.
 
     Raises:
         HarnessError: the data, the workspace or the launcher cannot be used.
@@ -200,7 +200,7 @@ def run_sweep(planned: PlannedSweep, command: str = "") -> FinishedSweep:
 
 
 def sweep_command(planned: PlannedSweep) -> str:
-    """The command line that asks for the same sweep; values at their defaults are left out."""
+    """An equivalent command line, without default values."""
     from harness.specs.spec import SweepSpec
     from harness.specs.values import value_text
 
@@ -216,10 +216,10 @@ def sweep_command(planned: PlannedSweep) -> str:
 
 
 def _loader_workers(asked: str | int) -> int | None:
-    """The number; None for "auto".
+    """The number of loader workers; None for "auto".
 
     Raises:
-        HarnessError: it is neither.
+        HarnessError: any other text.
     """
     if asked == "auto":
         return None
@@ -256,7 +256,7 @@ def _options(given: Mapping[str, Any], plugins: list[Path]) -> Options:
         loader_workers=_loader_workers(given.get("loader_workers", "auto")),
         **{name: given[name] for name in names if name in given},
     )
-    return replace(options, log=chosen_sinks(given.get("log")))  # plugins, which may bring sinks, are loaded by now
+    return replace(options, log=chosen_sinks(given.get("log")))  # plugins, which may define sinks, are loaded now
 
 
 def _path(value: Any) -> Path | None:

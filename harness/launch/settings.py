@@ -1,7 +1,7 @@
-"""What a launcher can be told: a pydantic model, given as `name=value` words, in a site's file, or both.
+"""Settings of launchers: a pydantic model, given as `name=value` words, in a site's file, or both.
 
 The file of launcher NAME is looked for in this order: the setting `config`, the variable HARNESS_NAME_CONFIG,
-./harness-NAME.yaml, ~/.config/harness/NAME.yaml. Words go before it.
+./harness-NAME.yaml, ~/.config/harness/NAME.yaml. Words override it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from harness.specs.yaml_files import read_mapping
 from results.invalid import first_invalid
 
 CONFIG = "config"
-"""The setting that names the site's file; no launcher may have another one of that name."""
-CONFIG_HELP = "A file of this site's settings; by default ./harness-NAME.yaml or ~/.config/harness/NAME.yaml."
+"""The setting that names the site's file; launchers must not use this name otherwise."""
+CONFIG_HELP = "File of the site's settings; by default ./harness-NAME.yaml or ~/.config/harness/NAME.yaml."
 
 
 class LauncherSettings(Frozen):
-    """The settings of a launcher. Each has a default, and under it a text that says what it means: its help."""
+    """The settings of a launcher. Each has a default, and a docstring that is its help."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
 
@@ -33,10 +33,10 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def validated(cls: type[M], values: Mapping[str, Any], where: str) -> M:
-    """The settings, checked.
+    """The validated settings.
 
     Raises:
-        HarnessError: an unknown setting, or a value that does not fit; `where` begins the sentence.
+        HarnessError: an unknown setting, or an invalid value; the message begins with `where`.
     """
     try:
         return cls.model_validate(values)
@@ -55,10 +55,10 @@ def site_file_name(launcher: str) -> str:
 
 
 def read_site(launcher: str, chosen: Path | None = None) -> tuple[dict[str, Any], str]:
-    """The site's settings as they are written, and the file they come from ("" for none).
+    """The site's settings as written, and their file ("" for none).
 
     Args:
-        chosen: the file to read, in place of those that are looked for.
+        chosen: the file to read instead of the default locations.
 
     Raises:
         HarnessError: the named file is missing, or it is not a YAML mapping.
@@ -75,7 +75,7 @@ def read_site(launcher: str, chosen: Path | None = None) -> tuple[dict[str, Any]
 
 
 def _places(launcher: str, chosen: Path | None) -> tuple[list[Path], bool]:
-    """Where the file may be, the first one wins; and whether it was named, so that it must be there."""
+    """Candidate files in order of priority, and whether the file was named and must exist."""
     if chosen:
         return [chosen], True
     if named := os.environ.get(f"HARNESS_{launcher.upper()}_CONFIG"):

@@ -1,4 +1,4 @@
-"""A copy of the code for jobs that run later: what runs is what was submitted, whatever becomes of the checkout."""
+"""Copy the code for jobs that run later, so that changes of the checkout do not affect them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PACKAGES = ("harness", "methods", "backbones", "results")
 
 
 def make_snapshot(folder: Path, root: Path = ROOT) -> Path:
-    """Copy the packages into `folder/<digest>`, once; the copy's root, to be put on PYTHONPATH.
+    """Copy the packages into `folder/<digest>`, once; return the copy's root, for PYTHONPATH.
 
-    It is made under a temporary name and renamed, so that a job never sees half of it.
+    It is written under a temporary name and renamed, so that a job never sees an incomplete copy.
 
     Raises:
         HarnessError: the code changed while it was copied.
@@ -47,7 +47,7 @@ def make_snapshot(folder: Path, root: Path = ROOT) -> Path:
 
 
 def copy_plugins(folder: Path, plugins: Sequence[PluginFile]) -> tuple[PluginFile, ...]:
-    """The plugins, copied to `folder/<digest>/NAME`.
+    """Copy the plugins to `folder/<digest>/NAME`.
 
     Raises:
         HarnessError: a plugin changed since it was loaded.

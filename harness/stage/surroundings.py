@@ -1,4 +1,4 @@
-"""What a stage ran with, then and now: code, libraries, device. Recorded beside its key, and compared here."""
+"""Compare the environment of a finished stage (code, libraries, device, data) with the current one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from harness.workspace.folders import StageFolder
 from results.record import Environment, Record
 
 Changes = dict[str, tuple[str, str]]
-"""What it is -> (then, now)."""
+"""Name -> (then, now)."""
 
 
 def changed_environment(then: Environment, now: Environment) -> Changes:
-    """What differs between two environments: revision, device, host, threads and every library's version."""
+    """Differences of two environments: revision, device, host, threads and versions of libraries."""
     pairs = {
         "code": (_revision(then), _revision(now)),
         "device": (then.device, now.device),
@@ -36,10 +36,10 @@ def _revision(environment: Environment) -> str:
 
 
 def recorded_spec(record: Record) -> StageSpec:
-    """The stage of a record.
+    """The stage specification of a record.
 
     Raises:
-        HarnessError: this version of the harness reads another stage out of it.
+        HarnessError: this version of the harness computes another key for it.
     """
     spec = StageSpec.model_validate(record.spec)
     if spec.key != record.key:
@@ -51,24 +51,24 @@ def recorded_spec(record: Record) -> StageSpec:
 
 
 def device_word(record: Record, asked: str = "auto") -> str:
-    """The device to run on: the one asked for; by default of the kind that the record names."""
+    """The requested device; by default the kind of device in the record."""
     return asked if asked != "auto" else record.environment.device.partition(":")[0] or "auto"
 
 
 def data_root_of(folder: StageFolder, given: Path | None) -> Path | None:
-    """Where the data lie: the folder given, else the one that the stage's last job was told."""
+    """The given data root, else that of the stage's last job."""
     job = read_json(folder.job_file)
     told = job.get("data_root") if isinstance(job, dict) else None
     return given or (Path(told) if isinstance(told, str) and Path(told).is_dir() else None)
 
 
 def same_data(spec: StageSpec, data_root: Path | None) -> Dataset:
-    """The stage's data set and model as they were when the stage was planned.
+    """The stage's data set, with data, plugins and packages verified to be unchanged since planning.
 
     Raises:
-        HarnessError: the data, or the plugin or package of data set or model, have changed since.
+        HarnessError: the data, or the plugin or package of data set or model, have changed.
     """
-    hint = "take the data and plugins of then (--data-root, --plugin)"
+    hint = "use the original data and plugins (--data-root, --plugin)"
     sources = {
         f"the plugin or package of data set '{spec.dataset.name}'": (
             spec.dataset.source,

@@ -1,4 +1,4 @@
-"""A finished stage looked at again: are its files those of its record, and do its weights give what it says?"""
+"""Verify a finished stage: compare its files with the record, and evaluate its weights again."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ CONFUSION, WEIGHTS = "confusion.npz", "weights.safetensors"
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of it.
+    """The result of a verification.
 
     Attributes:
-        files: artefact -> "changed" or "missing", of those that are not as the record says.
-        images: how many were evaluated again; 0 for a translator, which is evaluated nowhere.
-        differing: image -> pixels that are counted elsewhere than then.
-        miou: the record's, and the one of now, as fractions; None where nothing was evaluated.
-        environment: what differs in code, libraries and device.
+        files: artefact -> "changed" or "missing", of those that differ from the record.
+        images: number of evaluated images; 0 for a translator.
+        differing: image -> number of pixels with another prediction.
+        miou: the recorded and the new mIoU, as fractions; None without an evaluation.
+        environment: differences in code, libraries and device.
     """
 
     key: str
@@ -58,7 +58,7 @@ class Verification:
 
     @property
     def same(self) -> bool:
-        """Everything is as the record says."""
+        """Whether everything agrees with the record."""
         return not self.files and not self.differing and (self.miou is None or _equal(*self.miou))
 
 
@@ -68,15 +68,15 @@ def verify(
     data_root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
-    """Check a finished stage's files, and evaluate its stored weights again as they were evaluated then.
+    """Check a finished stage's files, and evaluate its stored weights again in the same way.
 
     Args:
         device: "auto" for the kind of device that the record names.
-        data_root: by default where the stage found its data.
-        progress: called with (images done, images in all).
+        data_root: folder of the data set; by default the original one.
+        progress: called with (images done, total).
 
     Raises:
-        HarnessError: it is not finished, its weights are gone, or the data or a plugin are not those of then.
+        HarnessError: the stage is not finished, its weights are missing, or data or a plugin have changed.
     """
     record = folder.record()
     files = changed_files(folder, record)
@@ -84,7 +84,9 @@ def verify(
         return Verification(record.key, record.name, files)
     if WEIGHTS in files:
         if files[WEIGHTS] == "missing":
-            raise HarnessError(f"{record.name} ({record.key}): its weights are gone", "harness rerun trains it again")
+            raise HarnessError(
+                f"{record.name} ({record.key}): its weights are missing", "harness rerun trains it again"
+            )
         return Verification(record.key, record.name, files)
     spec, chosen = recorded_spec(record), pick_device(device_word(record, device))
     dataset = same_data(spec, data_root_of(folder, data_root))
@@ -103,7 +105,7 @@ def verify(
 
 
 def changed_files(folder: StageFolder, record: Record) -> dict[str, str]:
-    """The artefacts that are not as the record says: name -> "changed" or "missing"."""
+    """The artefacts that differ from the record: name -> "changed" or "missing"."""
     found = {}
     for name, digest in record.artefacts.items():
         file = folder.path / name
@@ -115,7 +117,7 @@ def changed_files(folder: StageFolder, record: Record) -> dict[str, str]:
 
 
 def differing_images(then: Evaluation, now: Evaluation) -> dict[str, int]:
-    """Image -> pixels counted in another place of its confusion matrix; an image of one side alone with all of its."""
+    """Image -> number of pixels in another cell of the confusion matrix; all pixels for an image of one side only."""
     before, after = dict(zip(then.names, then.confusion)), dict(zip(now.names, now.confusion))
     found = {}
     for name in dict.fromkeys([*now.names, *then.names]):
@@ -136,7 +138,7 @@ def _evaluated(
     device: torch.device,
     progress: Callable[[int, int], None] | None,
 ) -> Evaluation:
-    """The stored weights over the record's split, in the precision and layout that they were trained in."""
+    """Evaluate the stored weights on the record's split, in the same precision and layout."""
     training = record.training
     model = spec.model.model_copy(update={"weights": WeightsSpec()})
     network = build_model(model, len(dataset.classes), None)
@@ -153,5 +155,5 @@ def _evaluated(
 
 
 def _equal(then: float, now: float) -> bool:
-    """Equal to the last bits that JSON keeps; a mean over nothing equals itself."""
+    """Whether two values are equal; NaN equals NaN."""
     return then == now or (then != then and now != now)

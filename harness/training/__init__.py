@@ -1,1 +1,1 @@
-"""One training loop for every kind of stage, and its checkpoints."""
+"""The training loop of all kinds of stages, and checkpoints."""

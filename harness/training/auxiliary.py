@@ -1,4 +1,4 @@
-"""The auxiliary head: a second classifier on a shallower map, there only while a network is trained."""
+"""The auxiliary head: a second classifier on a shallower map, used only in training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from methods.base import Sizes
 
 class AuxiliaryHead(nn.Sequential):
     """PSPNet's (Zhao et al., CVPR 2017): 3x3 convolution to a quarter of the channels, batch norm, ReLU, dropout 0.1,
-    1x1 convolution. Reads the backbone's map before the last, (B, C, h, w), and gives logits (B, K, h, w)."""
+    1x1 convolution. From the backbone's second-to-last map (B, C, h, w) to logits (B, K, h, w)."""
 
     def __init__(self, channels: int, classes: int) -> None:
         hidden = max(channels // 4, 16)
@@ -28,15 +28,15 @@ def build_auxiliary(sizes: Sizes, word: str, seed: int) -> AuxiliaryHead:
     """The head for a network of these sizes, with initial weights from its own seed.
 
     Raises:
-        HarnessError: the network has one map only.
+        HarnessError: the network has only one map.
     """
     if len(sizes.features) < 2:
-        raise HarnessError(f"{word} has no map before its last for an auxiliary head", "set loss.auxiliary=0")
+        raise HarnessError(f"{word} has only one map, but an auxiliary head needs two", "set loss.auxiliary=0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AuxiliaryHead(sizes.features[-2], sizes.classes)
 
 
 def shallower(features: tuple[Tensor, ...]) -> Tensor:
-    """The map that an auxiliary head reads."""
+    """The input map of an auxiliary head."""
     return features[-2]

@@ -1,4 +1,4 @@
-"""Batch norm over the batch of all processes, where torch has none: its SyncBatchNorm runs on GPUs only."""
+"""Batch norm over the global batch of all processes on any device; torch's SyncBatchNorm supports GPUs only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Sum(torch.autograd.Function):
 
 
 class SharedBatchNorm(_BatchNorm):
-    """A batch norm of a global batch, with timm's dropout and activation after it where the original has them.
+    """A batch norm over the global batch, followed by timm's dropout and activation if the original has them.
 
     Statistics are sums over processes in float32; values, gradients and running averages are those of one process with
     the whole batch, to rounding.
@@ -68,7 +68,7 @@ class SharedBatchNorm(_BatchNorm):
 
 
 def share_batch_norms(module: nn.Module) -> None:
-    """Replace the batch norms inside a module, in place; parameters, buffers and their names stay as they are."""
+    """Replace the batch norms of a module in place; parameters, buffers and their names are unchanged."""
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm) and not isinstance(child, SharedBatchNorm):
             setattr(module, name, _shared(child))

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if nothing had happened, written in one rename."""
+"""Checkpoints: the complete state of a run, so that a resumed run equals an uninterrupted one; written atomically."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote, on the CPU; None when there is nothing, or nothing whole, to go on from."""
+    """Load a checkpoint on the CPU; None if it is missing or damaged."""
     if not path.is_file():
         return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises half a dozen types on a damaged file; all mean: begin anew
+    except Exception:  # torch raises many types for a damaged file; the run then starts from the beginning
         return None
 
 

@@ -1,4 +1,4 @@
-"""Several processes for one run, from the variables that torchrun and submitit set. One process is the common case."""
+"""Several processes for one run, from the variables set by torchrun and submitit. Usually there is one process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.training.batch_norm import share_batch_norms
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train one run together."""
+    """The group of processes that train one run together."""
 
     rank: int = 0
     size: int = 1
@@ -23,20 +23,20 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """The process that writes files."""
+        """Whether this process writes files."""
         return self.rank == 0
 
     def wrap(self, module: nn.Module, device: torch.device, ignored: Iterable[nn.Module] = ()) -> nn.Module | None:
-        """The module with gradients averaged over processes; None when there is one process.
+        """The module with gradients averaged over processes; None for a single process.
 
         Args:
-            ignored: submodules that stay equal in all processes by themselves, and are left alone: discriminators,
-                which are stepped by `average_gradients`, and memories, which gather what they store.
+            ignored: submodules to exclude, which stay equal in all processes without synchronisation: discriminators,
+                updated with `average_gradients`, and memories, which gather what they store.
         """
         if self.size == 1:
             return None
         if device.type == "cuda":
-            # timm's: torch's own would drop the activations that are part of timm's batch norms.
+            # timm's conversion, because torch's drops the activations inside timm's batch norms.
             convert_sync_batchnorm(module)
         else:
             share_batch_norms(module)
@@ -46,12 +46,12 @@ class Processes:
         return wrapped(module, device_ids=ids, find_unused_parameters=True)
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all processes."""
         if self.size > 1:
             torch.distributed.barrier()
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """True in every process as soon as it is true in one."""
+        """Whether the flag is true in any process."""
         if self.size == 1:
             return flag
         value = torch.tensor(int(flag), device=device)
@@ -65,14 +65,14 @@ class Processes:
 
 
 def process_count() -> int:
-    """Processes that train this run together."""
+    """The number of processes that train this run together."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 1
     return torch.distributed.get_world_size()
 
 
 def _names(module: nn.Module, parts: set[nn.Module]) -> list[str]:
-    """Of the parameters and buffers that lie in submodules."""
+    """Names of the parameters and buffers of submodules."""
     names = []
     for place, part in module.named_modules():
         if part in parts:
@@ -82,7 +82,7 @@ def _names(module: nn.Module, parts: set[nn.Module]) -> list[str]:
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average gradients over all processes; nothing to do where there is one."""
+    """Average gradients over all processes; does nothing for a single process."""
     processes = process_count()
     for parameter in parameters if processes > 1 else ():
         if parameter.grad is not None:

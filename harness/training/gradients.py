@@ -1,4 +1,4 @@
-"""How strongly each loss term pulls on the student, and whether it pulls the way the cross-entropy does."""
+"""Norm of each loss term's gradient, and its cosine with the cross-entropy's gradient."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Pull:
 
     Attributes:
         norm: its Euclidean norm.
-        cosine: with the gradient of the cross-entropy; nan where either is zero.
+        cosine: cosine with the gradient of the cross-entropy; nan if either is zero.
     """
 
     norm: float
@@ -31,8 +31,8 @@ def pulls(
 
     Args:
         terms: unweighted scalars with their graph, by name.
-        weights: their weights; 1 where a name is missing.
-        parameters: the student's, adapters and discriminators not among them.
+        weights: their weights; 1 for missing names.
+        parameters: the student's parameters, without adapters and discriminators.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     gradients = {name: _flat_gradient(weights.get(name, 1.0) * value, trained) for name, value in terms.items()}

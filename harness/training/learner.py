@@ -1,4 +1,4 @@
-"""One stage's training: its objective, optimisers, progress, checkpoint and events, one step at a time."""
+"""Training of one stage, step by step: objective, optimisers, progress, checkpoint and events."""
 
 from __future__ import annotations
 
@@ -38,18 +38,17 @@ from harness.workspace.events import Events
 from results.record import Best, TermLog
 
 _STEPS_KEPT = 400
-"""Times of an iteration of which the median is taken: those of the latest ones."""
+"""Number of latest iterations whose median time is recorded."""
 
 
 @dataclass
 class Progress:
-    """What a run has done so far; part of the checkpoint.
+    """Progress of a run; part of the checkpoint.
 
     Attributes:
-        seconds: of training, as if the run had been alone; `paid_s` with what was shared divided among those who
-            shared it.
-        step_ms, own_ms, teacher_ms, loading_ms: of the latest iterations, as if the run had been alone.
-        shared_by: the most students that were trained together.
+        seconds: training time as if the run had been alone; in `paid_s`, shared parts are divided among the students.
+        step_ms, own_ms, teacher_ms, loading_ms: times of the latest iterations, as if the run had been alone.
+        shared_by: maximum number of students that were trained together.
     """
 
     iteration: int = 0
@@ -83,7 +82,7 @@ class Progress:
         return median(self.step_ms)
 
     def took(self, share: Share, iterations: int) -> None:
-        """Add the time of some iterations."""
+        """Add the time of a number of iterations."""
         self.seconds += share.alone
         self.paid_s += share.paid
         self.shared_by = max(self.shared_by, share.students)
@@ -97,19 +96,19 @@ class Progress:
 
 
 def median(values: list[float]) -> float:
-    """The median; 0 of nothing."""
+    """The median; 0 for an empty list."""
     return statistics.median(values) if values else 0.0
 
 
 @dataclass
 class Control:
-    """How a run is watched; nothing in here changes its result.
+    """Checkpointing, validation and monitoring of a run, which do not change its result.
 
     Attributes:
-        checkpoint: file, or None to write none.
-        checkpoint_every: iterations between two checkpoints; 0 for only at interruption.
-        validate: gives mIoU on the validation split, for `recipe.validate_every`.
-        gradients_every: iterations between two looks at the gradient of each term; 0 for none.
+        checkpoint: file of the checkpoint, or None.
+        checkpoint_every: iterations between checkpoints; 0 for only at interruption.
+        validate: computes mIoU on the validation split, for `recipe.validate_every`.
+        gradients_every: iterations between records of each term's gradient; 0 for none.
     """
 
     events: Events
@@ -121,7 +120,7 @@ class Control:
 
 
 def _slices(count: int, parts: int) -> list[slice]:
-    """`count` images in at most so many neighbouring parts of nearly equal sizes."""
+    """Slices of `count` images in at most `parts` consecutive parts of nearly equal size."""
     bounds = [count * i // parts for i in range(parts + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(bounds) if b > a]
 
@@ -137,15 +136,15 @@ def _added(parts: Sequence[Losses], discriminators: dict[str, Tensor]) -> Losses
 
 
 class Learner:
-    """Trains an objective by a recipe, a batch at a time; goes on from its checkpoint if there is one.
+    """Trains an objective by a recipe, batch by batch, from its checkpoint if there is one.
 
     Args:
-        objective: gives `Losses` for (images, labels, iteration, iterations, teacher's maps, part of the batch).
-        wrapped: the objective as it is called, when something is wrapped around it (several processes).
-        recipe: how to train.
-        device: where.
-        precision, channels_last: as the numerics guard allows them.
-        reads: the backbone for which the batch's images are normalised; needed where a teacher is asked.
+        objective: returns `Losses` for (images, labels, iteration, iterations, teacher's maps, part of the batch).
+        wrapped: the wrapped objective to call instead (several processes).
+        recipe: training settings.
+        device: device of the objective.
+        precision, channels_last: as allowed by the numerics guard.
+        reads: the backbone for which the batch's images are normalised; needed with a teacher.
     """
 
     def __init__(
@@ -179,31 +178,31 @@ class Learner:
 
     @property
     def ended(self) -> bool:
-        """It has done all its iterations."""
+        """Whether all iterations are done."""
         return self.progress.iteration >= self.recipe.iterations
 
     @property
     def needs_teacher(self) -> bool:
-        """Its objective reads a teacher's maps."""
+        """Whether its objective reads a teacher's maps."""
         return bool(getattr(self.objective, "needs_teacher", False))
 
     @property
     def saves(self) -> bool:
-        """A checkpoint is due."""
+        """Whether a checkpoint is due."""
         every = self.control.checkpoint_every
         return bool(every) and self.progress.iteration % every == 0 and not self.ended
 
     @property
     def validates(self) -> bool:
-        """An evaluation on the validation split is due."""
+        """Whether an evaluation on the validation split is due."""
         every = self.recipe.validate_every
         return bool(every and self.control.validate) and self.progress.iteration % every == 0
 
     def step(self, batch: Batch, teacher: Teacher | None, copy: bool = False) -> None:
-        """Take one step on a batch; the losses are kept until they are looked at.
+        """Take one step on a batch; the losses are kept until `look`.
 
         Args:
-            copy: others get the same batch: a method of others that writes to it must not change theirs.
+            copy: copy the batch, because others share it and third-party code may modify it.
 
         Raises:
             StageFailed: a method's code raised.
@@ -231,7 +230,7 @@ class Learner:
         self.progress.samples_seen += len(images)
 
     def _parts(self, labels: Tensor, slices: Sequence[slice]) -> list[Part]:
-        """How each part of this process's batch counts for the loss of the global batch."""
+        """The weight of each part of this process's batch in the loss of the global batch."""
         processes = process_count()
         if len(slices) == 1 and processes == 1:
             return [WHOLE]
@@ -239,7 +238,7 @@ class Learner:
         totals = torch.stack([torch.stack(amounts).sum().float(), torch.tensor(float(len(labels))).to(labels.device)])
         if processes > 1:
             torch.distributed.all_reduce(totals)
-            totals /= processes  # what is averaged over processes must come to the whole
+            totals /= processes  # the average over processes must equal the whole
         loss, images = totals.where(totals > 0, 1.0)
         return [
             Part(number, amount / loss, (rows.stop - rows.start) / images)
@@ -247,19 +246,19 @@ class Learner:
         ]
 
     def _ask(self, teacher: Teacher | None, images: Tensor, rows: slice) -> TeacherMaps | None:
-        """The teacher's maps of a part of the batch, with their time."""
+        """The teacher's maps of a part of the batch; records their time."""
         if not self.needs_teacher:
             return None
         assert teacher is not None and self.reads is not None
         return teacher.maps(images, self.reads, self.precision, (rows.start, rows.stop))
 
     def _gradients_stay_here(self, last: bool) -> AbstractContextManager[None]:
-        """Processes exchange gradients once an iteration, with the last part of the batch."""
+        """Skip the exchange of gradients between processes except for the last part of the batch."""
         wrapped = isinstance(self.call, nn.parallel.DistributedDataParallel)
         return self.call.no_sync() if wrapped and not last else nullcontext()  # type: ignore[operator, no-any-return]
 
     def _backward(self, images: Tensor, labels: Tensor, maps: TeacherMaps | None, part: Part) -> Losses:
-        """Add a part's gradients; its terms, as they count for the whole."""
+        """Add a part's gradients; return its terms, weighted as parts of the whole."""
         with autocast(self.device, self.precision):
             place = () if part is WHOLE else (part,)
             losses: Losses = self.call(images, labels, self.progress.iteration, self.recipe.iterations, maps, *place)
@@ -278,13 +277,13 @@ class Learner:
         return Losses(losses.total.detach(), terms)
 
     def _update(self) -> dict[str, Tensor]:
-        """Step all optimisers; the discriminators' losses."""
+        """Step all optimisers; return the discriminators' losses."""
         if self.recipe.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(parameters_of(self.optimizer), self.recipe.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        # Gradients and maps are dropped at once: others may take their steps before this run takes its next.
+        # Gradients and maps are freed at once, because other learners take their steps before the next one here.
         self.optimizer.zero_grad(set_to_none=True)
         return self._step_discriminators()
 
@@ -313,7 +312,7 @@ class Learner:
         return found
 
     def read(self) -> list[tuple[float, dict[str, float], dict[str, float]]]:
-        """Losses of the steps since the last reading, all in one transfer: (total, terms, discriminators' own)."""
+        """Losses of the steps since the last call, in one transfer: (total, terms, discriminators' losses)."""
         pending, self.pending = self.pending, []
         if not pending:
             return []
@@ -324,11 +323,11 @@ class Learner:
         return [(v[0], dict(zip(names, v[1:split])), dict(zip(methods, v[split:]))) for v in values]
 
     def step_seconds(self) -> float:
-        """Seconds of the steps since the last look, with what they computed for others too."""
+        """Seconds of the steps since the last `look`, including values computed for other learners."""
         return total(self._steps)
 
     def share(self, loading: float, students: int, wall: float) -> Share:
-        """The time of the steps since the last look; see `Share`."""
+        """The time of the steps since the last `look`; see `Share`."""
         own = total(self._steps) - total(self._computed)
         paid = sum(piece.seconds / piece.askers for piece in self._asked)
         share = Share(own, total(self._asked), loading, paid, students, wall)
@@ -337,7 +336,7 @@ class Learner:
         return share
 
     def look(self, share: Share) -> None:
-        """Read the losses, add them and the time up, and say how far it is.
+        """Read the losses, accumulate losses and time, and report progress.
 
         Raises:
             StageFailed: a loss is no longer finite.
@@ -372,7 +371,7 @@ class Learner:
         self, iteration: int, loss: float, terms: Mapping[str, float], discriminator_losses: Mapping[str, float]
     ) -> None:
         distiller = getattr(self.objective, "distiller", None)
-        hint = "lower the learning rate or the weights, or set precision fp32; trying again will not help"
+        hint = "lower the learning rate or the weights, or set precision fp32; a retry will not help"
         if not math.isfinite(loss):
             listed = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
             blame = distiller.describe_nonfinite(terms) if distiller is not None else ""
@@ -404,7 +403,7 @@ class Learner:
             self.progress.best = found.model_dump()
 
     def state(self) -> dict[str, Any]:
-        """All that a run needs to go on as if nothing had happened."""
+        """The complete state of the run, for a checkpoint."""
         return {
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -414,7 +413,7 @@ class Learner:
         }
 
     def save(self) -> None:
-        """Write the checkpoint, if there is a file for it."""
+        """Write the checkpoint, if a file is given."""
         if not (self.control.checkpoint and self.control.main_process):
             return
         save_checkpoint(self.control.checkpoint, self.state())

@@ -1,4 +1,4 @@
-"""The one training loop: learners in lock-step over the same batches, the teacher asked once for all. One is common."""
+"""The training loop: learners in lock-step over the same batches, with one teacher pass for all. Often there is one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.training.prefetch import on_device
 from harness.training.teacher import Teacher
 
 CHECK_EVERY = 10
-"""Iterations between two looks at the losses on a GPU: each makes it wait. A CPU looks every time."""
+"""Iterations between reads of the losses on a GPU, each of which synchronises. On a CPU they are read every time."""
 
 
 class Interrupted(Exception):
@@ -26,23 +26,22 @@ class Interrupted(Exception):
 
 
 class CohortTooLarge(Exception):
-    """Memory ran out while several were trained together; in smaller cohorts they may fit."""
+    """Memory ran out while several stages were trained together; smaller cohorts may fit."""
 
 
 class CohortLoop:
-    """Trains learners together. Each takes its own step on every batch, one after the other, so that memory is that of
-    one student's step beside the teacher's maps. What one does changes nothing for the others: each ends with the
-    weights that it would have had alone.
+    """Trains learners together. Each takes its step on every batch in turn, so that memory is needed for one student's
+    step and the teacher's maps. Learners do not affect each other: each ends with the weights of a separate run.
 
     Args:
-        learners: those of them that are behind catch up first.
-        teacher: whom they learn from, if any of them does.
-        should_stop: asked after every step; true saves all and raises `Interrupted`.
-        processes: that train each of them together.
-        left: called when one fails, with the reason.
+        learners: the learners; those that are behind catch up first.
+        teacher: their teacher, if any of them needs one.
+        should_stop: called after every step; if true, all are saved and `Interrupted` is raised.
+        processes: the processes that train each of them together.
+        left: called with a learner that failed, and the error.
 
     Attributes:
-        failed: learner -> why it left. The others went on.
+        failed: learner -> error. The others continued.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class CohortLoop:
 
     @property
     def start(self) -> int:
-        """The iteration from which batches are needed: that of the learner that is furthest behind."""
+        """The first iteration for which a batch is needed: that of the learner furthest behind."""
         return min(learner.progress.iteration for learner in self.training())
 
     def run(self, batches: Iterable[Batch]) -> None:
@@ -75,7 +74,7 @@ class CohortLoop:
 
         Raises:
             Interrupted: asked to stop; the checkpoints are saved.
-            CohortTooLarge: memory ran out; checkpoints are saved, but for the one in whose step it did.
+            CohortTooLarge: memory ran out; all checkpoints are saved except that of the learner in whose step it did.
         """
         if not self.training():
             return
@@ -89,7 +88,7 @@ class CohortLoop:
                 break
 
     def _arriving(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches; asked to stop while one is awaited, all is saved: everyone stands between two iterations."""
+        """The batches. On a stop request during a wait, all learners are saved, since they are between iterations."""
         try:
             yield from on_device(batches, self.learners[0].device)
         except StoppedWaiting:
@@ -99,15 +98,15 @@ class CohortLoop:
             raise Interrupted(f"stopped at iteration {iteration}, waiting for data") from None
 
     def training(self) -> list[Learner]:
-        """Those that have iterations to do."""
+        """The learners with iterations left."""
         return [learner for learner in self.learners if learner not in self.failed and not learner.ended]
 
     def alive(self) -> list[Learner]:
-        """Those that have not failed."""
+        """The learners that have not failed."""
         return [learner for learner in self.learners if learner not in self.failed]
 
     def _iterate(self, batch: Batch, iteration: int) -> None:
-        """A step of every learner that stands at this iteration, until asked to stop: the rest catch up later."""
+        """A step of every learner at this iteration, until asked to stop; the others catch up later."""
         if self.teacher is not None:
             self.teacher.forget()
         for learner in self.training():
@@ -118,7 +117,7 @@ class CohortLoop:
                 self._asked = self._asked or self._should_stop()
 
     def _after(self, iteration: int) -> None:
-        """What comes between two iterations: looks at losses, evaluations, checkpoints, the end."""
+        """Work between iterations: reading losses, evaluations, checkpoints, the end."""
         if self._processes.size > 1:
             self._asked = self._processes.any(self._should_stop(), self.learners[0].device)
         here = [learner for learner in self.alive() if learner.progress.iteration == iteration and learner.pending]
@@ -134,13 +133,13 @@ class CohortLoop:
         if self._asked and (self._together or self.training()):
             self._save(self.alive())
             raise Interrupted(f"stopped at iteration {iteration}")
-        # Those that have ended wait for each other's evaluation, and must not lose what they learned meanwhile.
+        # Learners that have ended wait for each other's evaluation, so their weights are saved first.
         self._save([each for each in here if each.saves or (each.ended and self._together)])
         if due:
             self._began = time.perf_counter()
 
     def _look(self) -> None:
-        """Read what the latest steps gave, and share out the time that they took."""
+        """Read the results of the latest steps and distribute their time."""
         wall = time.perf_counter() - self._began
         here = [learner for learner in self.alive() if learner.pending]
         passes = sum(piece.seconds for piece in self.teacher.passes) if self.teacher is not None else 0.0
@@ -154,16 +153,17 @@ class CohortLoop:
             self._agree(here)
 
     def _agree(self, learners: Sequence[Learner]) -> None:
-        """A learner that failed in one of several processes leaves all of them."""
+        """Remove a learner that failed in one process from all processes."""
         for learner in learners:
             if self._processes.any(learner in self.failed, learner.device) and learner not in self.failed:
                 self._leave(learner, StageFailed("it failed in another process"))
 
     def _guarded(self, learner: Learner, act: Callable[[], None], agreed: bool = False) -> None:
-        """Do something for one learner; if it raises, that one leaves and the others go on.
+        """Run an action for one learner; if it raises, that learner leaves and the others continue.
 
         Args:
-            agreed: all processes will hear of it. Otherwise they would wait for this one for ever: all must end.
+            agreed: whether all processes agree on failures afterwards. Otherwise the others would wait forever, so all
+                must end.
         """
         try:
             act()

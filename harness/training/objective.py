@@ -1,4 +1,4 @@
-"""What a stage minimises: a loss of its labels plus a method's weighted terms, or a translator's own terms."""
+"""The objective of a stage: a supervised loss plus a method's weighted terms, or a translator's terms."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harness.training.randomness import seed_all
 from methods.base import Maps, Step, Translator
 
 LABELS, AUXILIARY = "ce", "aux"
-"""What records call the term of the labels, whichever loss it is, and the auxiliary head's."""
+"""Names in records of the supervised loss and of the auxiliary head's loss."""
 
 
 @dataclass
 class Losses:
-    """Of one iteration: the weighted sum, each unweighted term, and the discriminators' own losses by method."""
+    """Losses of one iteration: the weighted sum, each unweighted term, and the discriminators' losses by method."""
 
     total: Tensor
     terms: dict[str, Tensor]
@@ -30,12 +30,12 @@ class Losses:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a global batch: one of several that are computed one after the other, or by several processes.
+    """A part of a global batch, computed in turn or by several processes.
 
     Attributes:
-        number: of the part, from 0.
-        loss: by what its loss counts, so that the sum over parts is the loss of the whole batch.
-        images: its share of the images, by which terms of methods count: they are means over images.
+        number: index of the part, from 0.
+        loss: weight of its loss, such that the sum over parts is the loss of the whole batch.
+        images: its share of the images, the weight of methods' terms, which are means over images.
     """
 
     number: int = 0
@@ -44,20 +44,20 @@ class Part:
 
 
 WHOLE = Part()
-"""The whole batch in one process. Nothing is multiplied."""
+"""The whole batch in one process, without weighting."""
 
 
 def purpose_of(purpose: str, part: Part) -> str:
-    """What random numbers are drawn for: each part of a batch has its own."""
+    """The purpose of random numbers, distinct for each part of a batch."""
     return f"{purpose} {part.number}" if part.number else purpose
 
 
 class SegmentationObjective(nn.Module):
-    """A loss of a network, plus a method's weighted terms. Teachers are trained by it with no terms.
+    """A network's supervised loss plus a method's weighted terms. Teachers have no terms.
 
     Args:
         loss: cross-entropy by default.
-        auxiliary: a head that is trained beside the network's own, by the same loss, with `auxiliary_weight`.
+        auxiliary: an auxiliary head, trained by the same loss with `auxiliary_weight`.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class SegmentationObjective(nn.Module):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether `forward` must be given a teacher's maps."""
+        """Whether `forward` needs a teacher's maps."""
         return self.distiller.needs_teacher
 
     @property
     def weights(self) -> dict[str, float]:
-        """Of every term, by name."""
+        """The weight of every term, by name."""
         auxiliary = {AUXILIARY: self.auxiliary_weight} if self.auxiliary is not None else {}
         return {LABELS: 1.0, **auxiliary, **self.distiller.weights}
 
@@ -114,15 +114,15 @@ class SegmentationObjective(nn.Module):
         return Losses(total, terms)
 
     def amount(self, labels: Tensor) -> Tensor:
-        """How much the labels of a part of a batch count, a scalar."""
+        """The weight of a part's labels, a scalar."""
         return self.loss.amount(labels)
 
     def share_of(self, name: str, part: Part) -> Tensor | float:
-        """By what a term of a part counts."""
+        """The weight of a part in a term."""
         return part.loss if name in (LABELS, AUXILIARY) else part.images
 
     def discriminator_loss(self, discriminator: nn.Module) -> Tensor:
-        """The discriminator's loss on the maps of the iteration just done."""
+        """The discriminator's loss on the maps of the last iteration."""
         losses = (
             weighted(self.distiller.discriminator_loss(discriminator, step), 1.0, part.images)
             for step, part in self._steps
@@ -133,23 +133,23 @@ class SegmentationObjective(nn.Module):
         return total
 
     def forget(self) -> None:
-        """The iteration is over: its maps need not be kept while other students take their steps."""
+        """Free the maps of the iteration, so that they do not occupy memory during other students' steps."""
         self._steps.clear()
 
 
 def resized(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B, K, H, W), float32: logits (B, K, h, w) brought to the size of labels (B, H, W) bilinearly."""
+    """(B, K, H, W), float32: logits (B, K, h, w), resized bilinearly to the size of labels (B, H, W)."""
     return F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def weighted(value: Tensor, weight: float, share: Tensor | float) -> Tensor:
-    """A term times its weight, and times its part of the batch where there are several."""
+    """A term times its weight, and times its share of the batch if there are several parts."""
     value = value if weight == 1.0 else weight * value
     return value if isinstance(share, float) and share == 1.0 else value * share
 
 
 class TranslatorObjective(nn.Module):
-    """The weighted terms of a translator over the frozen teacher's maps."""
+    """The weighted terms of a translator on the frozen teacher's maps."""
 
     needs_teacher = True
 
@@ -173,9 +173,9 @@ class TranslatorObjective(nn.Module):
         return Losses(weighted(total, 1.0, part.images), terms)
 
     def amount(self, labels: Tensor) -> Tensor:
-        """Labels count for nothing here."""
+        """Labels are not used."""
         return labels.new_zeros(())
 
     def share_of(self, name: str, part: Part) -> Tensor | float:
-        """By what a term of a part counts."""
+        """The weight of a part in a term."""
         return part.images

@@ -1,4 +1,4 @@
-"""The optimisers of a run: one of the student with all that it learns with, one of each discriminator."""
+"""The optimisers of a run: one for the student with its adapters, one per discriminator."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from harness.training.distributed import average_gradients
 
 
 def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW over all that the objective trains but discriminators; heads and adapters have their own scale.
+    """SGD or AdamW over all trainable parameters except discriminators; heads and adapters have a learning-rate factor.
 
-    Fused, for all runs alike: one pass over memory instead of several. On a CPU weights are those of the plain form to
-    1e-7, with SGD mostly bit for bit. In fp16 the gradient scaler would unscale inside the fused step: there the plain
-    form is used.
+    Uses torch's fused optimisers, with one pass over memory. On a CPU the weights equal those of the unfused form
+    to 1e-7, with SGD mostly bit for bit. In fp16 the unfused form is used, because the gradient scaler would unscale
+    inside the fused step.
     """
     excluded = {id(p) for _, module in discriminators(objective) for p in module.parameters()}
     o = recipe.optimizer
@@ -50,15 +50,15 @@ _BACKBONE = "network.backbone."
 
 
 def _layer_scales(objective: nn.Module, decay: float) -> dict[str, float]:
-    """Name -> learning rate of a parameter of the backbone, as a multiple of the recipe's: decay^(layers - layer)."""
+    """Name of a backbone parameter -> factor of its learning rate, decay^(layers - layer)."""
     layers = layers_of(objective.get_submodule(_BACKBONE[:-1]))
     count = max(layers.values(), default=0) + 1
     return {f"{_BACKBONE}{name}": decay ** (count - layer) for name, layer in layers.items()}
 
 
 def layers_of(backbone: nn.Module) -> dict[str, int]:
-    """Name of each parameter -> the layer that it belongs to, from 0: timm's own table for transformers (stem, blocks,
-    last norm with the last block), else one layer a block, in the order of the modules."""
+    """Name of each parameter -> its layer, from 0: by timm's table for transformers (stem, blocks, last norm with the
+    last block), otherwise one layer per block, in the order of the modules."""
     for place, module in backbone.named_modules():
         if callable(table := getattr(module, "group_matcher", None)):
             return _by_table(backbone, place, module, table(coarse=False))
@@ -113,7 +113,7 @@ def step_discriminator(optimizer: torch.optim.Optimizer, loss: Tensor, skip_over
     """One step of a discriminator, with gradients averaged over processes.
 
     Args:
-        skip_overflow: leave the step out where a gradient is not finite, as the gradient scaler does for the student.
+        skip_overflow: skip the step if a gradient is not finite, as the gradient scaler does for the student.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -127,5 +127,5 @@ def step_discriminator(optimizer: torch.optim.Optimizer, loss: Tensor, skip_over
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """All that an optimiser steps."""
+    """All parameters of an optimiser."""
     return [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,4 +1,4 @@
-"""Batches on the device before they are asked for: the next one is copied while this one is computed on."""
+"""Prefetch batches to the device: the next one is copied during computations on the current one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.data.loading import Batch
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches in order, on the device. On a GPU one is fetched ahead, and copied by a stream of its own."""
+    """The batches in order, on the device. On a GPU one batch is prefetched on a separate stream."""
     if device.type != "cuda":
         for batch in batches:
             yield batch.to(device)
@@ -27,7 +27,7 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
 
 
 def _arrived(batch: Batch, stream: torch.cuda.Stream, device: torch.device) -> Batch:
-    """The batch, for use by the current stream; its memory is not given away before that one is done with it."""
+    """The batch for use on the current stream; its memory is not reused before that stream has finished with it."""
     current = torch.cuda.current_stream(device)
     current.wait_stream(stream)
     for tensor in (batch.images, batch.labels):

@@ -1,7 +1,7 @@
-"""Randomness as a function of (seed, purpose, iteration): a resumed run draws what the uninterrupted one would.
+"""Randomness as a function of (seed, purpose, iteration): a resumed run draws the same numbers as an uninterrupted one.
 
-Every generator is seeded anew for each iteration and purpose, so the student's draws do not depend on whether, or how
-much, a method draws: `none` and any method see the same data, the same initial weights and the same dropout masks.
+Every generator is re-seeded for each iteration and purpose, so the student's random numbers do not depend on those of a
+method: `none` and any method see the same data, initial weights and dropout masks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 
 def derive_seed(seed: int, purpose: str, iteration: int = 0) -> int:
-    """A 63-bit seed out of a run's seed, a purpose and an iteration."""
+    """A 63-bit seed derived from a run's seed, a purpose and an iteration."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{iteration}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 

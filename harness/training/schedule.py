@@ -1,4 +1,4 @@
-"""Learning rate as a pure function of the iteration: nothing to save, nothing to restore."""
+"""Learning rate as a pure function of the iteration, without state."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from harness.specs.spec import Schedule
 
 
 def lr_factor(schedule: Schedule, iteration: int, iterations: int) -> float:
-    """Learning rate of an iteration, as a fraction of the highest.
+    """Learning rate of an iteration, as a fraction of the maximum.
 
     Args:
         schedule: warm-up, shape and floor.
         iteration: counts from 0.
-        iterations: how many there will be.
+        iterations: total number of iterations.
     """
     if iteration < schedule.warmup:
         return (iteration + 1) / (schedule.warmup + 1)

@@ -21,12 +21,12 @@ TeacherNorm = Literal["running", "batch"]
 
 @dataclass(frozen=True)
 class TeacherMaps:
-    """A teacher's maps of one batch, shared by students, and what was computed from them alone.
+    """A teacher's maps of one batch, shared by students, with a cache of values derived from them.
 
     Attributes:
-        logits, last, features: as in `NetworkMaps`; without gradients, fit for a backward pass through what reads them.
-        work: the time of the teacher's forward pass.
-        asked, computed: the work that the student at hand has asked for, and of that what was done in its own step.
+        logits, last, features: as in `NetworkMaps`, without gradients.
+        work: time of the teacher's forward pass.
+        asked, computed: derived values that the current student requested, and those of them computed in its step.
     """
 
     logits: Tensor
@@ -42,8 +42,8 @@ class TeacherMaps:
         self._watch(self.logits, self.last, *self.features)
 
     def memo(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """What `methods.base.memo` gives."""
-        # Autocast changes what operators give, so that what was computed under it is another value.
+        """The implementation of `methods.base.memo`."""
+        # Autocast changes the results of operators, so it is part of the cache key.
         kind = self.logits.device.type
         place = (key, torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind))
         if place not in self._remembered:
@@ -61,25 +61,25 @@ class TeacherMaps:
         self._versions.extend((value, value._version) for value in values if isinstance(value, Tensor))
 
     def intact(self) -> bool:
-        """Nothing of it was changed in place."""
+        """Whether no tensor was modified in place."""
         return all(tensor._version == version for tensor, version in self._versions)
 
     def begin(self) -> None:
-        """A student begins its step."""
+        """Start the step of a student."""
         self.asked[:] = [self.work]
         self.computed.clear()
 
 
 class Teacher:
-    """A frozen network that gives each batch's maps once for every precision in which students are trained.
+    """A frozen network that computes each batch's maps once per precision of the students.
 
-    Its batch norms are folded into its convolutions where they use running statistics. What it gives depends on the
-    batch and on the precision alone, and not on who asks or how many do.
+    Batch norms with running statistics are folded into the convolutions. The maps depend only on the batch and the
+    precision, not on the students.
 
     Args:
-        network: on its device.
+        network: the network, on its device.
         norm: see `freeze`.
-        size: (H, W) of the images that it will see.
+        size: (H, W) of the images.
         layout: precision -> memory layout in which its convolutions are right.
     """
 
@@ -97,21 +97,21 @@ class Teacher:
         self._now: torch.memory_format = torch.contiguous_format
         self._maps: dict[tuple[Precision, tuple[int, int]], TeacherMaps] = {}
         self.passes: list[Piece] = []
-        """The work of forward passes; whoever reads it clears it."""
+        """Times of forward passes; the reader clears the list."""
 
     def maps(
         self, images: Tensor, source: Backbone, precision: Precision, rows: tuple[int, int] | None = None
     ) -> TeacherMaps:
-        """The maps of the batch at hand, or of a part of it.
+        """The maps of the current batch, or of a part of it.
 
         Args:
-            images: (B, 3, H, W), normalised for `source`, the same for all that ask until `forget`.
-            precision: that of the student.
-            rows: first and last + 1 of the images in the batch; all by default.
+            images: (B, 3, H, W), normalised for `source`; equal in all calls until `forget`.
+            precision: precision of the student.
+            rows: first and last + 1 image of the part; by default all.
         """
         place = (precision, rows or (0, len(images)))
         found = self._maps.get(place)
-        if found is None or not found.intact():  # a method of others may have written to what it was given
+        if found is None or not found.intact():  # third-party code may have modified them
             found = self._maps[place] = self._ask(renormalise(images, source, self.backbone), precision)
             self.passes.append(found.work)
         found.begin()
@@ -119,11 +119,11 @@ class Teacher:
 
     @property
     def network(self) -> nn.Module:
-        """The frozen network itself, folded."""
+        """The frozen network, with folded batch norms."""
         return self._network
 
     def forget(self) -> None:
-        """The next batch begins."""
+        """Drop the maps before the next batch."""
         self._maps.clear()
 
     def _ask(self, images: Tensor, precision: Precision) -> TeacherMaps:
@@ -137,7 +137,7 @@ class Teacher:
 
 
 def renormalise(images: Tensor, source: Backbone, target: Backbone) -> Tensor:
-    """Images normalised for one backbone, normalised for another."""
+    """Convert images normalised for one backbone to the normalisation of another."""
     if (source.mean, source.std) == (target.mean, target.std):
         return images
     as_row = lambda values: images.new_tensor(values)[:, None, None]  # noqa: E731
@@ -146,10 +146,10 @@ def renormalise(images: Tensor, source: Backbone, target: Backbone) -> Tensor:
 
 
 def freeze(network: AnyModule, norm: TeacherNorm = "running") -> AnyModule:
-    """Eval mode, and no gradients to its parameters.
+    """Set a network to eval mode and disable gradients of its parameters.
 
     Args:
-        norm: "batch" lets batch norms use each batch's own statistics; their running averages stay as they are.
+        norm: "batch" makes batch norms use each batch's statistics, without updating their running averages.
     """
     network.eval().requires_grad_(False)
     if norm == "batch":

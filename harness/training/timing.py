@@ -1,4 +1,4 @@
-"""Time of the parts of an iteration, on a device that may run behind."""
+"""Time of the parts of an iteration, on devices that run asynchronously."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 class Piece:
     """The time of one `with` block.
 
-    On a GPU, work is only begun inside the block: its time is that between two events of the stream, and is known when
-    the GPU has come that far, which `seconds` waits for.
+    On a GPU, the block only enqueues work: its time is measured between two events of the stream, and `seconds` waits
+    for them.
 
     Attributes:
-        askers: how many students asked for what was computed.
+        askers: number of students that requested the result.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -41,7 +41,7 @@ class Piece:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """The duration in seconds."""
         if self._events:
             self._events[1].synchronize()
             self._seconds = self._events[0].elapsed_time(self._events[1]) / 1000
@@ -50,7 +50,7 @@ class Piece:
 
 
 def total(pieces: Iterable[Piece]) -> float:
-    """Seconds of all."""
+    """The total seconds of all pieces."""
     return sum(piece.seconds for piece in pieces)
 
 

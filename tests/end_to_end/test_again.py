@@ -89,7 +89,7 @@ def test_changed_files_and_changed_data_are_named(workspace: Path, capsys: Captu
     assert code == 1 and found["files"] == {"confusion.npz": "missing"} and found["miou"][0] == found["miou"][1]
     folder.weights_file.unlink()
     assert run(["verify", folder.key, "-w", str(workspace)]) == 2
-    assert "its weights are gone" in capsys.readouterr().err
+    assert "its weights are missing" in capsys.readouterr().err
     assert run(["verify", "zzzz", "-w", str(workspace)]) == 2
 
 
@@ -121,11 +121,11 @@ def test_a_rerun_says_what_differs_and_refuses_a_wrong_parent(workspace: Path, t
     assert "weights: identical" in said and "code: of old then" in said and "torch: 1.0 then" in said
     assert run(["rerun", folder.key, "-w", str(workspace), "--into", str(into)]) == 2  # it is there already
     assert run(["rerun", folder.key, "-w", str(workspace), "--into", str(workspace)]) == 2
-    assert "never trained again in its own workspace" in capsys.readouterr().err
+    assert "cannot use the workspace of the original run" in capsys.readouterr().err
     teacher = stage(workspace, "teacher")
     teacher.weights_file.write_bytes(stage(workspace, "none").weights_file.read_bytes())
     assert run(["rerun", stage(workspace, "ka").key, "-w", str(workspace)]) == 2
-    assert "its weights are gone, or not those of then" in capsys.readouterr().err
+    assert "its weights are missing or have changed" in capsys.readouterr().err
 
 
 def test_environments_are_compared_field_by_field(swept: Path) -> None:

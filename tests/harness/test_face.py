@@ -69,8 +69,8 @@ def test_lists_and_texts_ask_for_the_same_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keywords", "said"),
     [
-        ({"method": "ka"}, "a sweep takes no 'method'.*did you mean methods"),
-        ({"stride": 8}, "a sweep takes no 'stride'.*did you mean strides"),
+        ({"method": "ka"}, "a sweep has no keyword 'method'.*did you mean methods"),
+        ({"stride": 8}, "a sweep has no keyword 'stride'.*did you mean strides"),
         ({"methods": "kaa"}, "did you mean"),
         ({"strides": [8, "x"]}, "^strides: 'x' is not a whole number"),
         ({"strides": [8.5]}, "^strides: 8.5 is not valid here"),
