@@ -1,7 +1,7 @@
 """Rehearse the shapes of a plan: run every network once on its batch and its images, before training.
 
-It uses the meta device, which computes shapes only, in a fraction of a second per network. It finds errors that
-would otherwise show after training, or hours later in another stage: a size that an encoder does not accept, or a batch of
+It uses the meta device, which computes shapes only, in a fraction of a second per network. It finds errors that would
+otherwise show after training, or hours later in another stage: a size that an encoder does not accept, or a batch of
 one for a batch norm whose map is 1x1. Successful results are cached by content.
 """
 
