@@ -54,7 +54,7 @@ class RecipeFile:
             return recipe
         except ValidationError as error:
             invalid = first_invalid(error)
-            if invalid.unknown and "." not in invalid.where:
+            if invalid.unknown and invalid.where and "." not in invalid.where:
                 hint = did_you_mean(invalid.where, Recipe.model_fields)
                 raise HarnessError(
                     f"recipe '{self.name}', {kind}: there is no field '{invalid.where}'", hint
