@@ -54,13 +54,14 @@ class RecipeFile:
             return recipe
         except ValidationError as error:
             invalid = first_invalid(error)
+            where = invalid.where or (repr(invalid.value) if invalid.unknown else "")
             if invalid.unknown and invalid.where and "." not in invalid.where:
                 hint = did_you_mean(invalid.where, Recipe.model_fields)
                 raise HarnessError(
                     f"recipe '{self.name}', {kind}: there is no field '{invalid.where}'", hint
                 ) from error
             raise HarnessError(
-                ": ".join(filter(None, (f"recipe '{self.name}', {kind}", invalid.where, invalid.what))),
+                ": ".join(filter(None, (f"recipe '{self.name}', {kind}", where, invalid.what))),
                 "see harness recipes NAME for the fields",
             ) from error
 
