@@ -86,7 +86,6 @@ _CELL = (
 _SEEDS = (
     _c("seed", type="count", source="cell.seed", index=True),
     _c("seeds", type="count", seeds="computed", direction="higher", help="Runs behind the row."),
-    _c("seed_list", seeds="computed"),
 )
 _STANDING = (
     _c("tier", type="count", seeds="computed", direction="lower",
@@ -119,6 +118,7 @@ _COST = (
             "translators', each divided among all the students in the database that learned from it."),
 )
 _MORE = (
+    _c("seed_list", seeds="computed"),
     _c("best_miou", "best mIoU while training", "number", unit="%", factor=100.0, digits=1, direction="higher",
        export="best_miou_percent", source="metrics.best.miou", seeds="mean",
        help="Best evaluation while training, on the validation split: optimistic, never the headline."),

@@ -128,6 +128,10 @@ class _Builder:
         return self.recipe.for_kind("student")
 
     @cached_property
+    def teacher_recipe(self) -> Recipe:
+        return self.recipe.for_kind("teacher")
+
+    @cached_property
     def recipe_label(self) -> str:
         return self.recipe.label()
 
@@ -301,7 +305,7 @@ def _add_teacher(builder: _Builder, teacher: ModelSpec) -> str:
     if teacher in builder.teacher_keys:
         builder.needed[builder.teacher_keys[teacher]] += 1
         return builder.teacher_keys[teacher]
-    sweep, asked, recipe = builder.sweep, builder.teachers[teacher], builder.recipe.for_kind("teacher")
+    sweep, asked, recipe = builder.sweep, builder.teachers[teacher], builder.teacher_recipe
     comes_as_it_is = asked.file is not None
     model = builder.imported(asked) if comes_as_it_is else builder.completed(teacher, sweep.teacher_weights)
     spec = StageSpec(
@@ -399,6 +403,6 @@ def _plugins(builder: _Builder, method: MethodSpec | None, models: Sequence[Mode
         *(METHODS.entry(part.name) for part in (method.parts if method else ())),
         *(FAMILIES.entry(model.family) for model in models),
         *(HEADS.entry(model.head) for model in models),
-        *(LOSSES.entry(recipe.loss.name) for recipe in (builder.student_recipe, builder.recipe.for_kind("teacher"))),
+        *(LOSSES.entry(recipe.loss.name) for recipe in (builder.student_recipe, builder.teacher_recipe)),
     ]
     return list(dict.fromkeys(entry.file for entry in entries if entry.file))

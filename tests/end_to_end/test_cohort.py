@@ -194,7 +194,7 @@ def test_when_memory_runs_out_all_are_saved_but_the_one_in_its_step(
 ) -> None:
     plan, root, nodes = fresh
     steps = 0
-    real = harness.training.learner.Learner._iterate
+    real = harness.training.learner.Learner._backward
 
     def iterate(*args: Any) -> Any:
         nonlocal steps
@@ -204,7 +204,7 @@ def test_when_memory_runs_out_all_are_saved_but_the_one_in_its_step(
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(harness.training.learner.Learner, "_iterate", iterate)
+        patch.setattr(harness.training.learner.Learner, "_backward", iterate)
         assert run(plan, root, nodes) == TOO_LARGE
     assert [_iteration(folder(root, node)) for node in nodes] == [3, 3, 2, 2, 2]
     for node in nodes:
@@ -221,7 +221,7 @@ def test_one_alone_without_memory_fails(fresh: Any, monkeypatch: pytest.MonkeyPa
     def iterate(*args: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(harness.training.learner.Learner, "_iterate", iterate)
+    monkeypatch.setattr(harness.training.learner.Learner, "_backward", iterate)
     assert run(plan, root, nodes[1:2]) == FAILED
     attempt = folder(root, nodes[1]).last_attempt()
     assert attempt is not None and (attempt.outcome() or {})["reason"].startswith("out of memory")

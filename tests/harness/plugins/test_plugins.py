@@ -530,7 +530,7 @@ def test_what_a_translator_prescribes_is_told_as_the_methods(mine: Path) -> None
 """
     mine.write_text("from methods import base\n" + HEADER + FORWARD + KEYED + learned)
     load_plugins([mine])
-    with pytest.raises(HarnessError, match=r"translator of method 'mine' .*prescribes .*optimiser: Extra") as caught:
+    with pytest.raises(HarnessError, match=r"translator of method 'mine' .*there is no field .optimiser.") as caught:
         make_plan(tiny_sweep(methods=("mine",)))
     assert "optimizer" in caught.value.hint
     results = {result.property: result for result in check("mine", ["translator"])}
