@@ -63,6 +63,7 @@ def command(host: str, port: int, no_browser: bool) -> list[str]:
         "server.port": port,
         "server.headless": str(no_browser).lower(),
         "server.fileWatcherType": "none",
+        "server.showEmailPrompt": "false",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "theme.light.primaryColor": "#2563eb",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -123,16 +124,22 @@ def test_dashboard_says_when_its_port_is_taken(workspace: Path) -> None:
             harness("dashboard", "--port", str(taken.getsockname()[1]))
 
 
-def test_dashboard_serves_and_ends(workspace: Path) -> None:
+def test_dashboard_serves_and_ends(workspace: Path, tmp_path: Path) -> None:
+    """For somebody who has never run Streamlit, which would ask for an e-mail address: nothing is asked."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # A shell lets background jobs ignore SIGINT, and children inherit that: the tests may run in one.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + (
         "from harness.cli.dashboard import dashboard; from pathlib import Path; import sys; "
-        "dashboard(Path(sys.argv[1]), None, int(sys.argv[2]), '127.0.0.1', True)"
+        "dashboard(Path(sys.argv[1]), None, int(sys.argv[2]), '127.0.0.1', False)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(workspace), str(port)], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(workspace), str(port)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "HOME": str(tmp_path / "home"), "BROWSER": "true"},
+    )
     try:
         deadline = time.monotonic() + 120
         while True:
