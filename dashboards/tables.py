@@ -40,14 +40,20 @@ SEEDS = ("seed", METRIC, "best_miou", "loss_last", "seconds", "attempts", "preci
 
 
 def board_columns(board: pd.DataFrame) -> list[Column]:
-    """The columns of the leaderboard page: those that are the same in all rows are left to the caption."""
+    """The columns of the leaderboard page: those that are the same in all rows are left to the caption, and those by which
+    rows of one method, student and stride differ stand beside them.
+    """
     columns, metric = columns_of(board), metric_of(board)
     shared = {
         name
         for name in ("student", "teacher", "recipe", "weights", "evaluation", "numerics")
         if board[name].replace("", pd.NA).nunique() <= (0 if name == "numerics" else 1)
     }
-    return [columns[name.replace(METRIC, metric)] for name in BOARD if name not in shared]
+    named = board.groupby(["method", "student", "stride"], dropna=False)
+    telling = [name for name in ("recipe", "weights", "teacher", "evaluation") if (named[name].nunique() > 1).any()]
+    first = BOARD.index(METRIC)
+    order = dict.fromkeys([*BOARD[:first], *telling, *BOARD[first:]])
+    return [columns[name.replace(METRIC, metric)] for name in order if name not in shared]
 
 
 def widths(board: pd.DataFrame) -> dict[Column, int]:

@@ -94,6 +94,13 @@ def test_columns_are_as_wide_as_their_longest_text(board: pd.DataFrame) -> None:
     assert {column.title for column in tables.widths(board)} == set(tables.board_table(board).data.columns)
 
 
+def test_rows_of_one_name_are_told_apart_beside_it(board: pd.DataFrame) -> None:
+    again = pd.concat([board, board.assign(recipe="quick-longer")], ignore_index=True)
+    names = [column.name for column in tables.board_columns(again)]
+    assert names[names.index("stride") + 1] == "recipe" and names.count("recipe") == 1
+    assert "recipe" not in [column.name for column in tables.board_columns(board)]
+
+
 def test_one_row_alone_is_drawn(board: pd.DataFrame) -> None:
     assert len(data_of(figures.accuracy_against_cost(board.iloc[[1]]))[2]) == 1
 
