@@ -62,7 +62,8 @@ def test_collect(workspace: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_leaderboard(workspace: Path) -> None:
+def test_leaderboard(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
     assert harness("leaderboard").count(" ± ") == 8  # four rows over seeds, two differences, two shares of the gap
     words = ["--format", "json", "--method", "ka,none", "--stride", "16", "--sort", "macs"]
     rows = json.loads(harness("leaderboard", *words))

@@ -59,7 +59,10 @@ def test_what_means_nothing_or_too_much(store: Store, argument: str, said: str) 
         named_sides(store, [argument])
 
 
-def test_compare_says_what_differs_and_how_much(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_says_what_differs_and_how_much(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
     assert run(["compare", "none @16", "ka @16", "-w", str(workspace), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     with open_store(str(workspace / "results.db"), readonly=True) as store:
