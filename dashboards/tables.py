@@ -40,8 +40,10 @@ SEEDS = ("seed", METRIC, "best_miou", "loss_last", "seconds", "attempts", "preci
 
 
 def board_columns(board: pd.DataFrame) -> list[Column]:
-    """The columns of the leaderboard page: those that are the same in all rows are left to the caption, and those by which
-    rows of one method, student and stride differ stand beside them.
+    """The columns of the leaderboard page.
+
+    Those that are the same in all rows are left to the caption; those by which rows of one method, student and stride
+    differ stand beside these.
     """
     columns, metric = columns_of(board), metric_of(board)
     shared = {
