@@ -32,6 +32,15 @@ Plugins = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+RunWords = Annotated[list[str], typer.Argument(metavar="RUN", help="Beginning of its key, or words of its cell.")]
+RecordedDevice = Annotated[
+    str, typer.Option("--device", help="auto: the kind of device in the record; or cpu, cuda, ...")
+]
+OriginalData = Annotated[
+    Path | None,
+    typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder of the data set; by default the original one."),
+]
+
 
 def database(workspace: Path, db: str | None) -> str:
     """The named database, or the workspace's file."""

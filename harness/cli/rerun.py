@@ -9,25 +9,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Plugins, Workspace, database
+from harness.cli.options import (
+    DEFAULT_WORKSPACE,
+    AsJson,
+    Database,
+    OriginalData,
+    Plugins,
+    RecordedDevice,
+    RunWords,
+    Workspace,
+    database,
+)
 
 if TYPE_CHECKING:
     from harness.launch.rerun import Rerun
 
 
 def rerun(
-    words: Annotated[list[str], typer.Argument(metavar="RUN", help="Beginning of its key, or words of its cell.")],
+    words: RunWords,
     into: Annotated[
         Path | None,
         typer.Option("--into", help="Workspace for the new run.", show_default="WORKSPACE/reruns/KEY-N"),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="auto: the kind of device in the record; or cpu, cuda, ...")
-    ] = "auto",
-    data_root: Annotated[
-        Path | None,
-        typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder of the data set; by default the original one."),
-    ] = None,
+    device: RecordedDevice = "auto",
+    data_root: OriginalData = None,
     plugin: Plugins = None,
     workspace: Workspace = DEFAULT_WORKSPACE,
     db: Database = None,

@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Plugins, Workspace, database, load_given
+from harness.cli.options import (
+    DEFAULT_WORKSPACE,
+    AsJson,
+    Database,
+    OriginalData,
+    Plugins,
+    RecordedDevice,
+    RunWords,
+    Workspace,
+    database,
+    load_given,
+)
 from harness.errors import Exit
 
 if TYPE_CHECKING:
@@ -21,14 +31,9 @@ SHOWN = 10
 
 
 def verify(
-    words: Annotated[list[str], typer.Argument(metavar="RUN", help="Beginning of its key, or words of its cell.")],
-    device: Annotated[
-        str, typer.Option("--device", help="auto: the kind of device in the record; or cpu, cuda, ...")
-    ] = "auto",
-    data_root: Annotated[
-        Path | None,
-        typer.Option("--data-root", envvar="HARNESS_DATA", help="Folder of the data set; by default the original one."),
-    ] = None,
+    words: RunWords,
+    device: RecordedDevice = "auto",
+    data_root: OriginalData = None,
     plugin: Plugins = None,
     workspace: Workspace = DEFAULT_WORKSPACE,
     db: Database = None,
