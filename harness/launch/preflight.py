@@ -89,11 +89,14 @@ def _refuse(spec: DatasetSpec, problems: Sequence[object]) -> None:
 
 
 def _open_database(database: str) -> None:
-    """Check that the database is writable, before training."""
-    from results.store import open_store
+    """Check that the database is writable, before training; collecting replaces one of an older version."""
+    from results.store import OtherVersion, open_store
 
     try:
         open_store(database).close()
+    except OtherVersion as error:
+        if error.newer:
+            raise HarnessError(str(error)) from error
     except ValueError as error:
         raise HarnessError(str(error), _DATABASE_URL if "://" in database else _DATABASE_FILE) from error
     except Exception as error:

@@ -16,6 +16,7 @@ from harness.cli.app import run
 from harness.errors import HarnessError
 from harness.launch.preflight import prepare
 from harness.launch.rehearsal import rehearse
+from results.store import open_store, schema_version
 from tests.end_to_end.tiny import DATASET, STUDENT, TEACHER, tiny_flags
 
 
@@ -179,3 +180,16 @@ def test_words_that_name_nothing(
 ) -> None:
     assert run(["sweep", *tiny_flags(tmp_path), *words, "--dry-run"]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("version", "accepted"), [(1, True), (99, False)])
+def test_a_database_of_another_version(version: int, accepted: bool, tmp_path: Path) -> None:
+    """Collecting makes one of an older version anew; one of a newer version is left alone."""
+    database = tmp_path / "board.db"
+    with open_store(database) as store, store.write() as connection:
+        connection.execute(schema_version.update().values(version=version))
+    if accepted:
+        _prepare(tmp_path / "runs", db=str(database))
+    else:
+        with pytest.raises(HarnessError, match="of schema version 99.*update this one, or name another database"):
+            _prepare(tmp_path / "runs", db=str(database))
