@@ -191,5 +191,5 @@ def test_a_database_of_another_version(version: int, accepted: bool, tmp_path: P
     if accepted:
         _prepare(tmp_path / "runs", db=str(database))
     else:
-        with pytest.raises(HarnessError, match="of schema version 99.*update this one, or name another database"):
+        with pytest.raises(HarnessError, match=r"of schema version 99.*update this one, or name another database"):
             _prepare(tmp_path / "runs", db=str(database))
