@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Workspace
 from harness.errors import HarnessError
+from results.sinks import terminal
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
+    from rich.table import Table
+
     from harness.workspace.folders import StageFolder
 
 
@@ -61,23 +67,55 @@ def _recorded(folder: StageFolder) -> list[dict[str, Any]]:
 
 def _print(name: str, rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
+
+    console = Console(highlight=False, width=max(100, shutil.get_terminal_size((160, 24)).columns))
+    console.print(terminal(name), markup=False)
+    terms = [term for term in rows[0]["norms"] if term != "ce"]
+    for table in (_medians(rows, terms), _by_iteration(rows, terms)):
+        console.print()
+        console.print(table)
+
+
+def _medians(rows: list[dict[str, Any]], terms: list[str]) -> Table:
+    """One row per term: its gradient beside that of the cross-entropy, over the whole training."""
+    table = _table("term", "|term| / |ce|", "cosine")
+    for term in terms:
+        ratios = [row["norms"][term] / row["norms"]["ce"] for row in rows if row["norms"]["ce"]]
+        cosines = [row["cosines"][term] for row in rows if row["cosines"][term] is not None]
+        table.add_row(terminal(term), _median(ratios, ".3g"), _median(cosines, "+.2f"))
+    return table
+
+
+def _median(values: list[float], form: str) -> str:
+    """Median, and least and largest value."""
+    if not values:
+        return ""
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def _by_iteration(rows: list[dict[str, Any]], terms: list[str]) -> Table:
+    short = {term: term.rpartition(".")[2] for term in terms}
+    if len(set(short.values())) < len(terms):
+        short = {term: term for term in terms}
+    headings = [heading for term in terms for heading in (f"|{terminal(short[term])}|", "cosine")]
+    table = _table("iteration", "|ce|", *headings)
+    for row in rows:
+        cells = [str(row["iteration"]), f"{row['norms']['ce']:.3g}"]
+        for term in terms:
+            cosine = row["cosines"][term]
+            cells += [f"{row['norms'][term]:.3g}", "" if cosine is None else f"{cosine:+.2f}"]
+        table.add_row(*cells)
+    return table
+
+
+def _table(*headings: str) -> Table:
+    """Numbers to the right; long names of terms are wrapped, not cut."""
     from rich.table import Table
 
-    from results.sinks import terminal
-
-    terms = list(rows[0]["norms"])
-    table = Table(title=terminal(name), title_justify="left", box=None, pad_edge=False)
-    table.add_column("iteration", justify="right")
-    for term in terms:
-        table.add_column(f"|{terminal(term)}|", justify="right")
-        if term != "ce":
-            table.add_column("cosine", justify="right")
-    for row in rows:
-        cells = [str(row["iteration"])]
-        for term in terms:
-            cells.append(f"{row['norms'][term]:.3g}")
-            if term != "ce":
-                cosine = row["cosines"][term]
-                cells.append("" if cosine is None else f"{cosine:+.2f}")
-        table.add_row(*cells)
-    Console(highlight=False).print(table)
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(headings):
+        words = index == 0 and heading != "iteration"
+        table.add_column(
+            heading, justify="left" if words else "right", overflow="fold", min_width=min(len(heading), 13)
+        )
+    return table

@@ -69,6 +69,9 @@ def test_gradients_are_recorded_and_change_nothing(tmp_path: Path, capsys: pytes
     shown = json.loads(capsys.readouterr().out)
     assert [row["norms"] for row in shown["gradients"]] == [event["norms"] for event in events]
     assert run(["gradients", job.stage.key[:12], "-w", str(root)]) == 0
-    assert "|ka.affinity|" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    ratios = [event["norms"]["ka.affinity"] / event["norms"]["ce"] for event in events]
+    assert f"{sorted(ratios)[1]:.3g} ({min(ratios):.3g} to {max(ratios):.3g})" in printed
+    assert "|affinity|" in printed
     assert run(["gradients", job.stage.key[:12], "-w", str(tmp_path / "0")]) != 0
     assert "--gradients-every" in capsys.readouterr().err
