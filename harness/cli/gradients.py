@@ -14,7 +14,6 @@ from harness.errors import HarnessError
 from results.sinks import terminal
 
 if TYPE_CHECKING:
-    from rich.console import JustifyMethod
     from rich.table import Table
 
     from harness.workspace.folders import StageFolder
