@@ -280,11 +280,6 @@ def _spread(rows: Sequence[Resampled]) -> tuple[float, float]:
 # ------------------------------------------------------------------------------------------- how many seeds
 
 
-def least_p(seeds: int) -> float:
-    """The least one-sided p-value that a sign-flip test over so many paired seeds can give: 1/2^S."""
-    return 0.5**seeds
-
-
 def seeds_needed(gaps: ArrayLike, power: float = 0.8, most: int = MOST_SEEDS, resamples: int = 2000) -> int | None:
     """How many paired seeds would separate the difference now seen, were it and its spread the true ones.
 

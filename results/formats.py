@@ -71,14 +71,6 @@ def own_flags(board: pd.DataFrame) -> list[str]:
     return ["; ".join(flag for flag in words.split("; ") if flag not in shared) for words in board["flags"]]
 
 
-def display_frame(board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard for people: few columns, headed by their titles, all of them text."""
-    out = pd.DataFrame(index=board.index)
-    for column in shown_columns(board):
-        out[column.title] = cells(column, board)
-    return out
-
-
 def cells(column: Column, board: pd.DataFrame) -> list[str]:
     """A column of a leaderboard as people are shown it, wherever that is; text from records as it stands there."""
     name = column.name

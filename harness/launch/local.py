@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 POLL_S = 0.2
 
 # The optimiser imports torch._dynamo anyway, which takes 1.5 s in each worker.
-_PRELOAD = ["harness.stage.run", "harness.worker", "harness.plugins.load", "torch._dynamo"]
+PRELOAD = ["harness.stage.run", "harness.worker", "harness.plugins.load", "torch._dynamo"]
 
 
 def warm_up() -> Any:
     """Start importing torch, timm and SMP in the server process from which workers are forked; return at once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload(PRELOAD)
     from multiprocessing import forkserver
 
     forkserver.ensure_running()
@@ -48,7 +48,7 @@ def warm_up() -> Any:
 
 
 @contextmanager
-def _main_module_hidden() -> Iterator[None]:
+def main_module_hidden() -> Iterator[None]:
     """Start a process without importing the main script: without a `__main__` guard, it would sweep again there."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -174,7 +174,7 @@ class LocalLauncher(Launcher):
         trials.expect()
         words = (str(file), str(checks / "trials.log"), os.getpid())
         process = warm_up().Process(target=_try_out, args=words, name="rehearsal")
-        with _main_module_hidden():
+        with main_module_hidden():
             process.start()
         try:
             with counting(f"rehearsing on {device}", options.quiet) as progress:
@@ -202,7 +202,7 @@ class LocalLauncher(Launcher):
             slot = free.pop(0)
             files = [str(self._job(run, key, slot, slots).write()) for key in unit]
             process = context.Process(target=_work, args=(files, os.getpid()), name=unit[0])
-            with _main_module_hidden():
+            with main_module_hidden():
                 process.start()
             run.waiting.remove(unit)
             run.running[unit], run.devices[unit] = process, slot

@@ -139,16 +139,6 @@ def _pair(values: Sequence[int]) -> tuple[int, int]:
     return (int(values[0]), int(values[-1]))
 
 
-def distinct_convolutions(
-    network: nn.Module,
-    size: tuple[int, int],
-    batch: int,
-    run: Callable[[], object] | None = None,
-) -> list[ConvCase]:
-    """The distinct convolutions of a network, found as by `count_convolutions`, in order."""
-    return sorted(count_convolutions(network, size, batch, run))
-
-
 def count_convolutions(
     network: nn.Module,
     size: tuple[int, int],

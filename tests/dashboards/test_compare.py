@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards import comparison, figures
 from results.ingest import collect
 from results.leaderboard import leaderboard
 from results.store import open_store
+from tests.dashboards.conftest import look_at
 from tests.dashboards.test_pages import PAGES, texts
 from tests.results.factory import Fake, write_all
 
@@ -27,28 +26,27 @@ RUNS = {
 ELSEWHERE = [Fake("none", dataset="camvid", manifest="data-2", images=6)]
 
 
-@pytest.fixture(autouse=True)
-def _no_cache() -> Iterator[None]:
-    st.cache_data.clear()
-    yield
-    st.cache_data.clear()
-
-
-@pytest.fixture
-def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Method -> key of its row, in a workspace with pictures and curves."""
-    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A workspace with pictures and curves, which tests only read; method -> key of its row."""
+    root = tmp_path_factory.mktemp("swept")
     fakes = [TEACHER, *(fake for some in RUNS.values() for fake in some), *ELSEWHERE]
-    with open_store(tmp_path / "results.db") as store:
-        collect(write_all(tmp_path, fakes, samples=3), store)
+    with open_store(root / "results.db") as store:
+        collect(write_all(root, fakes, samples=3), store)
         board = leaderboard(store, {"dataset": ["shapes"]})
     for fake in RUNS["none"] + RUNS["ka"]:
-        attempt = tmp_path / "stages" / fake.key / "attempts" / "1"
+        attempt = root / "stages" / fake.key / "attempts" / "1"
         attempt.mkdir(parents=True)
         events = [{"event": "progress", "iteration": n, "loss": 1.0 / n, "terms": {"ce": 1.0 / n}} for n in (1, 2, 3)]
         (attempt / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    return dict(zip(board["method"], board["row"], strict=True))
+    return root, dict(zip(board["method"], board["row"], strict=True))
+
+
+@pytest.fixture
+def rows(swept: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Method -> key of its row, in that workspace, named in the environment."""
+    look_at(swept[0], monkeypatch)
+    return swept[1]
 
 
 def page(*sides: str, **address: Any) -> AppTest:
@@ -110,9 +108,7 @@ def test_what_cannot_be_compared_is_said(rows: dict[str, str]) -> None:
     assert "Their images were not kept, or are not the same." in texts(unlike)
 
 
-def test_nothing_to_compare_in_an_empty_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
+def test_nothing_to_compare_in_an_empty_workspace(workspace: Path) -> None:
     assert "there is no database" in texts(page("a", "b"))
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards import source
 from results.ingest import collect
 from results.store import open_store
+from tests.dashboards.conftest import look_at
 from tests.results.factory import Fake, sweep, write_all
 
 PAGES = Path(source.__file__).parent / "pages"
@@ -20,24 +19,10 @@ NAMES = ("tradeoff", "strides", "classes", "ablation")
 KA = {"ka": {"adapt": 50.0, "affinity": 1.0}, "ka-affinity": {"adapt": 50.0}}
 
 
-@pytest.fixture(autouse=True)
-def _no_cache() -> Iterator[None]:
-    st.cache_data.clear()
-    yield
-    st.cache_data.clear()
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty workspace, named in the environment."""
-    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
-    return tmp_path
-
-
-@pytest.fixture
-def filled(workspace: Path) -> Path:
-    """The same with a sweep in it, and `ka` without a term at one stride."""
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a sweep in it, and `ka` without a term at one stride, which tests only read."""
+    workspace = tmp_path_factory.mktemp("swept")
     fakes = sweep(("none", "kd", "ka"), (8, 16), (0, 1, 2), images=4)
     fakes += [Fake("ka-affinity", 16, seed, images=4, teacher_key=fakes[0].key) for seed in (0, 1, 2)]
     fakes += [Fake("none", 16, 0, "timm:mobilenetv2_100/aspp", images=4)]
@@ -51,6 +36,12 @@ def filled(workspace: Path) -> Path:
     with open_store(workspace / "results.db") as store:
         collect(workspace, store)
     return workspace
+
+
+@pytest.fixture
+def filled(swept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, named in the environment."""
+    return look_at(swept, monkeypatch)
 
 
 def page(name: str, **address: str) -> AppTest:

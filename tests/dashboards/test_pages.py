@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards import source
 from results import sinks
 from results.ingest import collect
 from results.store import open_store
+from tests.dashboards.conftest import look_at
 from tests.results.factory import Fake, sweep, write_all
 
 PAGES = Path(source.__file__).parent / "pages"
@@ -25,27 +24,22 @@ FAKES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _no_cache() -> Iterator[None]:
-    st.cache_data.clear()
-    yield
-    st.cache_data.clear()
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a sweep in it, which tests only read."""
+    return collected(tmp_path_factory.mktemp("swept"))
+
+
+def collected(root: Path) -> Path:
+    with open_store(root / "results.db") as store:
+        collect(write_all(root, FAKES), store)
+    return root
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty workspace, named in the environment."""
-    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
-    return tmp_path
-
-
-@pytest.fixture
-def filled(workspace: Path) -> Path:
-    """The same with a sweep in it."""
-    with open_store(workspace / "results.db") as store:
-        collect(write_all(workspace, FAKES), store)
-    return workspace
+def filled(swept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, named in the environment."""
+    return look_at(swept, monkeypatch)
 
 
 def page(name: str) -> AppTest:
@@ -165,11 +159,12 @@ def test_names_in_records_are_no_markup(workspace: Path) -> None:
         assert app.header
 
 
-def test_numbers_follow_the_database(filled: Path) -> None:
+def test_numbers_follow_the_database(workspace: Path) -> None:
+    collected(workspace)
     app = page("leaderboard")
     assert len(app.dataframe[0].value) == 7
-    with open_store(filled / "results.db") as store:
-        collect(write_all(filled, [Fake("none", 32, images=4)]), store)
+    with open_store(workspace / "results.db") as store:
+        collect(write_all(workspace, [Fake("none", 32, images=4)]), store)
     assert len(app.run().dataframe[0].value) == 8
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards import curves, stages
@@ -18,6 +16,7 @@ from harness.workspace.folders import AttemptFolder, Workspace
 from harness.workspace.status import PlannedStage, StageStatus, State
 from results.ingest import collect
 from results.store import open_store
+from tests.dashboards.conftest import look_at
 from tests.dashboards.test_pages import PAGES, texts
 from tests.results.factory import Fake, write_all
 
@@ -26,15 +25,6 @@ TEACHER = Fake("teacher", 8, images=4)
 DONE = [Fake(method, seed=0, images=4, teacher_key=TEACHER.key) for method in ("none", "ka")]
 RUNNING, FAILED, BLOCKED, WAITING = ("a" * 20, "b" * 20, "c" * 20, "d" * 20)
 COMMAND = "harness sweep --methods none,ka --workspace here"
-
-
-@pytest.fixture(autouse=True)
-def _no_cache() -> Iterator[None]:
-    for cache in (st.cache_data, st.cache_resource):
-        cache.clear()
-    yield
-    for cache in (st.cache_data, st.cache_resource):
-        cache.clear()
 
 
 def progress(iteration: int, loss: float, **terms: float) -> dict[str, Any]:
@@ -51,8 +41,7 @@ def write_events(attempt: AttemptFolder, *events: dict[str, Any], rest: str = ""
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A sweep with a stage in every state."""
-    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
+    look_at(tmp_path, monkeypatch)
     with open_store(tmp_path / "results.db") as store:
         collect(write_all(tmp_path, [TEACHER, *DONE], samples=2), store)
     found = Workspace(tmp_path)

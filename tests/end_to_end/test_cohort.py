@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from harness.training.checkpoint import load_checkpoint
 from harness.worker import DONE, FAILED, INTERRUPTED, TOO_LARGE, main
 from harness.workspace.folders import StageFolder, Workspace
 from tests.end_to_end.tiny import After, Never, in_a_process, job_of, make_plan, run_all, tiny_sweep
+from tests.processes import free_port, in_two
 
 METHODS = ("none", "kd", "ka", "skd[holistic=0.1]", "cirkd[pixel_memory=40,region_memory=10,anchors=16]")
 
@@ -248,12 +248,6 @@ def _two_processes(rank: int, runs: list[tuple[int, list[str], list[str]]]) -> N
         main([Path(file) for file in files], stop=Never())
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_two_processes_train_a_cohort_as_they_train_each_alone(fresh: Any, tmp_path: Path) -> None:
     """Also when the loss of one member turns NaN in one of them: it leaves in both, and the others go on."""
     from harness.plugins.load import load_plugins
@@ -268,11 +262,11 @@ def test_two_processes_train_a_cohort_as_they_train_each_alone(fresh: Any, tmp_p
     bad_plan = make_plan(tiny_sweep(methods=("trouble2",)))
     (bad,) = [node for node in bad_plan.nodes.values() if node.spec.kind == "student"]
     chosen = [nodes[1], nodes[3], nodes[4]]
-    runs = [(_free_port(), [str(job_of(plan, node, alone).write())], list[str]()) for node in chosen]
+    runs = [(free_port(), [str(job_of(plan, node, alone).write())], list[str]()) for node in chosen]
     together = [job_of(bad_plan, bad, root, plugins=plugins)]
     together += [job_of(plan, node, root, plugins=plugins) for node in chosen]
-    runs.append((_free_port(), [str(job.write()) for job in together], [str(file)]))
-    torch.multiprocessing.start_processes(_two_processes, (runs,), nprocs=2, start_method="spawn")
+    runs.append((free_port(), [str(job.write()) for job in together], [str(file)]))
+    in_two(_two_processes, runs)
     for node in chosen:
         ours, theirs = folder(root, node), folder(alone, node)
         assert ours.weights_file.read_bytes() == theirs.weights_file.read_bytes(), node.name

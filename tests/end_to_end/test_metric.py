@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from results.leaderboard import leaderboard
 from results.record import Record
 from results.store import open_store
 from tests.end_to_end.tiny import tiny_flags
+from tests.processes import harness as run
 
 METRIC = """
 import torch
@@ -38,12 +36,6 @@ class WrongPixels(Metric):
         wrong = ((prediction != label) & (label != 255)).sum()
         return torch.stack([wrong, torch.ones_like(wrong)])[:, None]
 """
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "harness", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,8 +16,9 @@ from harness.launch.base import Options, make_job
 from harness.planning.plan import make_plan
 from harness.worker import DONE, FAILED, INTERRUPTED
 from harness.workspace.folders import Workspace
-from tests.end_to_end.test_sweep import run
 from tests.end_to_end.tiny import CHANGES, job_of, only_student, tiny_flags, tiny_sweep
+from tests.processes import Command, may_mount, python
+from tests.processes import harness as run
 
 PLUGIN = """
 import os
@@ -170,7 +169,7 @@ def test_a_run_that_is_stuck_is_ended_by_force_when_its_launcher_is_gone(tmp_pat
         "sys.exit(worker.main(worker.Path(sys.argv[1]), parent_pid=int(sys.argv[2])))"
     )
     launcher = subprocess.Popen(["sleep", "1000"])
-    process = subprocess.Popen([sys.executable, "-c", script, str(job), str(launcher.pid)], start_new_session=True)
+    process = Command(["-c", script, str(job), str(launcher.pid)], session=True)
     try:
         end = time.monotonic() + 200
         while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
@@ -222,10 +221,7 @@ def test_data_set_code_that_ends_or_doubles_the_process(how: str, tmp_path: Path
     files = load_plugins([plugin])
     plan = make_plan(tiny_sweep(dataset=dataset, set={**CHANGES, "iterations": 2, "validate_every": 0}))
     node, options = only_student(plan), Options(Workspace(tmp_path), "", device="cpu", threads=1, plugins=files)
-    words = [sys.executable, "-m", "harness.worker", str(make_job(plan, node, options).write())]
-    done = subprocess.run(
-        words, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "LEAVES": how}
-    )
+    done = python("-m", "harness.worker", str(make_job(plan, node, options).write()), env={"LEAVES": how})
     folder = Workspace(tmp_path).stage(node.key)
     outcomes = [(attempt.outcome() or {}) for attempt in folder.attempts()]
     if how == "exit":
@@ -249,7 +245,7 @@ def test_a_run_that_waits_for_its_data_ends_when_it_is_asked_to(loaders: int, tm
     node = only_student(plan)
     options = Options(Workspace(root), "", device="cpu", threads=1, plugins=files, loader_workers=loaders)
     job = make_job(plan, node, options, checkpoint_every=0)
-    process = subprocess.Popen([sys.executable, "-m", "harness.worker", str(job.write())], start_new_session=True)
+    process = Command(["-m", "harness.worker", str(job.write())], session=True)
     folder = Workspace(root).stage(node.key)
     try:
         end = time.monotonic() + 200
@@ -268,26 +264,19 @@ def test_a_run_that_waits_for_its_data_ends_when_it_is_asked_to(loaders: int, tm
     assert all(_gone(pid) for pid in children)
 
 
-@pytest.mark.skipif(
-    not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
-    reason="no mount of one's own allowed here",
-)
+@pytest.mark.skipif(not may_mount(), reason="no mount of one's own allowed here")
 def test_a_run_with_hardly_any_shared_memory_comes_to_its_end(tmp_path: Path) -> None:
     """64 KB, as in a report; a container has 64 MB unless it is given more."""
     plan = make_plan(tiny_sweep(set={**CHANGES, "crop": [160, 160], "iterations": 4, "validate_every": 0}))
     node = only_student(plan)
     job = job_of(plan, node, tmp_path, loader_workers=2)
-    mount = "mount -t tmpfs -o size=64k tmpfs /dev/shm"
-    words = [
-        "unshare",
-        "-m",
-        "sh",
-        "-c",
-        f'{mount} && exec "$0" -m harness.worker "$1"',
-        sys.executable,
-        str(job.write()),
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    script = """
+import runpy, sys
+from tests.processes import mount
+mount("size=64k", "/dev/shm")
+runpy.run_module("harness.worker", run_name="__main__")
+"""
+    done = python("-c", script, str(job.write()))
     assert done.returncode == DONE, done.stderr[-3000:]
     assert "shared memory (/dev/shm" in done.stderr and "--shm-size" in done.stderr
     assert Workspace(tmp_path).stage(node.key).done()

@@ -18,8 +18,8 @@ from harness.training.learner import Learner
 from harness.worker import DONE, REFUSED, main
 from harness.workspace.folders import Workspace
 from harness.workspace.trials import Trial, write_trial
-from tests.end_to_end.test_sweep import run
 from tests.end_to_end.tiny import CHANGES, Never, job_of, only_student, tiny_flags, tiny_sweep
+from tests.processes import harness as run
 
 PLUGIN = """
 import os

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from harness.worker import INTERRUPTED
 from harness.workspace.folders import StageFolder, Workspace
 from tests.end_to_end.tiny import CHANGES, job_of, make_plan, only_student, tiny_sweep
+from tests.processes import Command
 
 
 def _iterations(folder: StageFolder) -> list[int]:
@@ -23,7 +22,7 @@ def _iterations(folder: StageFolder) -> list[int]:
     return [line["iteration"] for line in lines if line["event"] == "progress"]
 
 
-def _until(folder: StageFolder, iteration: int, process: subprocess.Popen[bytes]) -> None:
+def _until(folder: StageFolder, iteration: int, process: Command) -> None:
     end = time.monotonic() + 300
     while max(_iterations(folder), default=0) < iteration:
         assert process.poll() is None, f"the worker ended with {process.returncode}"
@@ -37,7 +36,7 @@ def test_a_warning_is_survived_and_the_end_saves_the_iteration_reached(tmp_path:
     node = only_student(plan)
     job = job_of(plan, node, tmp_path, loader_workers=2, checkpoint_every=0)
     folder = Workspace(tmp_path).stage(node.key)
-    process = subprocess.Popen([sys.executable, "-m", "harness.worker", str(job.write())], start_new_session=True)
+    process = Command(["-m", "harness.worker", str(job.write())], session=True)
     try:
         _until(folder, 3, process)
         os.killpg(process.pid, signal.SIGUSR2)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +11,8 @@ import pytest
 
 from harness.workspace.folders import Workspace
 from tests.end_to_end.tiny import stage_folders, tiny_flags
+from tests.processes import Command
+from tests.processes import harness as run
 
 PLUGIN = """
 from methods.base import Method, Term
@@ -30,14 +29,6 @@ class Broken(Method):
             raise RuntimeError("on purpose")
         return {"boom": step.student.logits.mean()}
 """
-
-
-def run(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
-    """A harness command in a process of its own, on one thread."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "harness", *arguments], capture_output=True, text=True, timeout=timeout, env=environment
-    )
 
 
 def records(root: Path) -> dict[str, bytes]:
@@ -136,13 +127,12 @@ def test_a_failed_teacher_blocks_its_own_students_only(tmp_path: Path) -> None:
     assert "the loss is" in blocked["reason"]
 
 
-def _started(command: list[str], root: Path) -> subprocess.Popen[str]:
+def _started(words: list[str], root: Path) -> Command:
     """The command, once a stage of it has written a checkpoint."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    process = Command(["-m", "harness", *words])
     deadline = time.monotonic() + 200
     while not list(root.glob("stages/*/checkpoint.pt")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
     return process
 
@@ -150,15 +140,15 @@ def _started(command: list[str], root: Path) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_sweep_goes_on_and_ends_the_same(swept: Path, tmp_path: Path, number: signal.Signals) -> None:
     root = tmp_path / "runs"
-    command = [sys.executable, "-m", "harness", "sweep", *tiny_flags(root, methods="none"), "--checkpoint-every", "1"]
-    process = _started(command, root)
+    words = ["sweep", *tiny_flags(root, methods="none"), "--checkpoint-every", "1"]
+    process = _started(words, root)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=120)
     if number == signal.SIGINT:
-        assert process.returncode == 130 and "run the same command again" in output
+        assert process.returncode == 130 and "run the same command again" in output + errors
     (folder,) = stage_folders(root)
     _wait_until_gone(folder.attempts()[-1].started()["pid"])
-    again = run(*command[3:])
+    again = run(*words)
     assert again.returncode == 0, again.stderr
     assert folder.weights_file.read_bytes() == Workspace(swept).stage(folder.key).weights_file.read_bytes()
 

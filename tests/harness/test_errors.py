@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,7 @@ import sqlalchemy.exc
 from harness.cli import app as command_line
 from harness.errors import surroundings
 from tests.end_to_end.tiny import tiny_flags
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import Command
 
 
 def _rolled_back() -> Exception:
@@ -78,11 +75,10 @@ def test_what_nobody_expected_stays_a_fault(error: Exception) -> None:
 def test_a_reader_that_goes_away_is_no_error(arguments: list[str], tmp_path: Path) -> None:
     """As `harness ... | head -1` does: the first bytes are read, then nobody reads any more."""
     words = [*arguments, *(tiny_flags(tmp_path) if "--dry-run" in arguments else [])]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "harness", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-    assert process.stdout and process.stderr
-    process.stdout.close()
-    said = process.stderr.read().decode()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = Command(["-m", "harness", *words], env={"PYTHONUNBUFFERED": "1"}, stdout=pipe)
+    os.close(os.open(pipe, os.O_RDONLY))
     assert process.wait(120) == 0
+    said = process.errors()
     assert "error" not in said and "Traceback" not in said, said

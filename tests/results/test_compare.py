@@ -150,7 +150,6 @@ def test_how_many_seeds() -> None:
     assert c.seeds_needed([0.01, 0.01]) == 2
     with pytest.raises(ValueError):
         c.seeds_needed([0.01])
-    assert c.least_p(3) == 1 / 8
 
 
 def test_the_share_of_the_lead() -> None:

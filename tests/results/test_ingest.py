@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from results import store as schema
 from results.ingest import collect
 from results.leaderboard import leaderboard
 from results.store import Store, open_store
+from tests.processes import Command
 from tests.results.factory import Fake, sweep, write_all
 
 FAKES = sweep(("none", "ka"), (16,), (0, 1), images=4)
@@ -291,7 +290,6 @@ import sys
 from pathlib import Path
 from results.ingest import collect
 from results.store import open_store
-sys.stdin.readline()
 with open_store(sys.argv[1]) as store:
     for workspace in sys.argv[2:]:
         collect(Path(workspace), store)
@@ -303,21 +301,9 @@ def test_many_collectors_at_once_lose_nothing(url: str, tmp_path: Path) -> None:
     shared = write_all(tmp_path / "shared", sweep(("none", "kd"), (8, 16), (0, 1), images=2))
     alone = [sweep(("ka",), (8,), range(10 * n, 10 * n + 4), images=2)[1:] for n in range(4)]
     own = [write_all(tmp_path / f"own{n}", fakes) for n, fakes in enumerate(alone)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", COLLECT, url, str(shared), str(mine), str(shared)],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for mine in own
-    ]
-    for process in processes:  # all have imported when the first of them may begin
-        assert process.stdin
-        process.stdin.write("\n")
-        process.stdin.flush()
+    processes = [Command(["-c", COLLECT, url, str(shared), str(mine), str(shared)]) for mine in own]
     for process in processes:
-        assert process.communicate(timeout=300)[1] == "" and process.returncode == 0
+        assert process.communicate()[1] == "" and process.returncode == 0
     with open_store(url) as store:
         together = rows(store)
         assert count(store) == 9 + 4 * 4

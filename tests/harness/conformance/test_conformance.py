@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from harness.conformance import PROPERTIES, check
 from harness.errors import HarnessError
 from harness.plugins.file_plugin import load_plugin
 from harness.plugins.registries import METHODS
+from tests.processes import python
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -628,14 +628,7 @@ def test_a_new_method_works_and_its_test_passes(fresh: Path) -> None:
     ast.parse(test.read_text())
     checked = runner.invoke(app, ["check-method", "my_method", "--plugin", str(file)])
     assert checked.exit_code == 0, checked.output
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
-        cwd=fresh,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(test), cwd=fresh)
     assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout + done.stderr
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from harness.launch.preflight import prepare
 from harness.launch.rehearsal import rehearse
 from results.store import open_store, schema_version
 from tests.end_to_end.tiny import DATASET, STUDENT, TEACHER, tiny_flags
+from tests.processes import may_mount, python
 
 
 def _planned(root: Path, **changes: Any) -> harness.launch.run_sweep.PlannedSweep:  # type: ignore[name-defined]
@@ -91,10 +89,7 @@ def test_what_went_well_is_remembered_by_content(tmp_path: Path, monkeypatch: py
     assert len(shown) == 3
 
 
-@pytest.mark.skipif(
-    not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
-    reason="no mount of one's own allowed here",
-)
+@pytest.mark.skipif(not may_mount(), reason="no mount of one's own allowed here")
 @pytest.mark.parametrize(
     ("mount", "said"),
     [("size=1m", "1 MB are free for"), ("size=1m,ro", "cannot write to"), ("size=64m", "")],
@@ -102,10 +97,15 @@ def test_what_went_well_is_remembered_by_content(tmp_path: Path, monkeypatch: py
 )
 def test_a_workspace_on_a_disk_that_is_full_or_read_only(mount: str, said: str, tmp_path: Path) -> None:
     """A real one of that size; `prepare` is what is asked before anything is launched."""
-    script = "import sys, pathlib; from harness.launch.preflight import _try_writing; from harness.workspace.folders import Workspace; _try_writing(Workspace(pathlib.Path(sys.argv[1]) / 'runs'))"  # noqa: E501
-    command = f'mount -t tmpfs -o {mount} tmpfs "$2" && exec "$0" -c "$1" "$2"'
-    words = ["unshare", "-m", "sh", "-c", command, sys.executable, script, str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    script = """
+import pathlib, sys
+from harness.launch.preflight import _try_writing
+from harness.workspace.folders import Workspace
+from tests.processes import mount
+mount(sys.argv[2], sys.argv[1])
+_try_writing(Workspace(pathlib.Path(sys.argv[1]) / "runs"))
+"""
+    done = python("-c", script, str(tmp_path), mount)
     assert (done.returncode == 0) == (not said), done.stderr
     assert said in done.stderr
 

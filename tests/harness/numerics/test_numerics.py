@@ -17,7 +17,7 @@ from harness.errors import StageFailed
 from harness.numerics import check as numerics
 from harness.numerics.check import TOLERANCE, Cache, Finding, check
 from harness.numerics.choose import choose_numerics
-from harness.numerics.convolutions import ConvCase, Convolve, distinct_convolutions, reduced_case, torch_convolve
+from harness.numerics.convolutions import ConvCase, Convolve, count_convolutions, reduced_case, torch_convolve
 from harness.numerics.reference import reference_convolution, relative_error
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def wrong(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def test_every_convolution_is_found_once_with_its_size() -> None:
-    cases = distinct_convolutions(Small(), (40, 48), batch=8)
+    cases = count_convolutions(Small(), (40, 48), batch=8)
     assert len(cases) == 4  # the two dilated ones differ in their bias alone
     by_kind = {case.kind: case for case in cases}
     assert set(by_kind) == {"3x3, stride 2", "depthwise 3x3, dilation 2", "transposed 4x4, stride 2", "1x1"}
@@ -100,7 +100,7 @@ def test_looking_leaves_no_trace() -> None:
 
 def test_modules_that_take_no_images_give_their_own_dry_run() -> None:
     translator = nn.Sequential(nn.Conv2d(8, 4, 3, stride=2), nn.ConvTranspose2d(4, 8, 3, stride=2))
-    cases = distinct_convolutions(translator, (0, 0), 4, run=lambda: translator(torch.zeros(1, 8, 9, 9)))
+    cases = count_convolutions(translator, (0, 0), 4, run=lambda: translator(torch.zeros(1, 8, 9, 9)))
     assert [case.transposed for case in cases] == [True, False] or [case.transposed for case in cases] == [False, True]
     assert {case.size for case in cases} == {(9, 9), (4, 4)}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -30,6 +29,7 @@ from harness.plugins.registries import DATASETS, FAMILIES, HEADS, METHODS
 from harness.worker import FAILED, REFUSED, main
 from harness.workspace.folders import Workspace
 from tests.end_to_end.tiny import DATASET, STUDENT, TEACHER, Never, only_student, tiny_flags, tiny_sweep
+from tests.processes import python
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -49,11 +49,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def with_package(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), str(REPOSITORY)])}
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, cwd=installed
-    )
+def with_package(installed: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return python(*words, env={"PYTHONPATH": str(installed)}, cwd=installed)
 
 
 def test_an_installed_package_is_listed_resolved_and_passes_its_own_test(installed: Path) -> None:

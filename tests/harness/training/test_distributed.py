@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ from harness.training.optimizers import step_discriminator
 from harness.training.teacher import Teacher
 from harness.workspace.events import Events
 from methods.base import IGNORE
+from tests.processes import free_port, in_two
 
 METHOD = "skd.holistic+cirkd[pixel_memory=20,region_memory=8].pixel"
 
@@ -99,7 +99,7 @@ def _step_of_two(rank: int, port: int, folder: Path) -> None:
 
 def test_two_processes_give_the_gradient_of_one_with_the_same_global_batch(tmp_path: Path) -> None:
     """Of unequal parts, with unequal void, weighted classes and batch norms; running averages as well."""
-    torch.multiprocessing.start_processes(_step_of_two, (free_port(), tmp_path), nprocs=2, start_method="spawn")
+    in_two(_step_of_two, free_port(), tmp_path)
     one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     alone = _step(global_batch(), Processes())
     assert one.keys() == two.keys() == alone.keys()
@@ -135,14 +135,8 @@ def test_a_shared_batch_norm_is_torchs_own_where_there_is_one_process() -> None:
         destroy_process_group()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_what_two_processes_train_is_the_same_in_both(tmp_path: Path) -> None:
-    torch.multiprocessing.start_processes(_train, (free_port(), tmp_path), nprocs=2, start_method="spawn")
+    in_two(_train, free_port(), tmp_path)
     one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert sum("discriminator" in name for name in one) > 10 and sum("vectors" in name for name in one) == 1
     apart_names = [name for name in one if not torch.equal(one[name], two[name])]

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +25,7 @@ from harness.training.teacher import Teacher, TeacherNorm, renormalise
 from harness.workspace.events import Events, last_events
 from harness.workspace.folders import Workspace
 from tests.end_to_end.tiny import job_of, make_plan, only_student, tiny_sweep
+from tests.processes import Command, free_port
 
 
 def test_a_teacher_sees_images_in_its_own_normalisation() -> None:
@@ -218,18 +215,14 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     node = only_student(plan)
     job = job_of(plan, node, tmp_path)
     file = job.write()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = []
+    port, processes = free_port(), []
     for rank in range(2):
         environment = {
-            **os.environ, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
         }  # fmt: skip
-        command = [sys.executable, "-m", "harness.worker", str(file)]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    told = [process.communicate(timeout=300)[1] for process in processes]
+        processes.append(Command(["-m", "harness.worker", str(file)], env=environment))
+    told = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     folder = Workspace(tmp_path).stage(node.key)
     record = folder.record()
