@@ -61,15 +61,16 @@ def test_the_package_imports_nothing_heavy(words: str) -> None:
     assert "harness" in names and not names & (HEAVY | {"typer", "pydantic", "numpy", "rich"})
 
 
-def test_results_open_without_torch() -> None:
-    """Every module of `results`, really imported."""
+@pytest.mark.parametrize(("package", "allowed"), [("results", ""), ("dashboards", "harness streamlit")])
+def test_results_and_board_open_without_torch(package: str, allowed: str) -> None:
+    """Every module of `results`, and what pages of the board share, really imported."""
     modules = sorted(
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in (ROOT / "results").rglob("*.py")
-        if path.name != "__init__.py"
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py" and path.parent.name not in ("pages", "entrance")
     )
     assert modules
-    forbidden = (HEAVY - {"pandas", "scipy"}) | {"harness", "methods", "backbones"}
+    forbidden = (HEAVY | {"harness", "methods", "backbones"}) - {"pandas", "scipy", *allowed.split()}
     code = (
         f"import importlib, sys\n[importlib.import_module(m) for m in {modules!r}]\n"
         f"print(sorted(set({sorted(forbidden)!r}) & set(sys.modules)))"

@@ -156,21 +156,3 @@ def test_dashboard_serves_and_ends(workspace: Path, tmp_path: Path) -> None:
         assert process.wait(240) == 0
     with socket.socket() as probe:  # nobody listens there any more
         assert probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, harness.cli.collect, harness.cli.leaderboard, harness.cli.show, harness.cli.dashboard; "
-        "print([m for m in ('torch', 'pandas', 'sqlalchemy', 'streamlit', 'scipy', 'numpy') if m in sys.modules])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
-
-
-def test_results_and_board_open_without_torch() -> None:
-    code = (
-        "import sys, results.queries, results.ingest, results.formats, results.reported, dashboards.source, "
-        "dashboards.tables, dashboards.figures; print([m for m in ('torch', 'harness', 'timm') if m in sys.modules])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
