@@ -11,7 +11,6 @@ import typer
 
 from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Workspace
 from harness.errors import HarnessError
-from results.sinks import terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,6 +66,8 @@ def _recorded(folder: StageFolder) -> list[dict[str, Any]]:
 def _print(name: str, rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
 
+    from results.sinks import terminal
+
     console = Console(highlight=False, width=max(100, shutil.get_terminal_size((160, 24)).columns))
     console.print(terminal(name), markup=False)
     terms = [term for term in rows[0]["norms"] if term != "ce"]
@@ -77,6 +78,8 @@ def _print(name: str, rows: list[dict[str, Any]]) -> None:
 
 def _medians(rows: list[dict[str, Any]], terms: list[str]) -> Table:
     """One row per term: its gradient beside that of the cross-entropy, over the whole training."""
+    from results.sinks import terminal
+
     table = _table("term", "|term| / |ce|", "cosine")
     for term in terms:
         ratios = [row["norms"][term] / row["norms"]["ce"] for row in rows if row["norms"]["ce"]]
@@ -93,6 +96,8 @@ def _median(values: list[float], form: str) -> str:
 
 
 def _by_iteration(rows: list[dict[str, Any]], terms: list[str]) -> Table:
+    from results.sinks import terminal
+
     short = {term: term.rpartition(".")[2] for term in terms}
     if len(set(short.values())) < len(terms):
         short = {term: term for term in terms}

@@ -1,8 +1,8 @@
-"""Which stages are tried out on the real device before a sweep is launched, and what is said of those that fail.
+"""Trials before a launch: a few stages take one step on the real device; if one fails, nothing is launched.
 
-The shapes of a plan are rehearsed without a device (`rehearsal`). What only a device can tell - memory, kernels, what
-code of others does with real batches - takes a step of training and an evaluation of the largest image of each
-distinct kind of stage: seconds, remembered when they went well.
+`rehearsal` checks the shapes of a plan without a device. Memory, kernels, and third-party code on real batches need the
+device: one training step and one evaluation of the largest image for each distinct kind of stage. That takes seconds,
+and successful trials are not repeated.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from harness.specs.spec import StageSpec
 
 WORTH_ITERATIONS = 100
-"""Where no stage is trained for so many iterations, trying out would take as long as finding out."""
-_AT_ONCE = 8
+"""Plans whose stages are all shorter than this are not tried out, since a trial would take as long as the training."""
+_EVAL_BATCH = 8
+"""Images of equal size that are evaluated together unless the recipe sets a number."""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What is to be tried out.
+    """The trials of a plan.
 
     Attributes:
-        keys: key of a stage -> key of the trial that speaks for it.
-        rehearsal: trials of which nothing is known yet.
+        keys: key of a stage -> key of the trial that represents it.
+        rehearsal: trials without a stored result.
     """
 
     options: Options
@@ -38,30 +39,30 @@ class Trials:
     rehearsal: Rehearsal
 
     def read(self, key: str) -> Trial | None:
-        """What came of the trial that speaks for a stage."""
+        """The result of the trial that represents a stage; None if there is none."""
         return read_trial(self.options.workspace, self.keys[key])
 
     def expect(self) -> None:
-        """Write down that each was begun: a process that dies in one leaves that."""
+        """Mark every trial as unfinished, so that one in which the process dies is found."""
         for each in self.rehearsal.trials:
             write_trial(self.options.workspace, each.key, Trial(name=each.job.name, problem=UNFINISHED))
 
     def done(self) -> int:
-        """How many of those to be tried out have come to an end."""
+        """The number of finished trials of the rehearsal."""
         found = [read_trial(self.options.workspace, each.key) for each in self.rehearsal.trials]
         return sum(trial is not None and trial.problem != UNFINISHED for trial in found)
 
     def refuse(self, how: str = "") -> None:
-        """See that all went well.
+        """Raise an error if a trial failed.
 
         Args:
-            how: the process ended, if it did so before all were tried out.
+            how: how the process ended, if it ended before all trials were finished.
 
         Raises:
-            HarnessError: one did not; the sentence says why, and how many more there are.
+            HarnessError: a trial failed; the message has the reason and the number of further failures.
         """
         found = [read_trial(self.options.workspace, each.key) for each in self.rehearsal.trials]
-        # The first that has no end is the one in which the process died; later ones have not been begun.
+        # The process died in the first unfinished trial; it did not reach the later ones.
         bad = [trial for trial in found if trial is not None and trial.problem not in ("", UNFINISHED)]
         bad += [trial for trial in found if trial is not None and trial.problem == UNFINISHED][:1]
         if not bad:
@@ -74,7 +75,7 @@ class Trials:
         )
 
     def notes(self) -> list[str]:
-        """What memory makes of evaluation, of those that were tried out."""
+        """Messages on evaluation batches that memory limits."""
         found = []
         for each in self.rehearsal.trials:
             trial = read_trial(self.options.workspace, each.key)
@@ -92,43 +93,43 @@ UNFINISHED = "its process ended while it was tried out"
 
 
 def plan_trials(plan: Plan, keys: Sequence[str], options: Options, images: Sequence[Size], place: str) -> Trials:
-    """What of a plan is worth being tried out: each network once, and each method with the largest of its students.
+    """The trials of a plan: each network once, and each method with its largest student.
 
     Args:
         images: sizes (height, width) of the images that are evaluated, smallest first.
-        place: the device or the kind of machine.
+        place: the device, or the kind of machine.
     """
     specs = {key: node.spec for key, node in plan.nodes.items()}
     if all(specs[key].recipe.iterations < WORTH_ITERATIONS for key in keys):
         return Trials(options, {}, Rehearsal(trials=(), parents={}))
     names: dict[str, str] = {}
     trials: dict[str, TrialJob] = {}
-    for speaker, spoken_for in _speakers(plan, keys).items():
-        spec = specs[speaker]
+    for representative, represented in _representatives(plan, keys).items():
+        spec = specs[representative]
         largest = spec.recipe.eval_size or (images[-1] if images else (0, 0))
         largest = (0, 0) if spec.kind == "translator" else largest
         name = trial_key(spec, specs, largest, place)
-        names |= dict.fromkeys(spoken_for, name)
+        names |= dict.fromkeys(represented, name)
         known = read_trial(options.workspace, name)
         if (known is None or known.problem) and name not in trials:
-            job = make_job(plan, plan.nodes[speaker], options)
-            trials[name] = TrialJob(key=name, job=job, image=largest, images=_at_once(spec, images))
+            job = make_job(plan, plan.nodes[representative], options)
+            trials[name] = TrialJob(key=name, job=job, image=largest, images=_eval_batch(spec, images))
     parents = {key for each in trials.values() for key in each.job.stage.parents.values()}
     rehearsal = Rehearsal(trials=tuple(trials.values()), parents={key: specs[key] for key in sorted(parents)})
     return Trials(options, names, rehearsal)
 
 
-def _speakers(plan: Plan, keys: Sequence[str]) -> dict[str, list[str]]:
-    """Stage that is tried out -> stages for which that says enough, itself included."""
+def _representatives(plan: Plan, keys: Sequence[str]) -> dict[str, list[str]]:
+    """Stage to try out -> the stages that it represents, itself included."""
     from harness.planning.estimate import own_macs
 
-    alike: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for key in keys:
         spec = plan.nodes[key].spec
         parts = [(part.name, sorted(part.weights)) for part in spec.method.parts]
         alone = key if spec.kind != "student" else ""
-        alike.setdefault(f"{parts} {spec.recipe.crop} {spec.recipe.batch_size} {alone}", []).append(key)
-    found = {max(group, key=lambda key: own_macs(plan.nodes[key])): group for group in alike.values()}
+        groups.setdefault(f"{parts} {spec.recipe.crop} {spec.recipe.batch_size} {alone}", []).append(key)
+    found = {max(group, key=lambda key: own_macs(plan.nodes[key])): group for group in groups.values()}
     networks = {plan.nodes[key].spec.model.word for key in found}
     for key in keys:
         if (word := plan.nodes[key].spec.model.word) not in networks:
@@ -137,9 +138,9 @@ def _speakers(plan: Plan, keys: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _at_once(spec: StageSpec, images: Sequence[Size]) -> int:
-    """Images that are evaluated together."""
+def _eval_batch(spec: StageSpec, images: Sequence[Size]) -> int:
+    """The number of images that are evaluated together; 0 without evaluation."""
     if spec.kind == "translator" or not (images or spec.recipe.eval_size):
         return 0
-    alike = spec.recipe.eval_size is not None or len(images) == 1
-    return spec.recipe.eval_batch or (_AT_ONCE if alike else 1)
+    equal_sizes = spec.recipe.eval_size is not None or len(images) == 1
+    return spec.recipe.eval_batch or (_EVAL_BATCH if equal_sizes else 1)

@@ -1,4 +1,4 @@
-"""Runs that the board does not show among the others, each with a reason. Records and database know nothing of it."""
+"""Runs hidden on the board, each with a reason. Kept in one file; records and database are unchanged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Hidden:
 
 
 def hidden_runs(workspace: Workspace) -> dict[str, Hidden]:
-    """Key -> why it is hidden. A file that cannot be read hides nothing."""
-    said = read_json(workspace.hidden_file)
-    if not isinstance(said, dict):
+    """Key of each hidden run -> the reason. An unreadable file hides nothing."""
+    entries = read_json(workspace.hidden_file)
+    if not isinstance(entries, dict):
         return {}
     return {
         str(key): Hidden(str(entry.get("reason", "")), str(entry.get("since", "")))
-        for key, entry in said.items()
+        for key, entry in entries.items()
         if isinstance(entry, dict)
     }
 
@@ -34,10 +34,10 @@ def hide(workspace: Workspace, keys: Iterable[str], reason: str) -> None:
     """Hide runs.
 
     Raises:
-        HarnessError: there is no reason, or the file that says what is hidden cannot be read.
+        HarnessError: the reason is empty, or the file of hidden runs cannot be read.
     """
     if not reason.strip():
-        raise HarnessError("a run is hidden for a reason", "say it: --reason 'trained on the wrong split'")
+        raise HarnessError("a reason is needed to hide a run", "for example: --reason 'trained on the wrong split'")
     since = now()
     _write(workspace, {**_known(workspace), **{key: Hidden(reason.strip(), since) for key in keys}})
 
@@ -49,7 +49,7 @@ def unhide(workspace: Workspace, keys: Iterable[str]) -> list[str]:
         Those that were hidden.
 
     Raises:
-        HarnessError: the file that says what is hidden cannot be read.
+        HarnessError: the file of hidden runs cannot be read.
     """
     known, wanted = _known(workspace), set(keys)
     _write(workspace, {key: entry for key, entry in known.items() if key not in wanted})
@@ -57,10 +57,10 @@ def unhide(workspace: Workspace, keys: Iterable[str]) -> list[str]:
 
 
 def take_over(workspace: Workspace, entries: Mapping[str, Hidden]) -> None:
-    """Hide what is hidden elsewhere; what is hidden here already keeps its reason.
+    """Hide runs that are hidden in another workspace; runs that are hidden already keep their reason.
 
     Raises:
-        HarnessError: the file that says what is hidden cannot be read.
+        HarnessError: the file of hidden runs cannot be read.
     """
     known = _known(workspace)
     if entries.keys() - known.keys():
@@ -68,9 +68,9 @@ def take_over(workspace: Workspace, entries: Mapping[str, Hidden]) -> None:
 
 
 def _known(workspace: Workspace) -> dict[str, Hidden]:
-    """What is hidden, before it is changed: reasons in a file that cannot be read are not written over."""
+    """The hidden runs; an unreadable file raises an error, so that it is not overwritten."""
     if workspace.hidden_file.exists() and not isinstance(read_json(workspace.hidden_file), dict):
-        raise HarnessError(f"{workspace.hidden_file} is not valid JSON", "mend it, or move it away")
+        raise HarnessError(f"{workspace.hidden_file} is not valid JSON", "repair it, or move it away")
     return hidden_runs(workspace)
 
 

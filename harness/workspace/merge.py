@@ -1,4 +1,4 @@
-"""Finished stages of other workspaces taken into one: joined by key, checked file by file, nothing ever overwritten."""
+"""Merge workspaces: copy finished stages by key, check every file, overwrite nothing."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from results.record import Record
 
 WEIGHTS = "weights.safetensors"
 OF_AN_ATTEMPT = ("attempt.json", "outcome.json", "events.jsonl", "log")
-"""What is kept of every try at a stage."""
+"""Files of an attempt that are copied."""
 
 
 @dataclass
 class Merged:
-    """What came of it.
+    """The result of a merge.
 
     Attributes:
-        added, same: keys of the stages that were taken over, and of those that were there already with equal results.
-        conflicts: key -> why a stage was left where it is, though it is finished there.
-        damaged: folder -> why what is in it is no whole finished stage.
-        unfinished: how many stages have no record there.
-        size: bytes taken over.
+        added, same: keys of the copied stages, and of stages that exist in the target with equal results.
+        conflicts: key -> why a finished stage was not copied.
+        damaged: folder -> why its finished stage is incomplete.
+        unfinished: the number of stages without a record.
+        size: copied bytes.
     """
 
     added: list[str] = field(default_factory=list)
@@ -49,12 +49,13 @@ def merge(
 ) -> Merged:
     """Copy the finished stages and the saved plans of other workspaces that a workspace does not have.
 
-    A stage is copied under a temporary name and renamed; hidden there, it is hidden here. Links in a source are never
+    A stage is copied under a temporary name and renamed. Hidden stages stay hidden. Links in a source are not
     followed.
 
     Args:
-        weights: copy weights too; without them a stage can be shown and compared, not verified or learned from.
-        progress: called with (stages looked at, stages in all).
+        weights: copy weights too; without them a stage can be shown and compared, but neither verified nor used as a
+            teacher.
+        progress: called with (stages read, total).
 
     Raises:
         HarnessError: a source is not a workspace, or is the target itself.
@@ -81,7 +82,7 @@ def merge(
 
 
 def _take(folder: StageFolder, target: Workspace, merged: Merged, weights: bool, dry_run: bool) -> None:
-    """Take one stage, or note why not."""
+    """Copy one stage, or note why not."""
     if not folder.record_file.is_file():
         merged.unfinished += 1
         return
@@ -110,7 +111,7 @@ def _take(folder: StageFolder, target: Workspace, merged: Merged, weights: bool,
 
 
 def _conflict(record: Record, there: StageFolder) -> str:
-    """Why a stage that is there already is not the same one; "" if it is."""
+    """Why a stage of the same key in the target differs; "" if it does not."""
     try:
         other = there.record()
     except HarnessError as error:
@@ -125,14 +126,14 @@ def _conflict(record: Record, there: StageFolder) -> str:
 
 
 def _files(folder: StageFolder, record: Record, weights: bool) -> tuple[list[str], str]:
-    """The files of a stage to copy, by their names in its folder; or why it is not whole."""
+    """The files of a stage to copy, by their names in its folder; or why it is incomplete."""
     names = ["record.json", "spec.json"]
     for name, digest in record.artefacts.items():
         if name == WEIGHTS and not weights:
             continue
         if not _is_plain(folder.path, name):
             if name == WEIGHTS and not (folder.path / name).exists():
-                continue  # they were pruned: the record still says what they gave
+                continue  # pruned; the record is still complete
             return [], f"{name} is missing"
         if file_digest(folder.path / name) != digest:
             return [], f"{name} is not the one of its record"
@@ -142,7 +143,7 @@ def _files(folder: StageFolder, record: Record, weights: bool) -> tuple[list[str
 
 
 def _is_plain(folder: Path, name: str) -> bool:
-    """A file of that folder itself: no link on the way, and not above it."""
+    """Whether a name is a regular file inside a folder, without links on its path."""
     path = folder / name
     links = any(part.is_symlink() for part in [path, *path.parents] if part.is_relative_to(folder))
     return not links and ".." not in Path(name).parts and not Path(name).is_absolute() and path.is_file()
@@ -163,7 +164,7 @@ def _copy(folder: StageFolder, files: Sequence[str], target: Workspace) -> None:
 
 
 def _copy_job(folder: StageFolder, place: Path, target: Workspace) -> None:
-    """The stage's job, as one of the workspace that it is in now; where the data lay is in it."""
+    """Copy the stage's job, with the new workspace in it."""
     if not _is_plain(folder.path, folder.job_file.name):
         return
     try:
@@ -175,7 +176,7 @@ def _copy_job(folder: StageFolder, place: Path, target: Workspace) -> None:
 
 
 def _take_plans(source: Workspace, target: Workspace) -> None:
-    """Saved plans that are not there yet, so that `harness status` knows the stages."""
+    """Copy missing saved plans, so that `harness status` knows the stages."""
     for file in sorted(source.sweeps.glob("*.json")) if source.sweeps.is_dir() else ():
         if not file.is_symlink() and not (target.sweeps / file.name).exists():
             write_atomic(target.sweeps / file.name, file.read_bytes())

@@ -1,5 +1,7 @@
-"""Files that nobody needs: checkpoints of what is done, what writers left behind, weights of students. Never records,
-and never the weights of a stage that another depends on."""
+"""Find and delete unneeded files: checkpoints of finished stages, abandoned temporary files, weights of students.
+
+Records are never deleted, nor the weights of a stage that another one depends on.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from harness.workspace.folders import StageFolder, Workspace
 from results.record import Record
 
 LEFT_AFTER_S = 3600.0
-"""A temporary file that has not been touched for so long has no writer any more."""
+"""Seconds without a change after which a temporary file counts as abandoned."""
 CHECKPOINT = "checkpoint of a finished stage"
 TEMPORARY = "temporary file whose writer is gone"
 STUDENT = "weights of a student"
@@ -24,12 +26,12 @@ STUDENT = "weights of a student"
 
 @dataclass(frozen=True)
 class Removable:
-    """A file, or a folder that a writer left behind, that nobody needs.
+    """An unneeded file, or an abandoned temporary folder.
 
     Attributes:
         size: in bytes.
-        why: what it is.
-        name: of its stage; "" where it has none.
+        why: its kind.
+        name: the name of its stage; "" for none.
     """
 
     path: Path
@@ -39,14 +41,14 @@ class Removable:
 
 
 def find_removable(workspace: Workspace, weights: bool = False, keep: int = 1) -> list[Removable]:
-    """What can be deleted from a workspace, by path. A pure read.
+    """The files of a workspace that can be deleted, by path. Deletes nothing.
 
     Args:
-        weights: students' weights too. The board does not need them; `harness verify` and exports of models do.
-        keep: of these, how many of the best runs of each data set, student and stride keep theirs.
+        weights: include students' weights. The board does not need them; `harness verify` does.
+        keep: the number of best runs of each data set, student and stride whose weights are kept.
 
     Raises:
-        HarnessError: it is not a workspace.
+        HarnessError: the folder is not a workspace.
     """
     stages = workspace.root / "stages"
     if not stages.is_dir():
@@ -61,7 +63,7 @@ def find_removable(workspace: Workspace, weights: bool = False, keep: int = 1) -
 
 
 def remove(found: Iterable[Removable]) -> int:
-    """Delete; the bytes that became free. What is gone already counts nothing."""
+    """Delete files and folders; return their size in bytes."""
     freed = 0
     for each in found:
         if each.path.is_dir():
@@ -73,7 +75,7 @@ def remove(found: Iterable[Removable]) -> int:
 
 
 def _temporaries(stages: Path) -> Iterator[Removable]:
-    """What ends in .tmp under a hidden name and has been left alone for long: files, and folders of a merge."""
+    """Abandoned temporary files, and folders of merges."""
     for path in sorted({*stages.glob(".*.tmp"), *stages.glob("*/.*.tmp"), *stages.glob("*/*/.*.tmp")}):
         if not path.is_symlink() and time.time() - path.stat().st_mtime > LEFT_AFTER_S:
             yield Removable(path, _size(path), TEMPORARY)
@@ -103,7 +105,7 @@ def _record(folder: StageFolder) -> Record | None:
 
 
 def _students(workspace: Workspace, folders: Sequence[StageFolder], keep: int) -> Iterator[Removable]:
-    """The weights of finished students on which nothing depends, those of the best apart."""
+    """The weights of finished students that nothing depends on, without those of the best."""
     needed, taken = _parents(workspace, folders), _weights_of_jobs(folders)
     settings: dict[tuple[Any, ...], list[tuple[float, StageFolder, str]]] = {}
     for folder in folders:
@@ -123,8 +125,7 @@ def _students(workspace: Workspace, folders: Sequence[StageFolder], keep: int) -
 
 
 def _parents(workspace: Workspace, folders: Sequence[StageFolder]) -> set[str]:
-    """Keys of all stages that another one here depends on, finished or not, planned or begun; read from whatever says
-    so, records of newer versions included."""
+    """Keys of all stages that another one depends on, finished or not; read from records, specifications and plans."""
     specs = [read_json(folder.path / name) for folder in folders for name in ("record.json", "spec.json")]
     plans = [read_json(file) for file in workspace.sweeps.glob("*.json")] if workspace.sweeps.is_dir() else []
     specs += [stage for plan in plans if isinstance(plan, dict) for stage in plan.get("stages", ())]
@@ -136,7 +137,7 @@ def _parents(workspace: Workspace, folders: Sequence[StageFolder]) -> set[str]:
 
 
 def _weights_of_jobs(folders: Sequence[StageFolder]) -> set[Path]:
-    """Files that a stage here begins from."""
+    """Files of initial weights of stages in the workspace."""
     jobs = [read_json(folder.job_file) for folder in folders]
-    told = [job["weights"] for job in jobs if isinstance(job, dict) and isinstance(job.get("weights"), dict)]
-    return {Path(str(file)).resolve() for weights in told for file in weights.values()}
+    weights = [job["weights"] for job in jobs if isinstance(job, dict) and isinstance(job.get("weights"), dict)]
+    return {Path(str(file)).resolve() for files in weights for file in files.values()}

@@ -1,4 +1,4 @@
-"""What came of trying stages out on a device before any is launched: one file each, by what was tried."""
+"""Results of trials, in which a stage takes one step on a device before a launch: one file each, reused by content."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Size = tuple[int, int]
 
 
 class Trial(Frozen):
-    """What one step of training and one evaluation gave.
+    """The result of one training step and one evaluation.
 
     Attributes:
-        problem, hint: why the stage cannot be run, and the remedy; empty where it can.
-        own_ms, teacher_ms: of one step: the stage's own work, and its teacher's.
-        held_bytes: weights, buffers and optimisers: what stays from step to step.
-        step_bytes: the most that a step needs besides.
-        teacher_bytes: weights of its teacher.
-        device_bytes: memory of the device; 0 where that is not known.
-        at_once, tiled: images that were evaluated together, and those that had to go through in tiles.
+        problem, hint: why the stage cannot be run, and the remedy; empty if it can.
+        own_ms, teacher_ms: time of one step: the stage's own part, and its teacher's.
+        held_bytes: memory kept between steps: weights, buffers, optimisers.
+        step_bytes: additional peak memory of a step.
+        teacher_bytes: the teacher's weights.
+        device_bytes: memory of the device; 0 if unknown.
+        at_once, tiled: images that were evaluated together, and images that were evaluated in tiles.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Trial(Frozen):
 
 
 class TrialJob(Frozen):
-    """A stage that is to be tried out.
+    """A stage to try out.
 
     Attributes:
-        image: (height, width) of the largest image that it will be evaluated on.
-        images: how many of them at once; 0 for no evaluation.
+        image: (height, width) of its largest evaluation image.
+        images: the number of images in an evaluation batch; 0 for no evaluation.
     """
 
     key: str
@@ -60,39 +60,39 @@ class TrialJob(Frozen):
 
 
 class Rehearsal(Frozen):
-    """What a process is asked to try out. Parents need not exist: untrained ones stand in for them."""
+    """The trials of one process. Parents that do not exist are replaced by untrained ones."""
 
     trials: tuple[TrialJob, ...]
     parents: dict[str, StageSpec]
-    """Key -> what it is."""
+    """Key -> specification."""
 
     def write(self, file: Path) -> Path:
-        """Write it; the file."""
+        """Write it to a file; return the file."""
         write_atomic(file, self.model_dump_json(indent=1), durable=False)
         return file
 
 
 def read_rehearsal(file: Path) -> Rehearsal:
-    """What `Rehearsal.write` wrote.
+    """Read a file of `Rehearsal.write`.
 
     Raises:
-        HarnessError: there is no such file, or it is something else.
+        HarnessError: the file does not exist or is invalid.
     """
     try:
         return Rehearsal.model_validate_json(file.read_bytes())
     except OSError as error:
         raise HarnessError(f"there is no file {file}") from error
     except ValidationError as error:
-        raise HarnessError(f"{file} says not what to try out: {first_invalid(error)}") from error
+        raise HarnessError(f"{file} is no list of trials: {first_invalid(error)}") from error
 
 
 def trial_file(workspace: Workspace, key: str) -> Path:
-    """Where the outcome of a trial lies."""
+    """The file of a trial's result."""
     return workspace.root / "checks" / "trials" / f"{key}.json"
 
 
 def read_trial(workspace: Workspace, key: str) -> Trial | None:
-    """The outcome of a trial; None where there is none that can be read."""
+    """The result of a trial; None if there is none or it cannot be read."""
     try:
         return Trial.model_validate_json(trial_file(workspace, key).read_bytes())
     except (OSError, ValidationError):
@@ -100,38 +100,38 @@ def read_trial(workspace: Workspace, key: str) -> Trial | None:
 
 
 def write_trial(workspace: Workspace, key: str, trial: Trial) -> None:
-    """Remember the outcome of a trial."""
+    """Store the result of a trial."""
     write_atomic(trial_file(workspace, key), trial.model_dump_json(indent=1), durable=False)
 
 
-def _speakers_file(workspace: Workspace) -> Path:
-    return workspace.root / "checks" / "speakers.json"
+def _stages_file(workspace: Workspace) -> Path:
+    return workspace.root / "checks" / "trials_of_stages.json"
 
 
-def remember_speakers(workspace: Workspace, names: Mapping[str, str]) -> None:
-    """Remember which trial speaks for which stage, besides those remembered before.
+def remember_stages(workspace: Workspace, names: Mapping[str, str]) -> None:
+    """Store which trial represents which stage, in addition to those stored before.
 
     Args:
         names: key of a stage -> key of the trial.
     """
-    known = read_json(_speakers_file(workspace))
-    write_json(_speakers_file(workspace), {**(known if isinstance(known, dict) else {}), **names})
+    known = read_json(_stages_file(workspace))
+    write_json(_stages_file(workspace), {**(known if isinstance(known, dict) else {}), **names})
 
 
-def spoken_trial(workspace: Workspace, key: str) -> Trial | None:
-    """The trial that speaks for a stage; None where there is none."""
-    names = read_json(_speakers_file(workspace))
+def stage_trial(workspace: Workspace, key: str) -> Trial | None:
+    """The trial that represents a stage; None if there is none."""
+    names = read_json(_stages_file(workspace))
     name = names.get(key) if isinstance(names, dict) else None
     return read_trial(workspace, name) if isinstance(name, str) else None
 
 
 def cohort_ms(trials: Sequence[Trial]) -> float:
-    """Milliseconds of one iteration of students together: the teacher is asked once."""
+    """Milliseconds of one iteration of a cohort, with one pass of the teacher."""
     return sum(trial.own_ms for trial in trials) + max(trial.teacher_ms for trial in trials)
 
 
 def cohort_bytes(trials: Sequence[Trial]) -> int:
-    """Memory of students together: each keeps its own, and they take their steps one after the other."""
+    """Memory of a cohort: each member keeps its own state, and steps are taken one after the other."""
     shared = max(trial.teacher_bytes for trial in trials) + max(trial.step_bytes for trial in trials)
     return shared + sum(trial.held_bytes for trial in trials)
 
@@ -153,12 +153,12 @@ _DECIDING = (
 
 
 def trial_key(spec: StageSpec, parents: Mapping[str, StageSpec], image: Size, place: str) -> str:
-    """Equal for stages of which one trial says enough: seed, schedule, weights and parameters of terms do not count.
+    """A key that is equal for stages that one trial can represent; seed, schedule and weights of terms do not count.
 
     Args:
         parents: key -> spec.
-        image: the largest that is evaluated.
-        place: on which device or kind of machine.
+        image: the largest evaluation image.
+        place: the device, or the kind of machine.
     """
     recipe = spec.recipe.content
     optimizer = spec.recipe.optimizer.name

@@ -94,7 +94,8 @@ def test_a_rehearsal_on_a_node_comes_first_and_is_remembered(site: Site) -> None
     trials = [json.loads(file.read_bytes()) for file in (checks / "trials").iterdir()]
     assert sorted(trial["name"].split()[0] for trial in trials) == ["kd", "none", "teacher"]
     assert all(trial["problem"] == "" and trial["own_ms"] > 0 and trial["held_bytes"] > 0 for trial in trials)
-    assert set(json.loads((checks / "speakers.json").read_bytes())) == {stage["key"] for stage in site.place.plan}
+    represented = json.loads((checks / "trials_of_stages.json").read_bytes())
+    assert set(represented) == {stage["key"] for stage in site.place.plan}
     assert len(list((checks / "jobs").glob("*_submission.sh"))) == 1
     site.sweep(*arguments, "--seeds=0,1", "-o", "rehearse=true")
     assert len(list((checks / "jobs").glob("*_submission.sh"))) == 1, "nothing new was to be tried out"

@@ -70,7 +70,7 @@ class Stage:
             attempt.end(outcome, reason)
             self.sentence = f"{self.folder.key} {reason}"
 
-    def left_without_a_word(self, code: int) -> None:
+    def left_without_outcome(self, code: int) -> None:
         """Handle a process that ended by itself; without a recorded outcome, some code in it has ended it."""
         attempt = self.folder.last_attempt()
         if attempt is not None and attempt.outcome() is None:
@@ -148,7 +148,7 @@ class Worker:
                 stage.ended(code)
             if code in (0, 1) and not self._asked_to_end:
                 for stage in stages:
-                    stage.left_without_a_word(code)
+                    stage.left_without_outcome(code)
             if self._asked_to_end or process_rank() > 0 or (code >= 0 and code != TOO_LARGE):
                 return
             if code == TOO_LARGE or self._out_of_memory():

@@ -37,7 +37,7 @@ _OF_THE_LIMIT = 0.8
 
 
 _OF_MEMORY = 0.9
-"""Part of a device's memory that a cohort may take by what was measured; the rest is fragments and libraries."""
+"""Fraction of a device's memory that a cohort may use by its measurements; the rest is fragmentation and libraries."""
 _INTERPRETER_BYTES = 1 << 30
 """Main memory that Python and its libraries take in each job."""
 
@@ -83,20 +83,20 @@ class SlurmLauncher(Launcher):
     def rehearse(
         self, plan: Plan, keys: Sequence[str], options: Options, images: Sequence[tuple[int, int]]
     ) -> list[str]:
-        """Try each network and each method out in a job of its own, if the settings say so, and wait for it."""
+        """Rehearse each network and each method in a separate job, if the settings ask for it, and wait for it."""
         from harness.launch.slurm.probe import run_probe
         from harness.launch.trials import plan_trials
-        from harness.workspace.trials import remember_speakers
+        from harness.workspace.trials import remember_stages
 
         config = settings_config(options.settings)
         if not config.rehearse:
-            # Then each job tries its own, before it trains.
+            # Each job then rehearses its own stages before training.
             self._largest = images[-1] if images else None
             return []
         wanted = config.resources("student")
         place = f"slurm {wanted.partition} {wanted.constraint} {wanted.gpu_type} {wanted.gpus}"
         trials = plan_trials(plan, keys, replace(options, threads=_threads(options, config)), images, place)
-        remember_speakers(options.workspace, trials.keys)
+        remember_stages(options.workspace, trials.keys)
         count = len(trials.rehearsal.trials)
         if not count:
             return []
@@ -228,7 +228,7 @@ class SlurmLauncher(Launcher):
 
 
 def _threads(options: Options, config: SlurmConfig) -> int:
-    """CPU threads of a stage: as on one machine one, so that the result does not depend on where it runs."""
+    """CPU threads of a stage: one, as with the local launcher, so that results do not depend on where it runs."""
     on_cpu = options.device == "cpu" or (options.device == "auto" and config.gpus == 0)
     return options.threads or (1 if on_cpu else 0)
 
@@ -239,9 +239,9 @@ def _within(plan: Plan, options: Options, limit_s: float, memory: int) -> Callab
     Args:
         memory: bytes of a job's main memory, for stages that were tried out on a CPU; 0 where that is not known.
     """
-    from harness.workspace.trials import cohort_bytes, cohort_ms, spoken_trial
+    from harness.workspace.trials import cohort_bytes, cohort_ms, stage_trial
 
-    trials = {key: spoken_trial(options.workspace, key) for key in plan.nodes}
+    trials = {key: stage_trial(options.workspace, key) for key in plan.nodes}
 
     def fits(keys: Sequence[str]) -> bool:
         known = [trial for key in keys if (trial := trials[key]) is not None and not trial.problem]

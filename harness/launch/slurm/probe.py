@@ -1,4 +1,4 @@
-"""A short job ahead of a submission: it tries stages out on a node, and is waited for."""
+"""A short job before a submission that rehearses stages on a node; the submission waits for it."""
 
 from __future__ import annotations
 

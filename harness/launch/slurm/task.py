@@ -246,7 +246,7 @@ class CollectTask:
 
 
 class RehearsalTask:
-    """Tries stages out on the node where it runs; what came of each is written by the process that it starts."""
+    """Rehearses stages on the node where it runs; the process that it starts writes their results."""
 
     def __call__(self, rehearsal: str) -> None:
         """Run `python -m harness.worker --rehearse`.

@@ -14,7 +14,7 @@ from harness.launch.slurm.probe import run_probe
 from harness.planning.plan import Plan, make_plan
 from harness.workspace.folders import Workspace
 from harness.workspace.job import read_job
-from harness.workspace.trials import Trial, remember_speakers, write_trial
+from harness.workspace.trials import Trial, remember_stages, write_trial
 from tests.end_to_end.tiny import CHANGES, tiny_sweep
 from tests.harness.launch.slurm.fake_slurm import FakeSlurm
 
@@ -42,7 +42,7 @@ def _sizes(plan: Plan, root: Path, trial: Trial, **settings: object) -> list[int
     workspace = Workspace(root)
     write_trial(workspace, "t", trial)
     keys = [key for key, node in plan.nodes.items() if node.spec.kind == "student"]
-    remember_speakers(workspace, dict.fromkeys(keys, "t"))
+    remember_stages(workspace, dict.fromkeys(keys, "t"))
     options = Options(workspace, "", settings={"max_parallel": 1, **settings})
     return sorted(len(cohort) for cohort in SlurmLauncher().cohorts(plan, keys, options))
 
