@@ -14,7 +14,7 @@ from harness.data.base import DataParams, Dataset
 from harness.errors import HarnessError, did_you_mean
 from harness.specs.spec import DatasetSpec, digest
 from harness.specs.values import parse_value
-from harness.system.guard import guarded
+from harness.system.guard import guard_process
 from results.invalid import first_invalid
 
 ROOT_VARIABLE = "HARNESS_DATA"
@@ -87,14 +87,14 @@ def open_dataset(
     cls = DATASETS.get(name)
     values = dataset_params(cls, {**given, **(params or {})})
     if not cls.needs_root:
-        with guarded():
+        with guard_process():
             return cls(values)
     root = data_root_or_default(data_root)
     if root is None:
         raise HarnessError(f"data set '{name}' needs a folder", f"give --data-root FOLDER, or set {ROOT_VARIABLE}")
     if not root.is_dir():
         raise HarnessError(f"data root {root} is not a folder", f"give --data-root FOLDER, or set {ROOT_VARIABLE}")
-    with guarded():
+    with guard_process():
         return cls(values, root)
 
 
@@ -139,7 +139,7 @@ def manifest_digest(dataset: Dataset) -> str:
     Raises:
         HarnessError: the manifest is not plain JSON.
     """
-    with guarded():
+    with guard_process():
         manifest = dataset.manifest()
     try:
         if isinstance(manifest, dict):

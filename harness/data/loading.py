@@ -26,7 +26,7 @@ from harness.data.augment import apply_augmentation, draw_augmentation, to_tenso
 from harness.data.base import IGNORE, Sample, Split
 from harness.errors import HarnessError
 from harness.specs.spec import Recipe
-from harness.system.guard import guarded
+from harness.system.guard import guard_process
 from harness.system.processes import shared_memory
 from harness.system.waiting import GivenUpWaiting, waiting
 
@@ -108,7 +108,7 @@ def checked(split: Split, index: int) -> Sample:
     Raises:
         HarnessError: it is not a valid sample; the message names it.
     """
-    with guarded():
+    with guard_process():
         sample = split[index]
     if not isinstance(sample, Sample):
         what = f"the split gives {type(sample).__name__} at index {index}, which is not a sample"

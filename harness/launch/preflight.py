@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError, surroundings
 from harness.launch.base import Options
 from harness.launch.rehearsal import rehearse
-from harness.system.guard import guarded
+from harness.system.guard import guard_process
 from harness.workspace.folders import Workspace
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[int
 
     spec = next(iter(plan.nodes.values())).spec
     dataset = open_dataset(spec.dataset, options.data_root)
-    with guarded():
+    with guard_process():
         problems: Sequence[object] = dataset.check(full=False)
     _refuse(spec.dataset, problems)
     images = _survey(dataset, spec.dataset, options) or [dataset.eval_size]

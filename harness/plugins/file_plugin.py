@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.plugins.registry import Registry
-from harness.system.guard import guarded
+from harness.system.guard import guard_process
 
 _OWN = ("harness", "methods", "backbones", "results", "dashboards")
 
@@ -67,7 +67,7 @@ def _import_file(path: Path, name: str, content: bytes) -> ModuleType:
     before = set(sys.modules)
     sys.modules[name] = _plugin_modules[name] = module
     try:
-        with stdout_to_stderr(), guarded():
+        with stdout_to_stderr(), guard_process():
             exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
         _refuse_neighbours(path, module, before | {name})
     except HarnessError:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.errors import HarnessError, StageFailed
 from harness.plugins.registries import METHODS
-from harness.system.guard import guarded
+from harness.system.guard import guard_process
 from methods.base import Method, Translator
 
 P = ParamSpec("P")
@@ -29,7 +29,7 @@ def call_plugin(cls: type[Method], doing: str, call: Callable[P, T], *args: P.ar
         StageFailed: it raised; the message names the method, its file and line.
     """
     try:
-        with guarded():
+        with guard_process():
             return call(*args, **kwargs)
     except (HarnessError, torch.OutOfMemoryError, MemoryError):
         raise

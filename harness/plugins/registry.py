@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from harness.errors import HarnessError, did_you_mean
-from harness.system.guard import guarded
+from harness.system.guard import guard_process
 
 T = TypeVar("T")
 
@@ -199,7 +199,7 @@ class Registry(Generic[T]):
         requested, so that the others still work."""
         origin = f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
         try:
-            with guarded():
+            with guard_process():
                 found = point.load()
             if isinstance(found, ModuleType):
                 if not self.add_module(found, origin, _package_digest(found.__name__)):

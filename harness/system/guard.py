@@ -31,7 +31,7 @@ class PluginExited(Exception):
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def guard_process() -> Iterator[None]:
     """Run third-party code in this context.
 
     Raises:

@@ -46,7 +46,7 @@ def test_iou_counts_pixels(matrices: np.ndarray) -> None:
 
 
 @given(MATRICES)
-def test_tallies_add_up(matrices: np.ndarray) -> None:
+def test_class_counts_add_up(matrices: np.ndarray) -> None:
     np.testing.assert_array_equal(s.class_counts(matrices).sum(0), s.class_counts(matrices.sum(0)))
     assert s.miou(matrices.sum(0)) == pytest.approx(s.miou(matrices), nan_ok=True)
 

@@ -16,7 +16,7 @@ from harness.data.survey.facts import Facts, Seen
 from harness.data.survey.report import LEVELS, Finding, Memory, Occurrence, Report, SplitReport
 from harness.data.survey.rules import judge
 from harness.specs.spec import DatasetSpec
-from harness.system.guard import guarded
+from harness.system.guard import guard_process
 
 HASH_SIDE = 16
 """A perceptual hash has 16 x 16 bits: whether a pixel of the reduced image is brighter than its left neighbour."""
@@ -73,7 +73,7 @@ def _facts(
 
     def one(item: tuple[str, int]) -> Facts:
         split, index = splits[item[0]], item[1]
-        with guarded():
+        with guard_process():
             look = split.look(index)
         return reduce(look, split.names[index], classes)
 

@@ -59,9 +59,9 @@ def test_first_weights_depend_on_seed_and_part_alone() -> None:
 def test_a_sum_computes_what_its_parts_compute() -> None:
     step = random_step(CASE)
     together = built("ka+kd+at")(step)
-    apart = {**built("ka")(step), **built("kd")(step), **built("at")(step)}
-    assert set(together) == set(apart)
-    for name, (value, weight) in apart.items():
+    separate = {**built("ka")(step), **built("kd")(step), **built("at")(step)}
+    assert set(together) == set(separate)
+    for name, (value, weight) in separate.items():
         torch.testing.assert_close(together[name][0], value, rtol=1e-12, atol=0)
         assert together[name][1] == weight
 
@@ -84,7 +84,7 @@ def test_equal_translators_of_several_strides_are_one() -> None:
     assert translator_specs(resolve("kd")[0], CASE.student, CASE.teacher) == {}
 
 
-def test_the_adversary_sees_a_student_without_a_graph() -> None:
+def test_the_discriminator_sees_a_student_without_a_graph() -> None:
     method = built("skd.holistic")
     ((owner, discriminator),) = method.discriminators()
     assert owner.name == "skd"
@@ -99,9 +99,9 @@ def test_the_adversary_sees_a_student_without_a_graph() -> None:
 
 def test_detached_maps_hold_the_same_values() -> None:
     student = random_step(CASE).student
-    apart = detached(student)
-    assert torch.equal(apart.logits, student.logits) and not apart.logits.requires_grad
-    assert len(apart.features) == len(student.features)
+    separate = detached(student)
+    assert torch.equal(separate.logits, student.logits) and not separate.logits.requires_grad
+    assert len(separate.features) == len(student.features)
 
 
 def test_what_does_not_fit_is_said_and_refused() -> None:

@@ -42,8 +42,8 @@ def test_two_places_and_ten_students_make_two_cohorts_of_about_equal_cost() -> N
 
 def test_students_without_a_teacher_do_not_wait_for_it_when_another_place_is_free() -> None:
     plan = plan_of()
-    apart = [cohort for cohort in grouped(plan, slots=2) if any(not plan.nodes[key].parents for key in cohort)]
-    assert all(not plan.nodes[key].parents for cohort in apart for key in cohort)
+    others = [cohort for cohort in grouped(plan, slots=2) if any(not plan.nodes[key].parents for key in cohort)]
+    assert all(not plan.nodes[key].parents for cohort in others for key in cohort)
 
 
 def test_those_that_wait_for_a_translator_are_together() -> None:

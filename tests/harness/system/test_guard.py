@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.plugins.file_plugin import load_plugin
-from harness.system.guard import PluginExited, guarded, listen_to_ctrl_c
+from harness.system.guard import PluginExited, guard_process, listen_to_ctrl_c
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_plugin_that_ends_the_process_when_imported(line: str, said: str, tmp_
 
 
 def test_a_ctrl_c_that_was_pressed_is_one(listening: None) -> None:
-    with pytest.raises(KeyboardInterrupt), guarded():
+    with pytest.raises(KeyboardInterrupt), guard_process():
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
 
@@ -54,7 +54,7 @@ def test_where_nobody_listens_an_interrupt_is_taken_for_one() -> None:
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), guarded():
+        with pytest.raises(KeyboardInterrupt), guard_process():
             raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, before)
@@ -62,7 +62,7 @@ def test_where_nobody_listens_an_interrupt_is_taken_for_one() -> None:
 
 def test_a_forked_child_never_comes_out_of_the_plugin(tmp_path: Path) -> None:
     came_out = tmp_path / "came_out"
-    with guarded():
+    with guard_process():
         child = os.fork()
     if child == 0:
         came_out.touch()
@@ -72,7 +72,7 @@ def test_a_forked_child_never_comes_out_of_the_plugin(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_may_leave_as_it_likes() -> None:
-    with guarded():
+    with guard_process():
         child = os.fork()
         if child == 0:
             os._exit(9)
@@ -80,7 +80,10 @@ def test_a_forked_child_may_leave_as_it_likes() -> None:
 
 
 def test_an_error_in_between_does_not_leave_the_guard_up() -> None:
-    with pytest.raises(PluginExited), guarded():
+    with pytest.raises(PluginExited), guard_process():
         os._exit(0)
-    code = "import os, harness.system.guard as g\ntry:\n with g.guarded(): 1 / 0\nexcept ZeroDivisionError: os._exit(7)"
+    code = (
+        "import os, harness.system.guard as g\ntry:\n with g.guard_process(): 1 / 0\n"
+        "except ZeroDivisionError: os._exit(7)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7

@@ -58,7 +58,7 @@ def test_a_reason_is_kept_and_taken_back(tmp_path: Path) -> None:
     }
     assert hidden_runs(workspace)["a"].since.startswith("20")
     assert unhide(workspace, ["a", "nobody"]) == ["a"] and list(hidden_runs(workspace)) == ["b"]
-    with pytest.raises(HarnessError, match="for a reason"):
+    with pytest.raises(HarnessError, match="a reason is needed"):
         hide(workspace, ["a"], " ")
 
 
@@ -85,7 +85,7 @@ def test_the_command(workspace: Workspace) -> None:
     assert "nothing is hidden" in harness("hide", "--workspace", root)[1]
 
 
-@pytest.mark.parametrize(("words", "why"), [(["ka @16"], "for a reason"), (["nonsense"], "nothing is called")])
+@pytest.mark.parametrize(("words", "why"), [(["ka @16"], "a reason is needed"), (["nonsense"], "nothing is called")])
 def test_what_cannot_be_hidden_is_said(workspace: Workspace, words: list[str], why: str) -> None:
     found = CliRunner().invoke(app, ["hide", *words, "--workspace", str(workspace.root)])
     assert isinstance(found.exception, HarnessError) and why in str(found.exception)
