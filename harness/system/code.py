@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,6 +44,7 @@ def package_version() -> str:
     return _version(DISTRIBUTION) or "unknown"
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)
