@@ -175,7 +175,8 @@ def no_hub(encoder: str, error: Exception) -> ValueError:
     return ValueError(
         f"ImageNet weights of {encoder} cannot be downloaded from the hub ({cause}): put "
         f"{encoder.removeprefix('tu-')}.safetensors into a weights folder (--weights-dir), name a weights file "
-        "(--weights FILE), or start from random weights (--weights random)"
+        "(--weights FILE), or start from random weights (--weights random); for a teacher --teacher-weights FILE or "
+        "--teacher-weights random"
     )
 
 

@@ -63,14 +63,15 @@ def data_check(
     opened = open_dataset(dataset, data_root)
     samples = {name: len(opened.split(name)) for name in opened.splits}
     report = _quick(opened) if quick else _survey(opened, dataset, data_root, None if again else workspace, as_json)
-    if sheet is not None:
-        from harness.data.survey.sheet import draw_sheet
-
-        draw_sheet(opened, sheet)
     if as_json:
         typer.echo(json.dumps(_as_data(opened.name, samples, report), indent=1))
     else:
-        _tell(opened.name, samples, report)
+        _tell(opened.label, samples, report)
+    if sheet is not None:
+        from harness.data.survey.sheet import draw_sheet
+
+        drawn = draw_sheet(opened, sheet)
+        typer.echo(f"wrote {sheet}: look at it" if drawn else "no sheet: no sample can be read", err=as_json)
     if report.of("error"):
         raise typer.Exit(Exit.FAILED)
 
@@ -118,7 +119,7 @@ def _tell(name: str, samples: Mapping[str, int], report: Report) -> None:
     if len(report.findings) > SHOWN:
         typer.echo(f"... and {len(report.findings) - SHOWN} more: --json prints all")
     counts = ", ".join(f"{split} {count}" for split, count in samples.items())
-    typer.echo(f"{name}: {counts}; {_verdict(report.findings)}")
+    typer.echo(f"{sinks.terminal(name)}: {counts}; {_verdict(report.findings)}")
 
 
 def _verdict(findings: list[Finding]) -> str:

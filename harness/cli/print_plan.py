@@ -80,22 +80,26 @@ def _told_cohorts(plan: Plan, cohorts: Sequence[tuple[str, ...]]) -> str:
 
 
 def _seconds(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) -> tuple[float, int] | None:
-    """Estimated seconds of the remaining training, and the number of finished stages it is based on; None if none."""
-    from harness.planning.estimate import cohort_macs, stage_rates
+    """Estimated seconds of what remains, and the number of finished stages this is based on; None if none."""
+    from harness.planning.estimate import cohort_work, stage_rates
 
     rates = stage_rates(plan, options.workspace)
     if not rates or not cohorts:
         return None
-    total = sum(cohort_macs(plan, cohort) for cohort in cohorts)
+    total = sum(cohort_work(plan, cohort) for cohort in cohorts)
     return total / statistics.median(rates) / (options.workers or 1), len(rates)
 
 
 def _estimate(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) -> str:
-    """Multiply-adds of the remaining training; also the time, if finished stages show this machine's speed."""
-    from harness.planning.estimate import cohort_macs
+    """Multiply-adds of what remains; also the time, if finished stages show this machine's speed."""
+    from harness.planning.estimate import cohort_macs, evaluation_macs
 
-    total = sum(cohort_macs(plan, cohort) for cohort in cohorts)
-    text = f"remaining training: {total / 1e15:.3g} PMAC (forward and backward, teachers' forward included)"
+    training = sum(cohort_macs(plan, cohort) for cohort in cohorts) / 1e15
+    evaluation = sum(evaluation_macs(plan, plan.nodes[key]) for cohort in cohorts for key in cohort) / 1e15
+    text = (
+        f"remaining: {training:.3g} PMAC of training (forward and backward, teachers' forward included), "
+        f"{evaluation:.3g} of evaluation"
+    )
     if not (found := _seconds(plan, cohorts, options)):
         return text
     workers = options.workers or 1
@@ -103,7 +107,7 @@ def _estimate(plan: Plan, cohorts: Sequence[tuple[str, ...]], options: Options) 
 
 
 def _as_data(plan: Plan, absent: set[str], cohorts: Sequence[tuple[str, ...]], options: Options) -> dict[str, object]:
-    from harness.planning.estimate import cohort_macs, teacher_macs, training_macs
+    from harness.planning.estimate import cohort_macs, evaluation_macs, teacher_macs, training_macs
 
     found = _seconds(plan, cohorts, options)
     return {
@@ -118,6 +122,7 @@ def _as_data(plan: Plan, absent: set[str], cohorts: Sequence[tuple[str, ...]], o
                 "cells": node.cells,
                 "done": node.key not in absent,
                 "training_macs": training_macs(plan, node),
+                "evaluation_macs": evaluation_macs(plan, node),
             }
             for node in plan.nodes.values()
         ],

@@ -137,6 +137,11 @@ class Dataset(ABC):
         self.root = root
 
     @property
+    def label(self) -> str:
+        """What tables and messages call it."""
+        return self.name
+
+    @property
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
         """Names of the splits. The last one is what the leaderboard reports."""

@@ -7,6 +7,7 @@ mirrored images probabilities are averaged, as there and in DeepLab's evaluation
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -73,6 +74,20 @@ def intervals(extent: int, window: int, overlap: float) -> list[tuple[int, int]]
     steps = math.ceil(max(extent - window, 0) / step)
     starts = [max(0, min(i * step, extent - window)) for i in range(steps + 1)]
     return [(start, min(start + window, extent)) for start in starts]
+
+
+def input_sizes(size: tuple[int, int], protocol: Protocol) -> Counter[tuple[int, int]]:
+    """(height, width) of everything that the network is given for one image of `size`, and how often."""
+    found: Counter[tuple[int, int]] = Counter()
+    for scale in protocol.scales:
+        height, width = scaled_size(size, scale)
+        window = protocol.window or (height, width)
+        rows = [end - start for start, end in intervals(height, window[0], protocol.overlap)]
+        columns = [end - start for start, end in intervals(width, window[1], protocol.overlap)]
+        for row in rows:
+            for column in columns:
+                found[row, column] += 1 + protocol.flip
+    return found
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.builders.models import model_normalisation
 from harness.errors import HarnessError
-from harness.planning.estimate import cohort_macs, own_macs, teacher_macs
+from harness.planning.estimate import cohort_work, evaluation_macs, own_macs, teacher_macs
 from harness.specs.spec import StageSpec, digest
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def make_cohorts(
     Args:
         keys: the stages to run.
         slots: number of cohorts that can run at once.
-        largest_macs: maximum multiply-adds of a cohort of several students, from its time limit.
+        largest_macs: maximum multiply-adds of a cohort of several students, evaluations included, from its time limit.
         fits: whether students can be trained together in the time and the memory that a cohort has; asked for several.
     """
     most = largest_cohort(choice)
@@ -102,7 +102,8 @@ def make_cohorts(
         return [(key,) for key in keys]
     alone = [(key,) for key in keys if plan.nodes[key].spec.kind != "student"]
     groups = _groups(plan, keys, slots if choice == "auto" else 1)
-    costs = {key: own_macs(plan.nodes[key]) for group in groups for key in group}
+    nodes = [plan.nodes[key] for group in groups for key in group]
+    costs = {node.key: own_macs(node) + evaluation_macs(plan, node) for node in nodes}
 
     def divided(parts: int) -> list[tuple[str, ...]]:
         found = [part for group in groups for part in _parts(group, costs, max(parts, fewest(group)), most)]
@@ -113,7 +114,7 @@ def make_cohorts(
         return min(len(group), max(-(-len(group) // most), math.ceil(sum(costs[key] for key in group) / own)))
 
     def takes(cohorts: Sequence[tuple[str, ...]]) -> float:
-        return _longest([cohort_macs(plan, cohort) for cohort in cohorts], slots)
+        return _longest([cohort_work(plan, cohort) for cohort in cohorts], slots)
 
     widest = max((len(group) for group in groups), default=1)
     choices = [divided(parts) for parts in range(1, min(widest, 2 * slots) + 1)] if choice == "auto" else [divided(1)]

@@ -1,4 +1,4 @@
-"""Multiply-adds of training the stages of a plan, for estimates of time."""
+"""Multiply-adds of training and evaluating the stages of a plan, for estimates of time."""
 
 from __future__ import annotations
 
@@ -34,6 +34,30 @@ def cohort_macs(plan: Plan, keys: Sequence[str]) -> float:
     """Multiply-adds of training stages together: the teacher runs once for all."""
     nodes = [plan.nodes[key] for key in keys]
     return sum(own_macs(node) for node in nodes) + max(teacher_macs(plan, node) for node in nodes)
+
+
+def evaluation_macs(plan: Plan, node: Node) -> float:
+    """Multiply-adds of a stage's evaluations: on `val` while it is trained, and on the reported split at the end.
+
+    Windows, scales and mirrored images count as often as they go through the network. A pixel costs what it costs in a
+    crop.
+    """
+    spec = node.spec
+    if spec.kind == "translator" or plan.evaluated is None:
+        return 0.0
+    from harness.evaluation.inference import input_sizes
+
+    recipe, data = spec.recipe, plan.evaluated
+    validations = recipe.iterations // recipe.validate_every if recipe.validate_every else 0
+    sizes = input_sizes(recipe.eval_size or data.size, recipe.evaluation)
+    pixels = sum(height * width * count for (height, width), count in sizes.items())
+    images = data.images + validations * data.validation_images
+    return images * pixels / (recipe.crop[0] * recipe.crop[1]) * _forward_macs(spec.model.word, recipe.crop)
+
+
+def cohort_work(plan: Plan, keys: Sequence[str]) -> float:
+    """Multiply-adds of stages together: their training, and the evaluations of each."""
+    return cohort_macs(plan, keys) + sum(evaluation_macs(plan, plan.nodes[key]) for key in keys)
 
 
 def stage_rates(plan: Plan, workspace: Workspace) -> list[float]:

@@ -71,6 +71,21 @@ class Skip:
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """What networks are evaluated on, for estimates.
+
+    Attributes:
+        images: number of images of the reported split.
+        validation_images: those of `val`.
+        size: (height, width) of an image.
+    """
+
+    images: int
+    validation_images: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Plan:
     """The graph of stages, parents before children."""
 
@@ -80,6 +95,8 @@ class Plan:
     cells: int
     weights: dict[str, str] = field(default_factory=dict)
     """sha256 -> file, of initial weights."""
+    evaluated: Evaluated | None = None
+    """None where it is not known."""
 
     @property
     def id(self) -> str:
@@ -207,7 +224,14 @@ def make_plan(sweep: SweepSpec, data_root: Path | None = None, weights_dir: Path
         if reason:
             skips.append(Skip(f"{method.expression} {model.word}", reason))
     nodes = {key: _counted(node, builder.needed[key]) for key, node in builder.nodes.items()}
-    return Plan(sweep, nodes, tuple(dict.fromkeys(skips)), cells, builder.weights)
+    return Plan(sweep, nodes, tuple(dict.fromkeys(skips)), cells, builder.weights, _evaluated(dataset))
+
+
+def _evaluated(dataset: Dataset) -> Evaluated:
+    splits = dataset.splits
+    validation = len(dataset.split("val")) if "val" in splits else 0
+    reported = validation if splits[-1] == "val" else len(dataset.split(splits[-1]))
+    return Evaluated(reported, validation, dataset.eval_size)
 
 
 def _refuse_absent_val(recipe: RecipeFile, dataset: Dataset) -> None:

@@ -264,10 +264,23 @@ def guess_labelme(tree: Tree) -> Guess | None:
     labels = Counter(str(shape["label"]) for shape in shapes if shape.get("shape_type") not in NO_AREA)
     guess.fields["classes"] = sorted(set(labels) - {IGNORED, "_background_"})
     guess.note("classes", _BACKGROUND)
+    instances = _instances(guess.fields["classes"])
+    if instances:
+        guess.fields["merge"] = instances
+        guess.doubt("merge", "labels that end in a number look like instances of one class; if not, take them out")
     bare = sum(shape.get("shape_type") in NO_AREA for shape in shapes)
     if bare:
         guess.doubt("classes", f"{bare} lines and points cover no pixels and are passed over")
     return guess
+
+
+def _instances(labels: Sequence[str]) -> dict[str, list[str]]:
+    """Labels that are one class but for a number at their end: person-1, person-2."""
+    found: dict[str, list[str]] = {}
+    for label in labels:
+        if match := re.fullmatch(r"(.*\D)[-_ ]\d+", label):
+            found.setdefault(match[1], []).append(label)
+    return {name: parts + [name] * (name in labels) for name, parts in found.items() if len(parts) > 1}
 
 
 # -------------------------------------------------------------------------------------------------- Label Studio

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.data.base import IGNORE
 from harness.data.decode import decode_label, size_of
-from harness.data.folder.classes import RGB, VOC_BORDER, ClassEntry, read_class_file, voc_colour
+from harness.data.folder.classes import LARGEST, RGB, VOC_BORDER, ClassEntry, read_class_file, voc_colour
 from harness.data.folder.guess import Guess
 from harness.data.folder.tree import Tree
 from harness.errors import HarnessError
@@ -26,6 +26,8 @@ VOC = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+VOID = frozenset({"void", "unlabeled", "unlabelled", "ignore", "ignored", "unknown", "__ignore__"})
+"""Names of classes that count for nothing, in lower case."""
 _TABLE = re.compile(r"(class|label|palette|colou?r|categor|legend|codes|names|ontology)", re.I)
 
 
@@ -172,6 +174,15 @@ def _by_order(entries: Sequence[ClassEntry], pixels: Pixels) -> bool:
 def _by_table(guess: Guess, pixels: Pixels, file: str, entries: list[ClassEntry]) -> None:
     guess.note("classes", f"{file} names {len(entries)} classes")
     guess.fields["classes"] = file
+    _by_table_values(guess, pixels, file, entries)
+    void = [entry.name for entry in entries if entry.name.lower() in VOID]
+    if void and len(entries) - len(void) >= 2 and "background" not in guess.fields:
+        guess.fields["ignore"] = [*void, *guess.fields.get("ignore", [])]
+        guess.doubt("ignore", f"{', '.join(void)}: counts for nothing, as the name says; if not, take it out")
+
+
+def _by_table_values(guess: Guess, pixels: Pixels, file: str, entries: list[ClassEntry]) -> None:
+    """`ignore` and `background` where masks and table differ."""
     if not any(entry.value is not None for entry in entries) and _by_order(entries, pixels):
         guess.doubt("classes", "the table has colours and the masks numbers: taken for places in the table, from 0 on")
         return
@@ -223,6 +234,10 @@ def _by_numbers(guess: Guess, pixels: Pixels) -> None:
         guess.note("classes", f"only 0 and {IGNORE}: {IGNORE} is taken for the foreground, not for ignored")
         return
     classes = [v for v in numbers if v != IGNORE]
+    if classes and classes[-1] == LARGEST and len(classes) > 2:
+        classes.remove(LARGEST)
+        guess.fields["ignore"] = [LARGEST]
+        guess.doubt("ignore", f"{LARGEST}, the largest 16-bit value: taken for no class")
     if len(classes) > IGNORE:
         guess.fields["classes"] = []
         guess.doubt("classes", f"{len(classes)} values: are these masks of instances? At most {IGNORE} classes fit")

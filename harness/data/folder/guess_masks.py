@@ -132,14 +132,12 @@ def families(tree: Tree) -> list[Family]:
 
 def _by_affix(place: str, entries: Sequence[tuple[str, str, str]]) -> Iterator[Family]:
     """Families of one folder by what is common to the beginnings and ends of names."""
-    affixes = {stem: _affix(posixpath.basename(stem)) for _, stem, _ in entries}
-    counts = Counter(affix for affix in affixes.values())
+    affixes = {stem: list(_affixes(posixpath.basename(stem))) for _, stem, _ in entries}
+    counts = Counter(affix for found in affixes.values() for affix in found)
+    common = {affix for affix, count in counts.items() if count >= max(2, 0.3 * len(entries))}
     grouped: dict[tuple[str, str], list[tuple[Key, str]]] = defaultdict(list)
     for split, stem, file in entries:
-        before, after = affixes[stem]
-        known = words_of(f"{before} {after}") & (IMAGE_WORDS | MASK_WORDS | OTHER_WORDS)
-        if not known and counts[before, after] < max(2, 0.3 * len(entries)):
-            before, after = "", ""
+        before, after = next((affix for affix in affixes[stem] if affix in common or _says_a_role(affix)), ("", ""))
         folder, base = posixpath.split(stem)
         name = posixpath.join(folder, base[len(before) : len(base) - len(after)])
         grouped[before, after].append(((split, name), file))
@@ -157,9 +155,21 @@ def _by_affix(place: str, entries: Sequence[tuple[str, str, str]]) -> Iterator[F
             yield Family(template + suffix, files, before, after)
 
 
-def _affix(base: str) -> tuple[str, str]:
+def _affixes(base: str) -> Iterator[tuple[str, str]]:
+    """Possible (prefix, suffix) of a name, the longest suffix first; none with a counter in it, as in `_frame0012`."""
     match = _AFFIX.fullmatch(base)
-    return (match["before"] or "", match["after"] or "") if match else ("", "")
+    before, words = (
+        (match["before"] or "", re.findall(r"[_\-. ][^_\-. ]+", match["after"] or "")) if match else ("", [])
+    )
+    for first in range(len(words) + 1):
+        if not any(re.search(r"\d\d$", word) for word in words[first:]):
+            yield before, "".join(words[first:])
+
+
+def _says_a_role(affix: tuple[str, str]) -> bool:
+    """Whether every word of an affix speaks of images or masks."""
+    words = [word for word in re.split(r"[_\-. ]+", " ".join(affix).lower()) if word]
+    return bool(words) and all(words_of(word) & (IMAGE_WORDS | MASK_WORDS | OTHER_WORDS) for word in words)
 
 
 # ------------------------------------------------------------------------------------------------- the best pair

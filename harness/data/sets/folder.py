@@ -75,7 +75,7 @@ class Folder(Dataset):
 
     @property
     def label(self) -> str:
-        """What an error calls it."""
+        """The name in its `dataset.yaml`."""
         return str(getattr(self.params, "name", "")) or self.name
 
     def manifest(self) -> dict[str, Any]:

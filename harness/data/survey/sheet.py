@@ -22,15 +22,18 @@ NAMED_SHARE = 0.02
 """Classes with at least this share of an image are labelled by name."""
 
 
-def draw_sheet(dataset: Dataset, path: Path) -> None:
+def draw_sheet(dataset: Dataset, path: Path) -> bool:
     """Write the sheet as PNG: pairs of an image and its overlay, void hatched, and a legend.
 
+    Returns:
+        Whether it was written: not if no sample can be read.
+
     Raises:
-        HarnessError: no sample can be read, or the file cannot be written.
+        HarnessError: the file cannot be written.
     """
     chosen = choose(dataset)
     if not chosen:
-        raise HarnessError(f"data set '{dataset.name}' has no readable sample", "harness data check lists the problems")
+        return False
     pairs = [_pair(split, sample, dataset) for split, sample in chosen]
     sheet = _arranged(pairs, _legend(dataset, [sample for _, sample in chosen]))
     buffer = io.BytesIO()
@@ -39,6 +42,7 @@ def draw_sheet(dataset: Dataset, path: Path) -> None:
         write_atomic(path, buffer.getvalue())
     except OSError as error:
         raise HarnessError(f"cannot write {path}: {error.strerror}", "name another file with --sheet") from error
+    return True
 
 
 def choose(dataset: Dataset) -> list[tuple[str, Sample]]:
@@ -141,7 +145,7 @@ def _legend(dataset: Dataset, samples: Sequence[Sample]) -> Image.Image:
     across = 5
     legend = Image.new("RGB", (width, -(-len(entries) // across) * (LINE + 6) + LINE + 6), "white")
     draw = ImageDraw.Draw(legend)
-    _text(draw, (0, 0), f"{dataset.name}: share of the pixels on this sheet", width)
+    _text(draw, (0, 0), f"{dataset.label}: share of the pixels on this sheet", width)
     for place, (colour, text) in enumerate(entries):
         x, y = place % across * (width // across), (place // across + 1) * (LINE + 6)
         draw.rectangle((x, y, x + LINE, y + LINE - 2), fill=colour, outline=(0, 0, 0))

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 USUAL_PLACES = 8
 """Assumed number of concurrent cohorts if `max_parallel` is not set."""
 _OF_THE_LIMIT = 0.8
-"""Fraction of a job's time limit available to the estimated training time of a cohort; the rest is for evaluation."""
+"""Fraction of a job's time limit available to the estimated training and evaluation of a cohort; the rest is for
+start-up, checks and what the estimate misses."""
 
 
 _OF_MEMORY = 0.9
@@ -239,6 +240,7 @@ def _within(plan: Plan, options: Options, limit_s: float, memory: int) -> Callab
     Args:
         memory: bytes of a job's main memory, for stages that were tried out on a CPU; 0 where that is not known.
     """
+    from harness.planning.estimate import cohort_macs, cohort_work
     from harness.workspace.trials import cohort_bytes, cohort_ms, stage_trial
 
     trials = {key: stage_trial(options.workspace, key) for key in plan.nodes}
@@ -249,7 +251,8 @@ def _within(plan: Plan, options: Options, limit_s: float, memory: int) -> Callab
             return True
         iterations = plan.nodes[keys[0]].spec.recipe.iterations
         room = known[0].device_bytes or max(0, memory - _INTERPRETER_BYTES if memory else 0)
-        in_time = iterations * cohort_ms(known) / 1000 <= limit_s
+        with_evaluation = cohort_work(plan, keys) / (cohort_macs(plan, keys) or 1)
+        in_time = iterations * cohort_ms(known) / 1000 * with_evaluation <= limit_s
         return in_time and (not room or cohort_bytes(known) <= _OF_MEMORY * room)
 
     return fits

@@ -554,7 +554,8 @@ def test_the_page_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFix
     assert harness([*words, "--sheet", str(tmp_path / "sheet.png")]) == 0
     text = capsys.readouterr().out
     assert "thing" in text and "stored in the label files 0 50.0%, 1 50.0%" in text
-    assert text.endswith("mine: train 3, val 2, test 2; nothing wrong\n")
+    assert "mine: train 3, val 2, test 2; nothing wrong\n" in text
+    assert text.rstrip().endswith(f"wrote {tmp_path / 'sheet.png'}: look at it".replace("\n", ""))
     assert Image.open(tmp_path / "sheet.png").width > 1000
     assert harness([*words, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
@@ -563,6 +564,16 @@ def test_the_page_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "data/val/labels/val0.png").unlink()
     assert harness([*words, "--quick"]) == 1
     assert "val0.png: has no label" in capsys.readouterr().out
+
+
+def test_a_sheet_that_cannot_be_drawn_hides_no_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "data", (0, 1))
+    for file in (tmp_path / "data").glob("*/labels/*.png"):
+        Image.open(file).resize((7, 5)).save(file)
+    words = command(tmp_path, "data", "check", "mine")
+    assert harness([*words, "--sheet", str(tmp_path / "sheet.png")]) == 1
+    text = capsys.readouterr().out
+    assert "train0.png" in text and "no sheet" in text and not (tmp_path / "sheet.png").exists()
 
 
 def test_names_of_files_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

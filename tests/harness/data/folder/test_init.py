@@ -211,3 +211,47 @@ def test_a_set_of_the_field_is_recognised(tmp_path: Path, capsys: pytest.Capture
     trees.cvat(tmp_path / "c")
     assert run(["data", "init", str(tmp_path / "c")]) == 0
     assert "layout of" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mask", ["masks/{name}", "masks/{name}_mask", "masks/{name}_L"])
+def test_names_of_frames_and_recordings_are_no_suffixes(mask: str, tmp_path: Path) -> None:
+    """`Seq05VD_f00540` and `clip1_frame0002` hold an underscore, letters and a counter of their own."""
+    names = [f"Seq0{v}VD_f{i:05d}" for v in range(3) for i in range(3)]
+    names += [f"clip{v}_frame{i:04d}" for v in range(3) for i in range(3)]
+    for i, name in enumerate(names):
+        save(tmp_path / f"images/{name}.jpg", photo(i))
+        save(tmp_path / (mask.format(name=name) + ".png"), label(i))
+    guess = guess_layout(tmp_path)
+    assert guess.fields["images"] == "images/{name}" and guess.fields["masks"] == mask
+    assert "unmatched" not in guess.fields and guess.fields["group"] == r"^(.*\D)\d+$"
+
+
+def test_a_class_called_void_counts_for_nothing(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / f"images/{i}.jpg", photo(i))
+        save(tmp_path / f"masks/{i}.png", trees.colours(label(i)))
+    lines = [f"{name},{r},{g},{b}" for name, (r, g, b) in zip(("Void", *trees.NAMES[1:]), trees.COLOURS, strict=True)]
+    write(tmp_path / "class_dict.csv", "\n".join(["name,r,g,b", *lines]))
+    guess = guess_layout(tmp_path)
+    assert guess.fields["ignore"] == ["Void"] and "Void" in guess.unsure["ignore"][0]
+
+
+def test_the_largest_16_bit_value_is_no_class(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / f"images/{i}.jpg", photo(i))
+        save(tmp_path / f"masks/{i}.png", np.where(label(i) == 3, 65535, label(i).astype(np.uint16) * 300))
+    guess = guess_layout(tmp_path)
+    assert guess.fields["ignore"] == [65535] and list(guess.fields["classes"].values()) == [0, 300, 600]
+
+
+def test_numbered_labels_of_labelme_become_one_class(tmp_path: Path) -> None:
+    """As in Labelme's own example of instances, before it had `group_id`."""
+    square = [[2, 2], [12, 2], [12, 12], [2, 12]]
+    for i in range(3):
+        save(tmp_path / f"{i}.jpg", photo(i))
+        shapes = [{"label": name, "points": square} for name in ("person-1", "person-2", "sofa", "wing-747")]
+        write(tmp_path / f"{i}.json", json.dumps({"shapes": shapes, "imagePath": f"{i}.jpg", "imageData": None}))
+    guess = guess_layout(tmp_path)
+    write(tmp_path / "dataset.yaml", yaml_text(guess))
+    assert guess.fields["merge"] == {"person": ["person-1", "person-2"]}
+    assert open_dataset("folder", tmp_path).classes == ("background", "person", "sofa", "wing-747")
