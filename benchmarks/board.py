@@ -3,6 +3,7 @@
 python benchmarks/board.py --runs 100000                        # SQLite
 python benchmarks/board.py --runs 100000 --db postgresql://...  # an empty database
 python benchmarks/board.py --runs 100000 --db postgres          # a server of its own, taken down at the end
+python benchmarks/board.py --runs 100000 --datasets 1           # all of them in one data set
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ sys.path.insert(0, str(ROOT))
 import psutil  # noqa: E402
 
 from benchmarks.board_workspace import METHODS, points, write  # noqa: E402
-from results import queries  # noqa: E402
+from results import formats, queries  # noqa: E402
+from results.brief import brief, complete  # noqa: E402
 from results.leaderboard import leaderboard  # noqa: E402
 from results.rebuild import collect_into  # noqa: E402
 from results.store import Store, open_store  # noqa: E402
 
+PAGE = 200
+"""Rows of a page of a table."""
 AGAIN = 3
 """Every question is asked so often; the middle time is told."""
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
@@ -52,9 +56,9 @@ def timed(name: str, what: Callable[[], Any], again: int = 1) -> Any:
     return found, wall
 
 
-def collecting(workspace: Path, runs: int, target: str) -> None:
-    """Collect the runs, then nothing, then one more; then draw what there was no time for."""
-    last = list(zip(points(), range(runs)))[-1][0]
+def collecting(workspace: Path, runs: int, datasets: int, target: str, draw: bool) -> None:
+    """Collect the runs, then nothing, then one more; then, if asked for, draw what there was no time for."""
+    last = list(zip(points(datasets), range(runs)))[-1][0]
     aside = workspace / "aside"
     (workspace / "stages" / last["key"]).rename(aside)
 
@@ -67,7 +71,8 @@ def collecting(workspace: Path, runs: int, target: str) -> None:
     timed("collect: none changed", lambda: collected(0.0))
     aside.rename(workspace / "stages" / last["key"])
     timed("collect: one new", lambda: collected(0.0))
-    timed("tiers and intervals of all rows and metrics, once", lambda: collected(float("inf")))
+    if draw:
+        timed("tiers and intervals of all rows and metrics, once", lambda: collected(float("inf")))
 
 
 def questions(store: Store) -> None:
@@ -77,17 +82,26 @@ def questions(store: Store) -> None:
     one = {"dataset": [dataset]}
     student, recipe = str(rows["student"].iloc[0]), str(rows["recipe"].iloc[0])
     key = str(queries.runs(store, limit=1)["key"].iloc[0])
-    board = leaderboard(store, one, most_drawn=0)
+    everything = brief(store, one)
+    board = complete(store, everything.head(PAGE), everything)
     asked: dict[str, Callable[[], Any]] = {
         "what there is to filter by": lambda: queries.cells(store),
         "rows in brief, for the sidebar": lambda: queries.rows_in_brief(store),
-        "leaderboard, one data set": lambda: leaderboard(store, one, most_drawn=0),
-        "the same by another metric": lambda: leaderboard(store, one, metric="fw_iou", most_drawn=0),
-        "the same, a student and a stride": lambda: leaderboard(store, one | {"student": [student], "stride": [16]}),
-        "the same, a recipe": lambda: leaderboard(store, one | {"recipe": [recipe]}, most_drawn=0),
-        "one method in all data sets": lambda: leaderboard(store, {"method": ["ka"]}, most_drawn=0),
-        "the same, two seeds of three": lambda: leaderboard(store, one | {"recipe": [recipe], "seed": [0, 1]}),
-        "leaderboard, all data sets": lambda: leaderboard(store, most_drawn=0),
+        "a data set in brief": lambda: brief(store, one),
+        "the same by another metric": lambda: brief(store, one, metric="fw_iou"),
+        "the same with latency and training cost": lambda: brief(store, one, also=("latency_ms", "training_s")),
+        "a page of it in full": lambda: complete(store, everything.tail(PAGE), everything),
+        "what is said of all rows": lambda: [formats.caption(everything), *formats.notes(everything)],
+        "a student in brief": lambda: brief(store, one | {"student": [student]}),
+        "a recipe in brief": lambda: brief(store, one | {"recipe": [recipe]}),
+        "one method in all data sets, in brief": lambda: brief(store, {"method": ["ka"]}),
+        "leaderboard, a data set, a student and a stride": lambda: leaderboard(
+            store, one | {"student": [student], "stride": [16]}, most_drawn=0
+        ),
+        "leaderboard, a recipe, two seeds of three": lambda: leaderboard(
+            store, one | {"recipe": [recipe], "seed": [0, 1]}, most_drawn=0
+        ),
+        "leaderboard, a data set, every column": lambda: leaderboard(store, one, most_drawn=0),
         "a page of runs": lambda: queries.runs(store, limit=200),
         "the last page of runs": lambda: queries.runs(store, limit=200, offset=queries.count_runs(store) - 200),
         "a page of runs that hold a text": lambda: queries.runs(store, limit=200, search="node7"),
@@ -159,10 +173,10 @@ def painting(workspace: Path, target: str) -> None:
         browser.close()
 
 
-def measure(workspace: Path, runs: int, target: str, browser: bool) -> None:
+def measure(asked: argparse.Namespace, workspace: Path, target: str) -> None:
     """Everything, as a Markdown table."""
-    began = time.perf_counter()
-    write(workspace, runs)
+    began, runs = time.perf_counter(), asked.runs
+    write(workspace, runs, asked.datasets)
     kind = "PostgreSQL" if "://" in target and not target.startswith("sqlite") else "SQLite"
     load = os.getloadavg()[0]
     print(
@@ -170,11 +184,12 @@ def measure(workspace: Path, runs: int, target: str, browser: bool) -> None:
     )
     print(f"the records were written in {time.perf_counter() - began:.0f} s\n")
     print("| what | seconds | of processor time | rows |\n|---|---|---|---|")
-    collecting(workspace, runs, target)
+    collecting(workspace, runs, asked.datasets, target, not asked.undrawn)
     with open_store(target, readonly=True) as store:
         questions(store)
+    print(f"| memory of this process | | | {psutil.Process().memory_info().rss / 2**20:.0f} MiB |")
     commands(workspace, target)
-    if browser:
+    if not asked.no_browser:
         painting(workspace, target)
 
 
@@ -184,6 +199,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--db", help="file or URL of a database that is new; 'postgres' for a server of its own")
     parser.add_argument("--workspace", type=Path, help="folder for the records; they are kept")
+    parser.add_argument("--datasets", type=int, default=5, help="of so many data sets; fewer hold more rows each")
+    parser.add_argument("--undrawn", action="store_true", help="leave tiers and intervals of most rows undrawn")
     parser.add_argument("--no-browser", action="store_true")
     asked = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -193,7 +210,7 @@ def main() -> None:
             from tests.results.server import own_server
 
             target = stack.enter_context(own_server())
-        measure(folder.absolute(), asked.runs, target, not asked.no_browser)
+        measure(asked, folder.absolute(), target)
 
 
 if __name__ == "__main__":

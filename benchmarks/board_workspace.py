@@ -72,10 +72,13 @@ def _tallies(skill: float, labelled: Any, names: Any, place: int) -> Tallies:
 Point = dict[str, Any]
 
 
-def points() -> Iterator[Point]:
+DATASETS = ("camvid", "cityscapes", "voc", "ade20k", "shapes")
+
+
+def points(datasets: int = len(DATASETS)) -> Iterator[Point]:
     """Settings and what is trained under each, without an end: data sets, recipes, students, strides, methods, ..."""
     for recipe in itertools.count():
-        for dataset in ("camvid", "cityscapes", "voc", "ade20k", "shapes"):
+        for dataset in DATASETS[:datasets]:
             where = {"dataset": dataset, "recipe": f"{'quick' if recipe % 2 else 'long'}-{recipe:06x}"}
             teacher = _key(where)
             yield where | {"key": teacher, "method": "teacher", "student": "timm:resnet50/aspp", "stride": 8, "seed": 0}
@@ -90,10 +93,10 @@ def _key(what: Point) -> str:
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]
 
 
-def write(workspace: Path, runs: int) -> None:
+def write(workspace: Path, runs: int, datasets: int = len(DATASETS)) -> None:
     """Write the stage folders of the first `runs` points; those that are there already are left alone."""
     levels = tallies()
-    for number, point in enumerate(itertools.islice(points(), runs)):
+    for number, point in enumerate(itertools.islice(points(datasets), runs)):
         folder = workspace / "stages" / str(point["key"])
         if (folder / "record.json").exists():
             continue

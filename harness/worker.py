@@ -165,10 +165,13 @@ class _Cohort:
         self._codes: dict[int, int] = {}
         self._movement = [Movement(attempt.events) for attempt in attempts]
         if not helper:
+            from harness.system.running import CODE
+
             for job, attempt in zip(jobs, attempts):
                 close_silent_attempts(job.folder, attempt.number)
-                others = {"cohort": [job.folder.key for job in jobs]} if len(jobs) > 1 else {}
-                attempt.begin(resumed_at=_resumes_at(job), job_id=str(job.extra.get("job_id", "")), **others)
+                others: dict[str, Any] = {"cohort": [job.folder.key for job in jobs]} if len(jobs) > 1 else {}
+                others |= {"resumed_at": _resumes_at(job), "job_id": str(job.extra.get("job_id", ""))}
+                attempt.begin(code=CODE, **others)
 
     def beat(self) -> None:
         """Write heartbeats of the unfinished attempts, with their progress."""

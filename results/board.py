@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Select, Text, cast, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from results import store as schema
@@ -99,72 +101,139 @@ def drop_families(connection: Connection, families: Sequence[str]) -> None:
 # --------------------------------------------------------------------------------------------------- reading
 
 
+BESIDE = ("manifest", "family", "pending")
+"""What `read_rows` reads beside the columns that are shown."""
+FEW_VALUES = (
+    "dataset", "evaluation", "teacher", "recipe", "weights", "value_basis", "delta_basis", "gap_closed_basis", "flags",
+    "absent", "classes", "split", "input_size", "latency_device", "precision", "numerics", "uncounted", "manifest",
+    "stride", "seeds", "images", "superseded", "pending",
+)  # fmt: skip
+"""Columns of `board` that have the same values in many rows: the database hands them over as one text a row, of which
+each is taken apart once. That costs a third of reading them one by one."""
+
+
 def read_rows(
-    store: Store, metric: str, conditions: Iterable[ColumnElement[bool]], columns: Sequence[Column]
+    store: Store,
+    metric: str,
+    conditions: Iterable[ColumnElement[bool]],
+    columns: Sequence[Column],
+    beside: Sequence[str] = BESIDE,
 ) -> pd.DataFrame:
     """Rows of the leaderboard that is ranked by a metric, in no order.
 
     Args:
-        columns: of the board; those of `store.LATE` but `row` are left out.
+        columns: of the board; `p_holm` and `frontier` are left out.
+        beside: columns of the table `board` that are read as well.
 
     Returns:
-        A data frame of these columns, and of `manifest`, `family` and `pending`.
+        A data frame of these columns and of those beside.
     """
-    table, own = schema.board, {c.name: table_column(c.name, metric) for c in columns}
-    named = {name: column for name, column in own.items() if column is not None}
-    query = select(*named.values(), *(table.c[name] for name in (*_BESIDE, "others", "paid")))
+    c, names = schema.board.c, {column.name for column in columns}
+    wanted = {name: stored_name(name, metric) for name in (*(n for n in names if n not in schema.LATE), "row", *beside)}
+    if names & _SHARES:
+        wanted |= {"own_training_s": "own_training_s", "lessons": "lessons"}
+    if not all(stored in c for stored in wanted.values()):  # means of other metrics
+        wanted["others"] = "others"
+    wanted = {name: stored for name, stored in wanted.items() if stored in c}
+    packed = [name for name, stored in wanted.items() if stored in FEW_VALUES]
+    single = [name for name in wanted if name not in packed]
+    array = func.json_build_array if store.engine.dialect.name == "postgresql" else func.json_array
+    together = cast(array(*(c[wanted[name]] for name in packed)), Text)
+    query = select(together, *(c[wanted[name]] for name in single)).where(c.metric == metric, *conditions)
     with store.read() as connection:
-        # The driver's own rows: SQLAlchemy's cost as much again as reading them, and only flags need its types.
-        rows = connection.execute(query.where(table.c.metric == metric, *conditions)).cursor.fetchall()
-        costs = lesson_costs(connection)
-    names = [*named, *_BESIDE, "others", "paid"]
-    fields: list[Sequence[Any]] = list(zip(*rows)) if rows else [()] * len(names)
-    found: dict[str, Any] = dict(zip(names, fields, strict=True))
-    for name in (*(c.name for c in columns if c.type == "flag" and c.name in found), "pending"):
-        found[name] = [bool(value) for value in found[name]]
-    means, paid = _parsed(found["others"]), _parsed(found["paid"])
-    found |= {c.name: [mean.get(c.name) for mean in means] for c in columns if own[c.name] is None}
-    found["training_s"] = [training_cost(runs, costs) for runs in paid]
-    return frame_of(found, columns)
+        fields = _fields(connection, query)
+        found: dict[str, Any] = dict(zip(single, fields[1:], strict=True)) | _taken_apart(packed, fields[0])
+        for name in ("method", "student", "verdict"):
+            if name in found:
+                codes, different = pd.factorize(np.array(found[name], dtype=object), use_na_sentinel=False)
+                found[name] = _repeated(different, codes)
+        if "lessons" in found:
+            found |= _training(connection, found)
+    for name in (*(column.name for column in columns if column.type == "flag"), "pending"):
+        if name in found:
+            found[name] = np.asarray(found[name], dtype=bool)
+    if "others" in found:
+        means = json.loads(f"[{','.join(found['others'])}]")
+        found |= {name: [mean.get(name) for mean in means] for name in names - set(schema.LATE) - found.keys()}
+    return frame_of(found, columns, beside)
 
 
-_BESIDE = ("manifest", "family", "pending")
+AT_ONCE = 2000
+"""Rows that are taken apart before the next are read: tens of thousands at once would keep Python's collector busy."""
 
 
-def _parsed(texts: Sequence[str]) -> list[Any]:
-    """JSON texts, parsed at once."""
-    found: list[Any] = json.loads(f"[{','.join(texts)}]")
-    return found
+def _fields(connection: Connection, query: Select[Any]) -> list[list[Any]]:
+    """The values of a question, column by column, as the driver has them.
+
+    SQLAlchemy's own rows cost as much again as reading them, and only flags need its types.
+    """
+    cursor = connection.execute(query).cursor
+    fields: list[list[Any]] = [[] for _ in query.selected_columns]
+    while rows := cursor.fetchmany(AT_ONCE):
+        for field, values in zip(fields, zip(*rows), strict=True):
+            field.extend(values)
+    return fields
 
 
-def frame_of(found: Mapping[str, Sequence[Any]], columns: Sequence[Column]) -> pd.DataFrame:
+def _taken_apart(names: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+    """The columns of JSON arrays, one array a row."""
+    codes, different = pd.factorize(np.array(texts, dtype=object))
+    fields = list(zip(*map(json.loads, different))) or [()] * len(names)
+    return {name: _repeated(values, codes) for name, values in zip(names, fields)}
+
+
+def _repeated(different: Any, codes: NDArray[np.intp]) -> Any:
+    """Values in the places that codes say."""
+    return pd.Series(different, dtype=None if len(different) else object).array.take(codes)
+
+
+_SHARES = {"training_s", "shared_training_s"}
+
+
+def _training(connection: Connection, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The cost of training of every row, and its parents' part in it."""
+    codes, different = pd.factorize(np.array(found["lessons"], dtype=object))
+    learned = [json.loads(text) for text in different]
+    costs = lesson_costs(connection, {parent for runs in learned for parents in runs for parent in parents})
+    shares = np.array([shared_cost(runs, costs) for runs in learned], dtype=float)[codes]
+    return {"shared_training_s": shares, "training_s": shares + np.array(found["own_training_s"], dtype=float)}
+
+
+def frame_of(found: Mapping[str, Any], columns: Sequence[Column], beside: Sequence[str] = BESIDE) -> pd.DataFrame:
     """Values of columns of the board as a data frame, with what stands beside them."""
-    frame = pd.DataFrame({c.name: _typed(c, found[c.name]) for c in columns if c.name in found})
-    return frame.assign(**{name: pd.Series(found[name], dtype=object) for name in _BESIDE})
+    values = {c.name: _typed(c, found[c.name]) for c in columns if c.name in found}
+    return pd.DataFrame(values | {name: pd.Series(found[name], dtype=object) for name in beside})
 
 
-def table_column(name: str, metric: str) -> Any:
-    """The column of `board` in which a leaderboard's column stands; None where there is none."""
-    return schema.board.c.get(stored_name(name, metric))
-
-
-def _typed(column: Column, values: Sequence[Any]) -> pd.Series:
+def _typed(column: Column, values: Any) -> pd.Series:
     if column.type == "number" or (column.type == "count" and column.seeds == "same" and column.name != "stride"):
-        return pd.Series(values, dtype=float)
+        return pd.Series(np.asarray(values, dtype=float))
     return pd.Series(values) if len(values) else pd.Series(values, dtype=object)
 
 
-def lesson_costs(connection: Connection) -> dict[str, float]:
+def lesson_costs(connection: Connection, keys: Collection[str]) -> dict[str, float]:
     """Teacher or translator -> seconds of its training that each student pays which learned from it.
 
     It is shared by all students in the database that did, whatever is shown.
+
+    Args:
+        keys: of teachers and translators.
     """
     r, parents = schema.runs.c, schema.parents.c
-    counts = connection.execute(select(parents.parent, func.count()).group_by(parents.parent))
-    taught = {row[0]: row[1] for row in counts}
     paid = func.coalesce(r.paid_s, r.seconds)
-    rows = connection.execute(select(r.key, paid).where(r.key.in_(select(parents.parent))))
-    return {key: seconds / taught[key] for key, seconds in rows if seconds is not None}
+    found: dict[str, float] = {}
+    for some in in_parts(keys):
+        counts = select(parents.parent, func.count()).where(parents.parent.in_(some)).group_by(parents.parent)
+        taught = {row[0]: row[1] for row in connection.execute(counts)}
+        rows = connection.execute(select(r.key, paid).where(r.key.in_(taught)))
+        found |= {key: seconds / taught[key] for key, seconds in rows if seconds is not None}
+    return found
+
+
+def in_parts(keys: Iterable[str], size: int = 500) -> Iterator[list[str]]:
+    """Keys by the hundred: no database takes any number of them in one question."""
+    wanted = list(keys)
+    return (wanted[start : start + size] for start in range(0, len(wanted), size))
 
 
 def own_cost(run: Run) -> float:
@@ -178,28 +247,27 @@ def lessons(run: Run) -> list[str]:
     return [parent for parent in run["parents"].split(",") if parent] if run["kind"] == "student" else []
 
 
-Paid = Sequence[tuple[float, Sequence[str]]]
-"""Of each run behind a row the seconds that it cost itself, and whom it learned from."""
+def shared_cost(learned: Sequence[Sequence[str]], costs: Mapping[str, float]) -> float:
+    """Mean over a row's runs of their part of what their parents' training cost; NaN where that of none is known.
 
-
-def training_cost(runs: Paid, costs: Mapping[str, float]) -> float:
-    """Mean over a row's runs of what their training cost, with their part of what their parents' did."""
-    known = []
-    for own, parents in runs:
-        whole = own + sum([costs.get(parent, math.nan) for parent in parents])
-        if not math.isnan(whole):
-            known.append(whole)
+    Args:
+        learned: of each run its parents.
+        costs: as `lesson_costs` gives them.
+    """
+    shares = [sum([costs.get(parent, math.nan) for parent in parents]) for parents in learned]
+    known = [share for share in shares if not math.isnan(share)]
     return sum(known) / len(known) if known else math.nan
 
 
-def p_values(store: Store, metric: str, datasets: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Data set -> row -> p-value, of all rows of some data sets that are compared with `none`."""
+def p_values(store: Store, metric: str, datasets: Iterable[str]) -> dict[str, pd.Series]:
+    """Data set -> p-values by row, of all rows of some data sets that are compared with `none`."""
     c = schema.board.c
-    query = select(c.dataset, c.row, c.p).where(c.metric == metric, c.dataset.in_(list(datasets)), c.p.is_not(None))
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, pd.Series] = {}
     with store.read() as connection:
-        for dataset, row, p in connection.execute(query):
-            found.setdefault(dataset, {})[row] = p
+        for dataset in datasets:
+            query = select(c.row, c.p).where(c.metric == metric, c.dataset == dataset, c.p.is_not(None))
+            rows, values = _fields(connection, query)
+            found[dataset] = pd.Series(values, index=pd.Index(rows, dtype=object), dtype=float)
     return found
 
 
@@ -212,13 +280,27 @@ def most_images(store: Store, metric: str, datasets: Iterable[str]) -> dict[tupl
         return {(row[0], row[1], row[2]): row[3] for row in connection.execute(query) if row[3] is not None}
 
 
+def all_hidden(store: Store, metric: str, hidden: Collection[str]) -> set[str]:
+    """The rows of the leaderboard all of whose runs are hidden.
+
+    Args:
+        hidden: keys of runs.
+    """
+    c, known, found = schema.board.c, set(hidden), set()
+    for some in in_parts(set(rows_of_runs(store, hidden))):
+        with store.read() as connection:
+            rows = connection.execute(select(c.row, c["keys"]).where(c.metric == metric, c.row.in_(some)))
+            found |= {row for row, keys in rows if set(keys.split(",")) <= known}
+    return found
+
+
 def rows_of_runs(store: Store, keys: Iterable[str]) -> list[str]:
     """The rows that some runs belong to."""
-    r, wanted = schema.runs.c, list(keys)
+    r = schema.runs.c
     with store.read() as connection:
         return [
             row
-            for start in range(0, len(wanted), 500)
-            for row in connection.execute(select(r.row).where(r.key.in_(wanted[start : start + 500]))).scalars()
+            for some in in_parts(keys)
+            for row in connection.execute(select(r.row).where(r.key.in_(some))).scalars()
             if row is not None
         ]

@@ -116,6 +116,11 @@ _COST = (
        direction="lower",
        help="Hours of a core or a GPU that a run's training cost: its own, and its part of its teacher's and its "
             "translators', each divided among all the students in the database that learned from it."),
+    _c("own_training_s", "own training", "number", unit="h", factor=1 / 3600, export="own_training_h",
+       seeds="computed", direction="lower", help="Of the training cost: the training of the student itself."),
+    _c("shared_training_s", "teacher's training", "number", unit="h", factor=1 / 3600, export="shared_training_h",
+       seeds="computed", direction="lower",
+       help="Of the training cost: the student's part of the training of its teacher and its translators."),
 )
 _MORE = (
     _c("seed_list", seeds="computed"),
@@ -189,6 +194,8 @@ _RUN = (
     _c("job", source="environment.job", required=True),
     _c("started", source="started", required=True),
     _c("attempts", type="count"),
+    _c("other_code", "resumed under other code", "flag", required=True,
+       help="An attempt went on from the checkpoint of another one that ran other code of the harness."),
 )
 # fmt: on
 
@@ -196,6 +203,7 @@ FIXED: Mapping[str, Column] = {column.name: column for column in (*_CELL, *_SEED
 """Every column that is no metric's."""
 _COUNTED = (
     "evaluation", "manifest", "variant", "parents", "classes", "absent", "absent_share", "uncounted", "samples_planned",
+    "other_code",
 )  # fmt: skip
 STORED = tuple(c for c in FIXED.values() if c.source or c.name in _COUNTED)
 """What the table `runs` holds of a record."""

@@ -13,6 +13,7 @@ MEANING = {
     "fell back": "precision or memory layout is not the recipe's, whose gradients were wrong on that machine",
     "uncounted": "operators without a count are not in its GMACs (`harness show` names them)",
     "changed code": "made with changes to the code that no commit holds",
+    "resumed under other code": "a run went on from a checkpoint that other code of the harness had made",
     "several revisions": "its seeds were trained by unlike revisions of the code",
 }
 """Every flag, and what it says."""
@@ -55,6 +56,7 @@ def flags_of(row: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], ahead: b
         "fell back": row["numerics"] != "",
         "uncounted": row["uncounted"] != "",
         "changed code": row["dirty"],
+        "resumed under other code": any(run["other_code"] for run in runs),
         "several revisions": len({run["revision"] for run in runs}) > 1,
     }
     return [flag for flag, there in found.items() if there]

@@ -59,6 +59,8 @@ def shown_columns(board: pd.DataFrame) -> list[Column]:
 
 def shared_flags(board: pd.DataFrame) -> list[str]:
     """The flags that all students' rows have: said once, below the table."""
+    if (found := board.attrs.get("shared_flags")) is not None:  # a page of a longer table
+        return list(found)
     students = board[board["method"] != "teacher"]
     if len(students) < 2:
         return []
@@ -125,9 +127,16 @@ def number(value: float, factor: float = 1.0, decimals: int | None = None) -> st
 
 def _methods(board: pd.DataFrame) -> list[str]:
     """The methods; with their variants where two rows would otherwise look the same."""
-    alike = board.duplicated(["method", "stride", *VARYING], keep=False)
+    alike = board["row"].isin(namesakes(board))
     shown = zip(board["method"], board["variant"], alike, strict=True)
     return [f"{method} ({variant[:6]})" if several else str(method) for method, variant, several in shown]
+
+
+def namesakes(board: pd.DataFrame) -> list[str]:
+    """The rows that look the same as another one: they are told apart by their variants."""
+    if (found := board.attrs.get("namesakes")) is not None:  # a page of a longer table
+        return list(found)
+    return list(board.loc[board.duplicated(["method", "stride", *VARYING], keep=False), "row"])
 
 
 def _values(board: pd.DataFrame, name: str) -> list[str]:
@@ -173,6 +182,11 @@ def notes(board: pd.DataFrame) -> list[str]:
     said += _of_standing(board)
     if pending := board.attrs.get("pending"):
         said.append(f"Tiers and intervals over images of {pending} rows are yet to be drawn: run `harness collect`.")
+    if hidden := board.attrs.get("hidden"):
+        said.append(
+            f"{hidden} row{'' if hidden == 1 else 's'} hidden by `harness hide` left out (--hidden shows them); hidden "
+            "runs count in intervals, tiers and corrections."
+        )
     if (board["superseded"] > 0).any():
         said.append(f"{int(board['superseded'].sum())} older runs of equal cells are not shown.")
     return said
@@ -216,13 +230,19 @@ def _span(values: pd.Series) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None = None) -> str:
+def as_text(
+    board: pd.DataFrame,
+    width: int | None = None,
+    colour: bool | None = None,
+    everything: pd.DataFrame | None = None,
+) -> str:
     """The leaderboard for a terminal.
 
     Args:
         width: in characters; the terminal's own, or 160 where there is none. What does not fit is left out, the cost's
             details first.
         colour: by default only when standard output is a terminal.
+        everything: all rows in brief (`results.brief`), where the board is only the first ones of them.
     """
     from rich.console import Console
     from rich.text import Text
@@ -231,17 +251,20 @@ def as_text(board: pd.DataFrame, width: int | None = None, colour: bool | None =
     colour = sys.stdout.isatty() if colour is None else colour
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
-    columns, optional = shown_columns(board), list(OPTIONAL)
+    everything = board if everything is None else everything
+    columns, optional = shown_columns(everything), list(OPTIONAL)
     table = _rich_table(columns, board)
     while (least := _least(table)) > width and optional:
         left_out = optional.pop(0)
         columns = [column for column in columns if column.name != left_out]
         table = _rich_table(columns, board)
     console.width = max(width, least)
-    console.print(Text(sinks.terminal(caption(board))), style="bold")
+    console.print(Text(sinks.terminal(caption(everything))), style="bold")
     console.print(table)
     console.width = width
-    for note in [*notes(board), *_other_metrics(board)]:
+    cut = len(everything) - len(board)
+    said = [f"{cut} more row{'' if cut == 1 else 's'}: --top 0 shows all."] if cut else []
+    for note in [*said, *notes(everything), *_other_metrics(board)]:
         console.print(Text(note), style="dim")
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 

@@ -36,7 +36,7 @@ from results.flags import uncounted
 from results.invalid import first_invalid
 from results.metrics import COUNT_METRICS, MetricInfo, mean_of_ratios
 from results.protocol import protocol_words
-from results.record import Metrics, MetricValue, Record
+from results.record import Metrics, MetricValue, Record, codes_behind
 from results.refresh import PATIENCE_S, refresh
 from results.statistics import class_counts, mean_iou, predicted_absent
 from results.store import Store, insert_all
@@ -272,7 +272,7 @@ def _run(record: Record) -> dict[str, Any]:
     parents = ",".join(sorted(set(record.parents.values())))
     counted: dict[str, Any] = {"manifest": _manifest(record), "variant": _variant(record), "parents": parents}
     counted |= {"uncounted": uncounted(record.cost.uncounted) if record.cost else ""}
-    counted |= {"samples_planned": _planned(record)}
+    counted |= {"samples_planned": _planned(record), "other_code": len(codes_behind(record.attempts)) > 1}
     return row | counted | {"evaluation": protocol_words(record.spec) if record.metrics else ""}
 
 

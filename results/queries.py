@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Select, Table, false, func, or_, select
 
 from results import store as schema
-from results.board import CELL, lesson_costs, lessons, own_cost
-from results.columns import METRICS, STORED, Column, metric_column
+from results.board import CELL, lesson_costs, lessons, own_cost, read_rows
+from results.columns import FIXED, METRICS, STORED, Column, metric_column
 from results.metrics import COUNT_METRICS, HEADLINE, MetricInfo
 from results.record import Record
 from results.store import Store
@@ -74,7 +74,7 @@ def runs(
     with store.read() as connection:
         rows = connection.execute(query.limit(limit).offset(offset)).all()
         scores = pd.DataFrame(connection.execute(values).all(), columns=["key", "name", "value"])
-        costs = lesson_costs(connection)
+        costs = lesson_costs(connection, {parent for row in rows for parent in lessons(dict(row._mapping))})
     frame = pd.DataFrame(rows, columns=[*(c.name for c in shown), "attempts"])
     frame.insert(len(shown), "training_s", [_training_cost(row._mapping, costs) for row in rows])
     for name in ("stride", "seed"):
@@ -171,11 +171,8 @@ def rows_in_brief(store: Store, metric: str = HEADLINE) -> pd.DataFrame:
     Returns:
         Columns dataset, evaluation, method, student, stride, recipe and seeds, how many runs are behind a row.
     """
-    c = schema.board.c
     names = ("dataset", "evaluation", "method", "student", "stride", "recipe", "seeds")
-    with store.read() as connection:
-        rows = connection.execute(select(*(c[name] for name in names)).where(c.metric == metric)).all()
-    return pd.DataFrame(rows, columns=list(names))
+    return read_rows(store, metric, [], [FIXED[name] for name in names], beside=())
 
 
 def measured(store: Store) -> list[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
@@ -228,6 +229,26 @@ class Attempt(_Part):
     reason: str = ""
     resumed_at: Count = 0
     """Iteration of the checkpoint that it began from."""
+    code: str = ""
+    """Digest of the harness's source files that it ran; empty in records that do not tell."""
+
+
+def codes_behind(attempts: Sequence[Attempt]) -> list[str]:
+    """The different codes under which the iterations behind a result were trained, the first one first.
+
+    Attempts that began at iteration 0 undo those before them; what came after the checkpoint that the next attempt
+    went on from is lost, so an attempt that saved none does not count.
+
+    Args:
+        attempts: in order.
+    """
+    found: list[str] = []
+    for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
+        if attempt.resumed_at == 0:
+            found = []
+        if following is None or following.resumed_at > attempt.resumed_at:
+            found.append(attempt.code)
+    return [code for code in dict.fromkeys(found) if code]
 
 
 class Record(_Part):

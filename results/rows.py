@@ -188,7 +188,8 @@ def _common(part: Runs, known: Known) -> dict[str, Any]:
         "input_size": f"{first['input_height']}x{first['input_width']}" if first["macs"] is not None else "",
         "reproduce": _reproduce(part),
         "others": json.dumps({name: _mean([run.get(name) for run in part]) for name in known}),
-        "paid": json.dumps([(own_cost(run), lessons(run)) for run in part]),
+        "own_training_s": _mean([None if math.isnan(cost) else cost for cost in map(own_cost, part)]),
+        "lessons": json.dumps([lessons(run) for run in part]),
     }
 
 

@@ -380,13 +380,10 @@ def pareto(cost: ArrayLike, value: ArrayLike) -> NDArray[np.bool_]:
     c, v = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
     usable = np.flatnonzero(~(np.isnan(c) | np.isnan(v)))
     front = np.zeros(len(c), dtype=bool)
-    best_cheaper, i = -math.inf, 0
     order = usable[np.lexsort((-v[usable], c[usable]))]
-    while i < len(order):  # groups of equal cost, cheapest first; only a group's best can stand
-        group = order[i:][c[order[i:]] == c[order[i]]]
-        top = v[group[0]]
-        if top > best_cheaper:
-            front[group[v[group] == top]] = True
-            best_cheaper = top
-        i += len(group)
+    if len(order):  # groups of equal cost, cheapest first; only a group's best can stand
+        first = np.concatenate([[True], c[order][1:] != c[order][:-1]])
+        group, tops = np.cumsum(first) - 1, v[order][first]
+        stands = tops > np.concatenate([[-math.inf], np.maximum.accumulate(tops)[:-1]])
+        front[order] = stands[group] & (v[order] == tops[group])
     return front

@@ -41,7 +41,7 @@ from sqlalchemy.pool import NullPool
 from results import columns
 from results.metrics import HEADLINE
 
-SCHEMA = 7
+SCHEMA = 8
 """Version of the tables below. There are no migrations: a database is collected again from its records."""
 BUSY_TIMEOUT_S = 30
 _WRITER_LOCK = 7_316_548_021
@@ -151,6 +151,7 @@ attempts = Table(
     Column("outcome", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("resumed_at", BigInteger, nullable=False),
+    Column("code", Text, nullable=False),
 )
 class_counts = Table(
     "class_counts",
@@ -161,7 +162,7 @@ class_counts = Table(
     # (N, 3, K) uint32, little-endian, zlib: per image and class the pixels hit, labelled, predicted.
     Column("counts", LargeBinary, nullable=False),
 )
-LATE = ("row", "training_s", "p_holm", "frontier")
+LATE = ("row", "training_s", "shared_training_s", "p_holm", "frontier")
 """Columns of a leaderboard that `board` has no column of the like for: its key, and what depends on other rows."""
 
 
@@ -180,9 +181,9 @@ board = Table(
     Column("family", String(12), nullable=False, index=True),
     # The columns of the metric have one name for all metrics: `value`, `value_low`.
     *(_of_board(column) for column in columns.board_columns(_RANKED) if column.name not in LATE),
-    # JSON: the means of all metrics by name; of each run the seconds that it cost and whom it learned from.
+    # JSON: the means of all metrics by name; of each run whom it learned from.
     Column("others", Text, nullable=False),
-    Column("paid", Text, nullable=False),
+    Column("lessons", Text, nullable=False),
     Column("manifest", Text, nullable=False),
     # Tiers and intervals over images are yet to be drawn.
     Column("pending", Boolean, nullable=False, index=True),

@@ -7,7 +7,8 @@ import streamlit as st
 
 from dashboards import address, asking, figures, samples, source, stages, tables
 from results import advice, formats, sinks
-from results.leaderboard import COMPARABLE, metric_of
+from results.leaderboard import metric_of
+from results.ranking import COMPARABLE
 
 TITLE = "Leaderboard"
 ICON = ":material/leaderboard:"

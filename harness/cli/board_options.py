@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,13 +14,15 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from results.store import Store
+
 Values = list[str] | None
 FILTERS = ("method", "student", "stride", "dataset", "teacher", "recipe")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Filters, metric, order and budget of rows."""
+    """Filters, metric, order and budget of rows, and whether hidden ones are among them."""
 
     method: Annotated[Values, typer.Option("--method", "--methods", "-m", help="Only these methods: none,ka.")] = None
     student: Annotated[Values, typer.Option("--student", "--students", help="Only these students.")] = None
@@ -38,6 +41,7 @@ class Rows:
     max_gmacs: Annotated[float | None, typer.Option("--max-gmacs", min=0, help="Only rows of at most so many.")] = None
     max_latency: Annotated[float | None, typer.Option("--max-latency", min=0, help="At most so many ms.")] = None
     max_parameters: Annotated[float | None, typer.Option("--max-parameters", min=0, help="At most so many M.")] = None
+    hidden: Annotated[bool, typer.Option("--hidden", help="Include rows that harness hide hides.")] = False
 
     def budget(self) -> dict[str, float]:
         """Column -> the most it may be, in its unit, of the limits that were given."""
@@ -50,8 +54,14 @@ class Rows:
         return {name: _words(values) for name, values in given.items() if values}
 
 
-def measured(target: str, rows: Rows) -> pd.DataFrame:
-    """The selected rows of a database, as a leaderboard.
+def measured(workspace: Path, target: str, rows: Rows) -> pd.DataFrame:
+    """The selected rows of a database, as a leaderboard; without those that are hidden, if they are not asked for.
+
+    Args:
+        workspace: says which runs are hidden.
+
+    Returns:
+        A leaderboard; `attrs["hidden"]` is the number of rows that were left out because all their runs are hidden.
 
     Raises:
         HarnessError: there is no database, or a filter matches nothing.
@@ -64,9 +74,50 @@ def measured(target: str, rows: Rows) -> pd.DataFrame:
     try:
         with open_store(target, readonly=True) as store:
             filters = match_filters(cells(store), rows.wanted())
-            return within(leaderboard(store, filters, rows.sort, metric=rows.metric), rows.budget())
+            board = within(leaderboard(store, filters, rows.sort, metric=rows.metric), rows.budget())
+            return _not_hidden(store, board, workspace, rows)
     except ValueError as error:
         raise HarnessError(str(error)) from error
+
+
+def first_rows(workspace: Path, target: str, rows: Rows, top: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The first of the selected rows as a leaderboard, and all of them in brief; hidden rows as for `measured`.
+
+    Raises:
+        HarnessError: there is no database, or a filter matches nothing.
+    """
+    from results.advice import within
+    from results.brief import brief, complete
+    from results.leaderboard import MOST_DRAWN
+    from results.queries import cells, match_filters
+    from results.store import open_store
+
+    try:
+        with open_store(target, readonly=True) as store:
+            filters = match_filters(cells(store), rows.wanted())
+            everything = within(brief(store, filters, rows.metric, rows.budget(), rows.sort), rows.budget())
+            everything = _not_hidden(store, everything, workspace, rows)
+            return complete(store, everything.head(top), everything, MOST_DRAWN), everything
+    except ValueError as error:
+        raise HarnessError(str(error)) from error
+
+
+def _not_hidden(store: Store, board: pd.DataFrame, workspace: Path, rows: Rows) -> pd.DataFrame:
+    from harness.workspace.folders import Workspace
+    from harness.workspace.hidden import hidden_runs
+    from results.board import all_hidden
+
+    hidden = set() if rows.hidden else all_hidden(store, rows.metric, hidden_runs(Workspace(workspace)))
+    shown = board[~board["row"].isin(hidden)].reset_index(drop=True)
+    shown.attrs["hidden"] = len(board) - len(shown)
+    return shown
+
+
+def tell_hidden(board: pd.DataFrame) -> None:
+    """Say on standard error how many rows were left out of a file."""
+    if hidden := board.attrs.get("hidden"):
+        what = f"{hidden} hidden row{'' if hidden == 1 else 's'} left out"
+        typer.echo(f"{what} (harness hide lists them): --hidden includes them", err=True)
 
 
 def _words(values: list[str]) -> list[str]:

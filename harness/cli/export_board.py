@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.board_options import Rows, measured
+from harness.cli.board_options import Rows, measured, tell_hidden
 from harness.cli.option_groups import with_groups
 from harness.cli.options import DEFAULT_WORKSPACE, Database, Workspace, database
 from harness.errors import HarnessError, did_you_mean
@@ -41,7 +42,8 @@ def export_board(
 
     csv, json and parquet contain every column, unrounded, with units in the names; md and latex contain a selection for
     readers, with intervals, caption and notes. The LaTeX table needs booktabs. html is a single file with sortable
-    tables, filters and charts; it opens without a server or a network.
+    tables, filters and charts; it opens without a server or a network. Rows that `harness hide` hides are left out, if
+    --hidden does not include them; html lists them below the table.
 
     Examples:
 
@@ -66,8 +68,9 @@ def export_board(
     if pictures and form != HTML:
         raise HarnessError(f"{form} holds no pictures", "leave --pictures out, or write html")
     target = database(workspace, db)
-    board = measured(target, rows)
+    board = measured(workspace, target, replace(rows, hidden=rows.hidden or form == HTML))
     content = _page(target, board, pictures, workspace) if form == HTML else EXPORTS[form](board)
+    tell_hidden(board)
     if out is None:
         sys.stdout.write(content.decode())
         return

@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.board_options import Rows, measured
+from harness.cli.board_options import Rows, first_rows, measured, tell_hidden
 from harness.cli.option_groups import with_groups
 from harness.cli.options import DEFAULT_WORKSPACE, Database, Workspace, database
 from harness.errors import HarnessError, did_you_mean
+
+PRINTED = 200
+"""Rows of a table that is printed, if no other number is asked for."""
 
 
 @with_groups
@@ -21,6 +24,10 @@ def leaderboard(
         bool,
         typer.Option("--reported", help="Show tables published by authors, not measured here, instead."),
     ] = False,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", min=0, help="Only so many rows; 0 for all.", show_default="200 in a table, else all"),
+    ] = None,
     *,
     rows: Rows,
 ) -> None:
@@ -39,16 +46,26 @@ def leaderboard(
 
         harness leaderboard --format csv > table.csv
 
+        harness leaderboard --dataset camvid --top 20
+
         harness leaderboard --reported --dataset camvid
     """
-    from results.formats import FORMATS, render
+    from results.formats import FORMATS, as_text, render
 
     if form not in FORMATS:
         raise HarnessError(f"there is no format '{form}'", did_you_mean(form, FORMATS))
     if reported:
         typer.echo(_reported(rows.wanted(), form))
         return
-    typer.echo(render(measured(database(workspace, db), rows), form))
+    top = PRINTED if top is None and form == "table" else top
+    if not top:
+        board = measured(workspace, database(workspace, db), rows)
+        typer.echo(render(board, form))
+    else:
+        board, everything = first_rows(workspace, database(workspace, db), rows, top)
+        typer.echo(as_text(board, everything=everything) if form == "table" and len(board) else render(board, form))
+    if form in ("csv", "json"):
+        tell_hidden(board)
 
 
 def _reported(wanted: dict[str, list[str]], form: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.board_options import Rows, measured
+from harness.cli.board_options import Rows, measured, tell_hidden
 from harness.cli.option_groups import with_groups
 from harness.cli.options import DEFAULT_WORKSPACE, Database, Workspace, database
 from harness.errors import HarnessError, did_you_mean
@@ -55,7 +55,8 @@ def plot(
     if over not in OVER:
         raise HarnessError(f"nothing is drawn over '{over}'", did_you_mean(over, OVER))
     target = database(workspace, db)
-    board = measured(target, rows)
+    board = measured(workspace, target, rows)
+    tell_hidden(board)
     if not len(board):
         raise HarnessError("no row fits", "take a filter off, or look at harness leaderboard")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from results.queries import Run
+    from results.record import Attempt
 
 Words = Annotated[list[str], typer.Argument(metavar="RUN", help="Beginning of its key, or words of its cell.")]
 
@@ -62,7 +63,7 @@ def _print(run: Run) -> None:
         ("IoU by class [%]", _classes(run)),
         ("cost per image", _cost(run)),
         ("training", _training(run)),
-        ("attempts", ((str(a.number), _attempt(a)) for a in record.attempts)),
+        ("attempts", _attempts(record.attempts)),
         ("environment", _environment(run)),
         ("parents", ((role, f"{key} {name or '(not collected)'}") for role, (key, name) in run.parents.items())),
         ("artefacts, sha256", record.artefacts.items()),
@@ -161,7 +162,16 @@ def _training(run: Run) -> Pairs:
         yield "other load", f"{training.workers_beside} other workers on the machine: timings are noisier"
 
 
-def _attempt(attempt: Any) -> str:
+def _attempts(attempts: Sequence[Attempt]) -> Pairs:
+    from results.record import codes_behind
+
+    for attempt in attempts:
+        yield str(attempt.number), _attempt(attempt)
+    if len(codes := codes_behind(attempts)) > 1:
+        yield "code", f"changed in between: {', '.join(code[:12] for code in codes)} (digests of the harness's files)"
+
+
+def _attempt(attempt: Attempt) -> str:
     begun = f", resumed at iteration {attempt.resumed_at}" if attempt.resumed_at else ""
     reason = f": {attempt.reason}" if attempt.reason else ""
     return f"{attempt.started} to {attempt.ended or '?'}{begun}, {attempt.outcome}{reason}"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 POLL_S = 0.2
 
 # The optimiser imports torch._dynamo anyway, which takes 1.5 s in each worker.
-PRELOAD = ["harness.stage.run", "harness.worker", "harness.plugins.load", "torch._dynamo"]
+PRELOAD = ["harness.system.running", "harness.stage.run", "harness.worker", "harness.plugins.load", "torch._dynamo"]
 
 
 def warm_up() -> Any:

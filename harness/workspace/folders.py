@@ -135,6 +135,7 @@ class AttemptFolder:
             outcome=end.get("outcome", "unknown"),
             reason=end.get("reason", ""),
             resumed_at=begun.get("resumed_at", 0),
+            code=begun.get("code", ""),
         )
 
 

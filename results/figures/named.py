@@ -13,8 +13,9 @@ from results.figures.classes import class_differences, class_intervals
 from results.figures.looks import Looks, looks
 from results.figures.strides import gain_map, metric_over_stride
 from results.figures.tradeoff import accuracy_against_cost
-from results.leaderboard import COMPARABLE, leaderboard, metric_of
+from results.leaderboard import leaderboard, metric_of
 from results.queries import SETTING
+from results.ranking import COMPARABLE
 from results.store import Store
 
 

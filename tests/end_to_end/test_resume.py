@@ -13,8 +13,10 @@ import pytest
 
 import harness.workspace.files
 from harness.planning.plan import Plan
+from harness.system.code import tree_digest
 from harness.worker import DONE, INTERRUPTED, main
 from harness.workspace.folders import StageFolder, Workspace
+from results.record import codes_behind
 from tests.end_to_end.tiny import After, Never, in_a_process, job_of, make_plan, only_student, run_all, tiny_sweep
 
 METHODS = [
@@ -72,6 +74,7 @@ def test_stopped_and_gone_on_with(whole: tuple[Plan, Path], again: Any, after: i
     attempts = folder.record().attempts
     assert [a.outcome for a in attempts] == ["interrupted", "done"]
     assert attempts[1].resumed_at == after + 1
+    assert codes_behind(attempts) == [tree_digest()]
 
 
 def _kill_at(call: int, path_end: str) -> Callable[[], None]:
