@@ -49,6 +49,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_the_first_rows_of_many(workspace: Path) -> None:
+    """All that is said of all rows is said, and how many are not shown."""
+    whole, first = " ".join(harness("leaderboard").split()), " ".join(harness("leaderboard", "--top", "2").split())
+    assert "3 more rows: --top 0 shows all." in first and "more rows" not in whole
+    assert whole.split("±")[-1] == first.split("±")[-1]  # the notes
+    assert len(json.loads(harness("leaderboard", "--top", "2", "-f", "json"))) == 2
+    assert harness("leaderboard", "--top", "0") == harness("leaderboard")
+
+
 def test_collect(workspace: Path, tmp_path: Path) -> None:
     assert (workspace / "results.db").is_file()
     assert json.loads(harness("collect", "--json"))["unchanged"] == sorted(fake.key for fake in FAKES)

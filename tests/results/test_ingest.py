@@ -15,6 +15,7 @@ from results import ingest, queries
 from results import store as schema
 from results.ingest import collect
 from results.leaderboard import leaderboard
+from results.record import Attempt, codes_behind
 from results.store import Store, open_store
 from tests.processes import Command
 from tests.results.factory import Fake, sweep, write_all
@@ -52,6 +53,36 @@ def edit(folder: Path, **changes: Any) -> None:
             part = part[parent]
         part[last] = value
     path.write_text(json.dumps(data))
+
+
+def attempts_of(*told: tuple[int, str]) -> list[Attempt]:
+    """Attempts that began at some iterations, under some code."""
+    return [Attempt(number=n, started="", resumed_at=at, code=code) for n, (at, code) in enumerate(told, 1)]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([(0, "a")], ["a"]),
+        ([(0, "a"), (80, "b")], ["a", "b"]),
+        ([(0, "a"), (0, "b")], ["b"]),  # begun anew
+        ([(0, "a"), (80, "b"), (80, "a")], ["a"]),  # the second one left nothing
+        ([(0, "a"), (80, "b"), (90, "a"), (95, "c")], ["a", "b", "c"]),
+        ([(0, ""), (80, "a")], ["a"]),  # an older record does not tell
+    ],
+)
+def test_code_behind_a_result(told: list[tuple[int, str]], expected: list[str]) -> None:
+    assert codes_behind(attempts_of(*told)) == expected
+
+
+def test_a_run_that_was_resumed_under_other_code_is_flagged(store: Store, tmp_path: Path) -> None:
+    fakes = [Fake("none", seed=0, images=3), Fake("none", seed=1, images=3), Fake("ka", images=3)]
+    write_all(tmp_path, fakes)
+    record = fakes[1].record().model_copy(update={"attempts": attempts_of((0, "a" * 64), (80, "b" * 64))})
+    (tmp_path / "stages" / fakes[1].key / "record.json").write_text(record.model_dump_json())
+    collect(tmp_path, store)
+    flags = leaderboard(store).set_index("method")["flags"]
+    assert "resumed under other code" in flags["none"] and "other code" not in flags["ka"]
 
 
 def test_rows_say_what_the_records_say(store: Store, workspace: Path) -> None:

@@ -85,6 +85,23 @@ def test_the_command(workspace: Workspace) -> None:
     assert "nothing is hidden" in harness("hide", "--workspace", root)[1]
 
 
+def test_prints_and_exports_leave_hidden_rows_out_and_say_so(workspace: Workspace) -> None:
+    place = ["--workspace", str(workspace.root)]
+    hide(workspace, [fake.key for fake in NONE], "the wrong split")
+    code, said = harness("leaderboard", *place)
+    assert code == 0 and "1 row hidden by `harness hide` left out (--hidden shows them)" in " ".join(said.split())
+    for words in (["leaderboard", "-f", "json"], ["export", "board", "-f", "json"]):
+        shown = CliRunner().invoke(app, [*words, *place])
+        assert [row["method"] for row in json.loads(shown.stdout)] == ["ka"]
+        assert "1 hidden row left out" in shown.stderr and "--hidden includes them" in shown.stderr
+        everything = CliRunner().invoke(app, [*words, *place, "--hidden"])
+        assert {row["method"] for row in json.loads(everything.stdout)} == {"ka", "none"} and not everything.stderr
+    figure = CliRunner().invoke(app, ["plot", "tradeoff", "--out", str(workspace.root / "tradeoff.svg"), *place])
+    assert figure.exit_code == 0 and "1 hidden row left out" in figure.stderr
+    drawn = (workspace.root / "tradeoff.svg").read_text()
+    assert ">ka<" in drawn and ">none<" not in drawn
+
+
 @pytest.mark.parametrize(("words", "why"), [(["ka @16"], "a reason is needed"), (["nonsense"], "nothing is called")])
 def test_what_cannot_be_hidden_is_said(workspace: Workspace, words: list[str], why: str) -> None:
     found = CliRunner().invoke(app, ["hide", *words, "--workspace", str(workspace.root)])
