@@ -51,8 +51,10 @@ def find_weights(folder: Path, encoder: str) -> Path | None:
     return next(iter(exact + found), None)
 
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
-"""Keys under which training scripts store the weights in a checkpoint."""
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+_WRAPPERS = (*_AVERAGED, "state_dict", "model_state_dict", "model_state", "model")
+"""Keys under which training scripts store the weights in a checkpoint. Averages over iterations (EMA) come first, as in
+timm: where there are both, they are what was evaluated."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -71,6 +73,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if unsafe := re.search(r"Unsupported (?:global|class|operand).*?(\S+\.\S+) was not", str(error)):
+            raise ValueError(
+                f"weights file {path} holds a pickled {unsafe[1]}, and loading one would run its code: save "
+                "network.state_dict() instead"
+            ) from error
         raise ValueError(f"weights file {path} cannot be read: {type(error).__name__}: {error}") from error
     while isinstance(state, Mapping) and (
         wrapper := next((name for name in _WRAPPERS if isinstance(state.get(name), Mapping)), "")
@@ -78,7 +85,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights file {path} contains no state dict")
-    return dict(state)
+    return {name: value for name, value in state.items() if name != "n_averaged"}  # a counter of torch's swa_utils
 
 
 def _print_of(tensor: Tensor) -> str:

@@ -167,7 +167,8 @@ class NetworkFamily(BackboneFamily):
         """
         raise ValueError(
             f"{self.name}:{name} has no {weights.source} weights for its encoder: give a file of the whole network "
-            "(--teacher-weights FILE), or start from random weights (--weights random)"
+            "(--teacher-weights FILE), or start from random weights (--weights random; of a teacher, --teacher-weights "
+            "random)"
         )
 
     def network(

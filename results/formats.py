@@ -210,7 +210,8 @@ def _of_standing(board: pd.DataFrame) -> list[str]:
 
 def _of_absent(board: pd.DataFrame, absent: list[str]) -> str:
     """Over which classes the means are, and what was called something else."""
-    low, high = (f"{100 * value:.2g}" for value in (board["absent_share"].min(), board["absent_share"].max()))
+    shares = 100 * board["absent_share"].min(), 100 * board["absent_share"].max()
+    low, high = (f"{share:.2g}" if share < 10 else f"{share:.0f}" for share in shares)
     span = low if low == high else f"{low} to {high}"
     counted = ", ".join(sorted({str(value) for value in board.loc[board["absent"].isin(absent), "classes"]}))
     return (

@@ -17,7 +17,7 @@ def teacher_leads(board: pd.DataFrame) -> pd.DataFrame:
         board: as `results.leaderboard.leaderboard` gives it.
 
     Returns:
-        Columns teacher, dataset, recipe, miou, macs, leads (sentences, one a student that has a `none` row).
+        Columns teacher, dataset, recipe, weights, miou, macs, leads (sentences, one a student that has a `none` row).
     """
     rows: list[dict[str, Any]] = []
     for _, teacher in board[board["method"] == "teacher"].iterrows():
@@ -31,6 +31,7 @@ def teacher_leads(board: pd.DataFrame) -> pd.DataFrame:
                 "teacher": word,
                 "dataset": teacher["dataset"],
                 "recipe": teacher["recipe"],
+                "weights": teacher["weights"],
                 "miou": teacher["miou"],
                 "macs": teacher["macs"],
                 "leads": [
@@ -40,7 +41,7 @@ def teacher_leads(board: pd.DataFrame) -> pd.DataFrame:
                 ],
             }
         )
-    return pd.DataFrame(rows, columns=["teacher", "dataset", "recipe", "miou", "macs", "leads"])
+    return pd.DataFrame(rows, columns=["teacher", "dataset", "recipe", "weights", "miou", "macs", "leads"])
 
 
 def lead_in_words(teacher: float, student: float, name: str) -> str:

@@ -31,14 +31,15 @@ def data_root_or_default(data_root: Path | None) -> Path | None:
 
 
 def located(word: str, data_root: Path | None = None) -> tuple[str, Path | None]:
-    """A data set's word and data root; the path of a `dataset.yaml` means the data set `folder` with its parent folder.
+    """A data set's word and data root; the path of a `dataset.yaml`, or of the folder that holds it, means
+    the data set `folder` with that folder.
 
     Raises:
         HarnessError: the word looks like such a path, but the file does not exist.
     """
     path = Path(word).expanduser()
     is_path = "/" in word or os.sep in word or word in (".", "..")
-    if is_path and path.is_dir():
+    if path.is_dir() and (is_path or _is_described(path)):
         path = path / "dataset.yaml"
     if path.suffix.lower() not in (".yaml", ".yml") or "[" in path.name:
         return word, data_root
@@ -46,6 +47,13 @@ def located(word: str, data_root: Path | None = None) -> tuple[str, Path | None]
         raise HarnessError(f"{path} does not exist", f"write it with harness data init {path.parent}")
     folder = path.resolve().parent
     return ("folder" if path.name == "dataset.yaml" else f"folder[file={path.name}]"), folder
+
+
+def _is_described(folder: Path) -> bool:
+    """Whether a folder named without a slash holds a `dataset.yaml`, and its name is not a data set's."""
+    from harness.plugins.registries import DATASETS
+
+    return (folder / "dataset.yaml").is_file() and folder.name not in DATASETS
 
 
 def dataset_params(cls: type[Dataset], params: Mapping[str, Any]) -> DataParams:

@@ -27,6 +27,13 @@ def teacher_list(workspace: Workspace = DEFAULT_WORKSPACE, db: Database = None, 
         typer.echo("no finished teacher in this workspace")
     for row in found.to_dict("records"):
         typer.echo(
-            f"{row['teacher']}  on {row['dataset']}: mIoU {100 * row['miou']:.1f} %, {row['macs'] / 1e9:.2f} GMACs"
+            f"{row['teacher']}  {_origin(row['weights'])}  on {row['dataset']}: "
+            f"mIoU {100 * row['miou']:.1f} %, {row['macs'] / 1e9:.2f} GMACs"
             + "".join(f"\n    {said}" for said in row["leads"])
         )
+
+
+def _origin(weights: str) -> str:
+    """Where a teacher's weights come from: a file of a whole network, or training."""
+    source, _, digest = weights.partition(":")
+    return f"imported {digest}" if source == "network" else "trained"

@@ -152,7 +152,8 @@ def _sentences(path: Path, formats: tuple[str, ...]) -> Iterator[None]:
     except FileNotFoundError as error:
         raise HarnessError(f"{path}: is missing", HINT) from error
     except UnidentifiedImageError as error:
-        raise HarnessError(f"{path}: is not a picture of a supported format", _known(formats)) from error
+        what = "is not a picture of a supported format" if path.stat().st_size else "is an empty file"
+        raise HarnessError(f"{path}: {what}", _known(formats)) from error
     except Image.DecompressionBombError as error:
         limit = (Image.MAX_IMAGE_PIXELS or 0) * 2 / 1e6
         raise HarnessError(f"{path}: has more than {limit:.0f} million pixels", "cut it into tiles") from error

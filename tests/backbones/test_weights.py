@@ -179,6 +179,24 @@ def test_real_imagenet_weights_load_in_both_families(number: int) -> None:
         TimmFamily().build(f"tf_efficientnet_lite{(number + 1) % 3}", 16, Weights("file", file))
 
 
+@pytest.mark.parametrize("wrapper", ["state_dict_ema", "model_ema", "ema_state_dict", "ema"])
+def test_averages_over_iterations_come_before_the_last_weights(wrapper: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    averaged = {"a.weight": torch.ones(2), "n_averaged": torch.tensor(7)}
+    torch.save(
+        {"model": {"a.weight": torch.zeros(2)}, "state_dict": {"a.weight": torch.zeros(2)}, wrapper: averaged}, path
+    )
+    state = read_state(path)
+    assert list(state) == ["a.weight"] and state["a.weight"].tolist() == [1, 1]
+
+
+def test_a_pickled_module_is_told_from_its_weights(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(torch.nn.Conv2d(1, 1, 1), path)
+    with pytest.raises(ValueError, match=r"a pickled torch\.nn\.modules\.conv\.Conv2d.*state_dict\(\)"):
+        read_state(path)
+
+
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", "model_state"])
 def test_weights_in_a_wrapper_are_found(wrapper: str, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"

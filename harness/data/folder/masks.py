@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from harness.data.base import Problem
 from harness.data.decode import SUFFIXES
@@ -45,15 +45,23 @@ class Template:
         return re.compile(f"{pattern}(?i:{endings})")
 
     def match(self, files: Iterable[str]) -> dict[Key, str]:
-        """Files by key."""
-        expression = self.expression
+        """Files by key; of those with equal keys the first."""
         found: dict[Key, str] = {}
-        for file in files:
-            match = expression.fullmatch(file)
-            if match:
-                groups = match.groupdict()
-                found.setdefault((groups.get("split", ""), groups["name"]), file)
+        for key, file in self._keys(files):
+            found.setdefault(key, file)
         return found
+
+    def doubled(self, files: Iterable[str]) -> list[tuple[str, str]]:
+        """Pairs of files with equal keys: their paths differ in the suffix alone."""
+        first: dict[Key, str] = {}
+        return [(kept, file) for key, file in self._keys(files) if (kept := first.setdefault(key, file)) != file]
+
+    def _keys(self, files: Iterable[str]) -> Iterator[tuple[Key, str]]:
+        expression = self.expression
+        for file in files:
+            if match := expression.fullmatch(file):
+                groups = match.groupdict()
+                yield (groups.get("split", ""), groups["name"]), file
 
 
 def template(text: str, field: str, tree: Tree, suffixes: frozenset[str] = SUFFIXES) -> Template:
@@ -75,12 +83,28 @@ def find_masks(config: Config, tree: Tree) -> Found:
     """
     if not config.images and not config.masks:
         return _find_pairs(config, tree)
-    images = template(config.images, "images", tree).match(tree.pictures)
-    masks = template(config.masks, "masks", tree).match(tree.pictures)
+    of_images = template(config.images, "images", tree)
+    of_masks = template(config.masks, "masks", tree)
+    masks = of_masks.match(tree.pictures)
     taken = set(masks.values())
-    images = {key: file for key, file in images.items() if file not in taken}
+    others = [file for file in tree.pictures if file not in taken]
+    images = of_images.match(others)
     nearest = config.lossy_masks == "nearest"
-    return Pairing(config, tree, images, masks, "mask", lambda file: Mask(tree.path(str(file)), nearest)).found()
+    pairing = Pairing(config, tree, images, masks, "mask", lambda file: Mask(tree.path(str(file)), nearest))
+    found = pairing.found()
+    imaged = set(images.values())
+    doubled = of_images.doubled(others) + of_masks.doubled([file for file in tree.pictures if file not in imaged])
+    return replace(found, problems=(*_doubled(found, tree, doubled), *found.problems))
+
+
+def _doubled(found: Found, tree: Tree, pairs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    """Of pairs of one name those of which one is used: which is meant?"""
+    items = [item for split in found.splits.values() for item in split]
+    used = {item.image for item in items} | {file for item in items for file in item.label.files}
+    for first, second in pairs:
+        if tree.path(first) in used:
+            what = f"has the same name as {posixpath.basename(first)}; write the suffix behind {{name}} in dataset.yaml"
+            yield Problem(second, what)
 
 
 @dataclass(frozen=True)

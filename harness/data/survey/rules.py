@@ -30,6 +30,10 @@ def _finding(level: Level, kind: str, where: str, what: str) -> Finding:
     return Finding(level=level, kind=kind, where=where, what=what)
 
 
+def _images(found: Sequence[object]) -> str:
+    return f"{len(found)} image{'s' * (len(found) != 1)}"
+
+
 def some(names: Iterable[str], most: int = 3) -> str:
     """The first few of some names, and the number of others."""
     listed = list(names)
@@ -213,7 +217,7 @@ def turned(seen: Seen) -> Iterator[Finding]:
     for name, facts in seen.facts.items():
         alone = [one.name for one in facts if one.size is not None and one.turned[0] != 1 and one.turned[1] == 1]
         if alone:
-            what = f"{len(alone)} images are rotated by their EXIF orientation but their labels are not: {some(alone)}"
+            what = f"{_images(alone)} rotated by EXIF orientation, but labels not: {some(alone)}"
             yield _finding("warning", "turned", name, f"{what}; look at them with --sheet")
 
 
@@ -221,7 +225,7 @@ def transparent(seen: Seen) -> Iterator[Finding]:
     for name, facts in seen.facts.items():
         found = [one.name for one in facts if one.transparent]
         if found:
-            what = f"{len(found)} images have transparent pixels, whose colour is used: {some(found)}"
+            what = f"{_images(found)} with transparent pixels, whose colour is used: {some(found)}"
             yield _finding("note", "transparent", name, what)
 
 
@@ -256,7 +260,7 @@ def same_images(seen: Seen) -> Iterator[Finding]:
         twice = [found for found in where.values() if sum(split == first for split, _ in found) > 1]
         if twice:
             shown = some("/".join(name for split, name in found if split == first) for found in twice)
-            what = f"{len(twice)} images occur more than once: {shown}"
+            what = f"{_images(twice)} stored more than once: {shown}"
             yield _finding("warning", "same-image", first, what)
         for second in names[i + 1 :]:
             both = [found for found in where.values() if {first, second} <= {split for split, _ in found}]
@@ -268,7 +272,7 @@ def _in_both(seen: Seen, first: str, second: str, both: Sequence[dict[str, str]]
     share = len(both) / max(seen.splits[second].read, 1)
     level: Level = "error" if first == "train" and share >= LEAK else "warning"
     shown = some(f"{found[first]} = {found[second]}" for found in both)
-    return _finding(level, "leak", second, f"{len(both)} images ({share:.1%}) are also in {first}: {shown}")
+    return _finding(level, "leak", second, f"{_images(both)} ({share:.1%}) also in {first}: {shown}")
 
 
 def alike_images(seen: Seen) -> Iterator[Finding]:
@@ -283,7 +287,7 @@ def alike_images(seen: Seen) -> Iterator[Finding]:
         alike = [(one, train[i]) for one, i, far in zip(others, nearest, distance) if far <= ALIKE]
         if alike:
             shown = some(f"{one.name} ~ {other.name}" for one, other in alike)
-            what = f"{len(alike)} images ({len(alike) / len(facts):.1%}) look like one of train: {shown}"
+            what = f"{_images(alike)} ({len(alike) / len(facts):.1%}) almost equal to one of train: {shown}"
             yield _finding("warning", "alike", name, what)
 
 

@@ -450,7 +450,7 @@ def test_a_label_made_without_turning_is_named_with_the_reason(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"", "is not a picture"),
+        (b"", "is an empty file"),
         (b"hello", "is not a picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "is not a picture"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "is not a picture|cannot be decoded"),

@@ -373,7 +373,7 @@ def test_turned_images_on_labels_that_are_not_are_a_warning(tmp_path: Path) -> N
     dataset = make(tmp_path)
     save(tmp_path / "val/images/val1.png", picture(7), exif=exif(3))
     found = the(dataset, "turned")
-    assert (found.level, found.where) == ("warning", "val") and found.what.startswith("1 images are rotated")
+    assert (found.level, found.where) == ("warning", "val") and found.what.startswith("1 image rotated")
     save(tmp_path / "val/labels/val1.png", label(7), exif=exif(3))
     assert not [f for f in survey(dataset).findings if f.kind == "turned"]
 
@@ -398,7 +398,7 @@ def test_an_image_in_two_splits(tmp_path: Path, first: str, second: str, level: 
     save(tmp_path / second / "images" / f"{second}0.png", picture({"train": 0, "val": 100}[first]), compress_level=0)
     found = the(dataset, "leak")
     assert (found.level, found.where) == (level, second)
-    assert f"1 images (50.0%) are also in {first}: {first}0 = {second}0" in found.what
+    assert f"1 image (50.0%) also in {first}: {first}0 = {second}0" in found.what
 
 
 def test_few_images_in_two_splits_are_a_warning(tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_few_images_in_two_splits_are_a_warning(tmp_path: Path) -> None:
 def test_the_same_image_twice_in_a_split_is_a_warning(tmp_path: Path) -> None:
     dataset = make(tmp_path)
     save(tmp_path / "train/images/train2.png", picture(0))
-    assert the(dataset, "same-image").what == "1 images occur more than once: train0/train2"
+    assert the(dataset, "same-image").what == "1 image stored more than once: train0/train2"
 
 
 @pytest.mark.parametrize("change", ["jpeg", "brighter", "larger"])

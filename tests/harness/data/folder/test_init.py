@@ -121,7 +121,7 @@ def test_data_is_named_by_the_path_of_its_description(tmp_path: Path, monkeypatc
     trees.binary(tmp_path / "my photos")
     assert CliRunner().invoke(app, ["data", "init", str(tmp_path / "my photos")]).exit_code == 0
     monkeypatch.chdir(tmp_path)
-    for word in ("my photos/dataset.yaml", "./my photos", str(tmp_path / "my photos/dataset.yaml")):
+    for word in ("my photos/dataset.yaml", "./my photos", "my photos", str(tmp_path / "my photos/dataset.yaml")):
         assert located(word) == ("folder", tmp_path / "my photos")
     assert located("shapes[size=96]", tmp_path) == ("shapes[size=96]", tmp_path)
     (tmp_path / "my photos/dataset.yaml").rename(tmp_path / "my photos/second.yaml")

@@ -309,6 +309,15 @@ def test_files_without_a_partner_are_named_or_skipped(tmp_path: Path) -> None:
     assert dataset(tmp_path, text + "unmatched: skip\n").check() == []
 
 
+def test_two_pictures_of_one_name_are_told_until_one_is_meant(tmp_path: Path) -> None:
+    one(tmp_path, photo(0), label(0), "classes: [a, b, c, d]\n")
+    save(tmp_path / "images/a.jpg", photo(0))
+    text = "splits: {train: a.txt, val: b.txt}\nclasses: [a, b, c, d]\n"
+    problems = dataset(tmp_path, HEAD + text).check()
+    assert [Path(p.file).name for p in problems] == ["a.png"] and "same name as a.jpg" in problems[0].what
+    assert dataset(tmp_path, HEAD.replace("images/{name}", "images/{name}.png") + text).check() == []
+
+
 def test_templates_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     _pairs(tmp_path, ["a"])
     text = "images: '../{name}'\nmasks: 'masks/{name}'\nsplits: {train: 0.5, val: 0.5}\n" + FOUR
