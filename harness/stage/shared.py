@@ -16,6 +16,7 @@ from harness.specs.spec import Precision
 from harness.stage.context import Context
 from harness.stage.parents import load_teacher, load_translators
 from harness.system.devices import pick_device
+from harness.system.memory import keep_freed_memory
 from harness.training.distributed import Processes, join
 from harness.training.teacher import Teacher
 from harness.workspace.job import Job
@@ -93,7 +94,7 @@ def open_shared(job: Job) -> Shared:
 
 
 def configure_torch(threads: int, deterministic: bool, device: torch.device) -> None:
-    """Set threads (0: torch's default) and determinism, before any computation."""
+    """Set threads (0: torch's default), determinism and memory, before any computation."""
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
@@ -104,6 +105,8 @@ def configure_torch(threads: int, deterministic: bool, device: torch.device) -> 
     torch.backends.cudnn.benchmark = not deterministic
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
 
 
 def _refuse_broken_data(dataset: Dataset) -> None:
