@@ -158,6 +158,7 @@ class LocalLauncher(Launcher):
         """Rehearse each distinct kind of stage in a separate process, on the first device."""
         from harness.launch.progress import counting
         from harness.launch.trials import plan_trials
+        from harness.workspace.trials import remember_stages
 
         if not cast(LocalSettings, self.settings(options.settings)).rehearse:
             return []
@@ -165,6 +166,7 @@ class LocalLauncher(Launcher):
         device = slots[0].partition("#")[0]
         options = replace(options, device=device, threads=options.threads or _threads(slots))
         trials = plan_trials(plan, keys, options, images, f"{socket.gethostname()} {device}")
+        remember_stages(options.workspace, trials.keys)
         count = len(trials.rehearsal.trials)
         if not count:
             return []
@@ -192,9 +194,11 @@ class LocalLauncher(Launcher):
 
     def cohorts(self, plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[str, ...]]:
         """Students grouped for the devices of this machine."""
+        from harness.launch.trials import measured_times
         from harness.planning.cohorts import make_cohorts
 
-        return make_cohorts(plan, keys, options.cohort, len(_slots(options)))
+        times = measured_times(plan, keys, options.workspace)
+        return make_cohorts(plan, keys, options.cohort, len(_slots(options)), times=times)
 
     def _start(self, run: _Run, context: Any, slots: list[str]) -> None:
         free = [slot for slot in slots if slot not in run.devices.values()]

@@ -13,9 +13,21 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.launch.base import Options, make_job
-from harness.workspace.trials import Rehearsal, Size, Trial, TrialJob, read_trial, trial_key, write_trial
+from harness.workspace.folders import Workspace
+from harness.workspace.trials import (
+    Rehearsal,
+    Size,
+    Trial,
+    TrialJob,
+    read_trial,
+    rehearsed_stages,
+    stage_trial,
+    trial_key,
+    write_trial,
+)
 
 if TYPE_CHECKING:
+    from harness.planning.estimate import StepTime
     from harness.planning.plan import Plan
     from harness.specs.spec import StageSpec
 
@@ -117,6 +129,32 @@ def plan_trials(plan: Plan, keys: Sequence[str], options: Options, images: Seque
     parents = {key for each in trials.values() for key in each.job.stage.parents.values()}
     rehearsal = Rehearsal(trials=tuple(trials.values()), parents={key: specs[key] for key in sorted(parents)})
     return Trials(options, names, rehearsal)
+
+
+def measured_times(plan: Plan, keys: Sequence[str], workspace: Workspace) -> dict[str, StepTime]:
+    """Times of a training step of the students among `keys`, by their rehearsal; empty if one is not known.
+
+    The time of a network that was not rehearsed with a student's method is taken from another method's rehearsal.
+    """
+    from harness.planning.estimate import StepTime
+
+    if not rehearsed_stages(workspace):
+        return {}
+    representatives = _representatives(plan, keys)
+    trials = {key: stage_trial(workspace, key) for key in representatives}
+    own = {plan.nodes[key].spec.model.word: trial.own_ms for key, trial in trials.items() if trial}
+    found: dict[str, StepTime] = {}
+    for representative, represented in representatives.items():
+        trial = trials[representative]
+        for key in represented:
+            spec = plan.nodes[key].spec
+            if spec.kind != "student":
+                continue
+            alike = spec.model.word == plan.nodes[representative].spec.model.word
+            if trial is None or trial.problem or not trial.own_ms or spec.model.word not in own:
+                return {}
+            found[key] = StepTime(trial.own_ms if alike else own[spec.model.word], trial.teacher_ms)
+    return found
 
 
 def _representatives(plan: Plan, keys: Sequence[str]) -> dict[str, list[str]]:

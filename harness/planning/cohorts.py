@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from harness.builders.models import model_normalisation
 from harness.errors import HarnessError
-from harness.planning.estimate import cohort_work, evaluation_macs, own_macs, teacher_macs
+from harness.planning.estimate import (
+    StepTime,
+    cohort_time,
+    cohort_work,
+    evaluation_macs,
+    own_macs,
+    student_time,
+    teacher_macs,
+)
 from harness.specs.spec import StageSpec, digest
 
 if TYPE_CHECKING:
@@ -67,14 +75,17 @@ def largest_cohort(choice: str) -> int:
     raise HarnessError(f"'{choice}' is not a cohort setting: give auto, off or a number of students")
 
 
-def group_alike(specs: Mapping[str, StageSpec], most: int) -> list[tuple[str, ...]]:
-    """Groups of at most `most` students that can be trained together, regardless of their cost."""
+def group_alike(
+    specs: Mapping[str, StageSpec], most: int, fits: Callable[[Sequence[str]], bool] = lambda keys: True
+) -> list[tuple[str, ...]]:
+    """Groups of at most `most` students that can be trained together; `fits` as in `make_cohorts`."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for key, spec in specs.items():
         if spec.kind == "student":
             place = (group_name(spec), model_normalisation(spec.model), spec.parents.get("teacher", ""))
             groups.setdefault(place, []).append(key)
-    return [tuple(group[i : i + most]) for group in groups.values() for i in range(0, len(group), most)]
+    parts = [tuple(group[i : i + most]) for group in groups.values() for i in range(0, len(group), most)]
+    return [piece for part in parts for piece in _halved(part, fits)]
 
 
 def make_cohorts(
@@ -84,6 +95,7 @@ def make_cohorts(
     slots: int = 1,
     largest_macs: float = math.inf,
     fits: Callable[[Sequence[str]], bool] = lambda keys: True,
+    times: Mapping[str, StepTime] | None = None,
 ) -> list[tuple[str, ...]]:
     """Stages grouped as they are run, parents before children; teachers and translators are not grouped.
 
@@ -96,6 +108,7 @@ def make_cohorts(
         slots: number of cohorts that can run at once.
         largest_macs: maximum multiply-adds of a cohort of several students, evaluations included, from its time limit.
         fits: whether students can be trained together in the time and the memory that a cohort has; asked for several.
+        times: measured times of all students, by which the work is divided; by default, by multiply-adds.
     """
     most = largest_cohort(choice)
     if most == 1:
@@ -104,9 +117,10 @@ def make_cohorts(
     groups = _groups(plan, keys, slots if choice == "auto" else 1)
     nodes = [plan.nodes[key] for group in groups for key in group]
     costs = {node.key: own_macs(node) + evaluation_macs(plan, node) for node in nodes}
+    weights = {key: student_time(plan, key, times[key]) for key in costs} if times else costs
 
     def divided(parts: int) -> list[tuple[str, ...]]:
-        found = [part for group in groups for part in _parts(group, costs, max(parts, fewest(group)), most)]
+        found = [part for group in groups for part in _parts(group, weights, max(parts, fewest(group)), most)]
         return [piece for part in found for piece in _halved(part, fits)]
 
     def fewest(group: Sequence[str]) -> int:
@@ -114,7 +128,8 @@ def make_cohorts(
         return min(len(group), max(-(-len(group) // most), math.ceil(sum(costs[key] for key in group) / own)))
 
     def takes(cohorts: Sequence[tuple[str, ...]]) -> float:
-        return _longest([cohort_work(plan, cohort) for cohort in cohorts], slots)
+        work = [cohort_time(plan, each, times) if times else cohort_work(plan, each) for each in cohorts]
+        return _longest(work, slots)
 
     widest = max((len(group) for group in groups), default=1)
     choices = [divided(parts) for parts in range(1, min(widest, 2 * slots) + 1)] if choice == "auto" else [divided(1)]

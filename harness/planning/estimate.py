@@ -1,14 +1,21 @@
-"""Multiply-adds of training and evaluating the stages of a plan, for estimates of time."""
+"""Multiply-adds and measured times of training and evaluating the stages of a plan, for estimates of time."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from harness.planning.plan import Node, Plan
     from harness.workspace.folders import Workspace
+
+
+class StepTime(NamedTuple):
+    """Measured times of a training step: of the student's own part, and of the teacher's, in one unit."""
+
+    own: float
+    teacher: float
 
 
 def own_macs(node: Node) -> float:
@@ -58,6 +65,22 @@ def evaluation_macs(plan: Plan, node: Node) -> float:
 def cohort_work(plan: Plan, keys: Sequence[str]) -> float:
     """Multiply-adds of stages together: their training, and the evaluations of each."""
     return cohort_macs(plan, keys) + sum(evaluation_macs(plan, plan.nodes[key]) for key in keys)
+
+
+def student_time(plan: Plan, key: str, time: StepTime) -> float:
+    """Time of training and evaluating a student without its teacher; an evaluation takes as long as its multiply-adds
+    do in training."""
+    node = plan.nodes[key]
+    training = own_macs(node)
+    evaluations = evaluation_macs(plan, node) / training if training else 0.0
+    return node.spec.recipe.iterations * time.own * (1 + evaluations)
+
+
+def cohort_time(plan: Plan, keys: Sequence[str], times: Mapping[str, StepTime]) -> float:
+    """Time of training and evaluating students together: the teacher runs once for all."""
+    iterations = plan.nodes[keys[0]].spec.recipe.iterations
+    shared = iterations * max(times[key].teacher for key in keys)
+    return shared + sum(student_time(plan, key, times[key]) for key in keys)
 
 
 def stage_rates(plan: Plan, workspace: Workspace) -> list[float]:

@@ -108,20 +108,25 @@ def _stages_file(workspace: Workspace) -> Path:
     return workspace.root / "checks" / "trials_of_stages.json"
 
 
+def rehearsed_stages(workspace: Workspace) -> dict[str, str]:
+    """Key of each stage that was rehearsed -> key of the trial that represents it."""
+    known = read_json(_stages_file(workspace))
+    return known if isinstance(known, dict) else {}
+
+
 def remember_stages(workspace: Workspace, names: Mapping[str, str]) -> None:
     """Store which trial represents which stage, in addition to those stored before.
 
     Args:
         names: key of a stage -> key of the trial.
     """
-    known = read_json(_stages_file(workspace))
-    write_json(_stages_file(workspace), {**(known if isinstance(known, dict) else {}), **names})
+    if names:
+        write_json(_stages_file(workspace), {**rehearsed_stages(workspace), **names})
 
 
 def stage_trial(workspace: Workspace, key: str) -> Trial | None:
     """The trial that represents a stage; None if there is none."""
-    names = read_json(_stages_file(workspace))
-    name = names.get(key) if isinstance(names, dict) else None
+    name = rehearsed_stages(workspace).get(key)
     return read_trial(workspace, name) if isinstance(name, str) else None
 
 

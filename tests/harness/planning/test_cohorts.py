@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.planning.cohorts import make_cohorts, unlike
+from harness.planning.estimate import StepTime
 from harness.planning.plan import Plan, make_plan
 from tests.end_to_end.tiny import tiny_sweep
 
@@ -117,3 +118,15 @@ def test_cohorts_that_do_not_fit_are_halved_until_they_do(most: int) -> None:
     assert sorted(key for cohort in cohorts for key in cohort) == sorted(keys)
     assert max(map(len, cohorts)) <= most and min(asked) > 1, "one student is never asked about"
     assert len([cohort for cohort in cohorts if plan.nodes[cohort[0]].spec.kind == "student"]) <= 2 * -(-10 // most)
+
+
+def test_measured_times_divide_the_work() -> None:
+    """By multiply-adds, stride 8 outweighs stride 16; where a step takes as long, students are divided by number."""
+    plan = make_plan(tiny_sweep(methods=("kd", "at", "cwd"), strides=(8, 16)))
+    keys = [key for key, node in plan.nodes.items() if node.spec.kind == "student"]
+    times = {key: StepTime(own=10.0, teacher=1.0) for key in keys}
+    assert [len(cohort) for cohort in make_cohorts(plan, keys, "auto", 2, times=times)] == [3, 3]
+    slow = {**times, keys[0]: StepTime(own=50.0, teacher=1.0)}
+    assert [len(cohort) for cohort in make_cohorts(plan, keys, "auto", 2, times=slow)] == [1, 5]
+    dear = {key: StepTime(own=1.0, teacher=1000.0) for key in keys}
+    assert [len(cohort) for cohort in make_cohorts(plan, keys, "auto", 2, times=dear)] == [6]
