@@ -28,6 +28,7 @@ from harness.workspace.status import PlannedStage, StageStatus
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
+    from harness.specs.spec import StageSpec
 
 
 USUAL_PLACES = 8
@@ -111,14 +112,18 @@ class SlurmLauncher(Launcher):
         """Students grouped for the maximum number of concurrent tasks, within the time limit and the measured
         memory."""
         from harness.planning.cohorts import make_cohorts
-        from harness.planning.estimate import macs_per_second
+        from harness.planning.estimate import cohort_macs, cohort_work, macs_per_second
 
         config = settings_config(options.settings)
         places = config.max_parallel or USUAL_PLACES
         rate = macs_per_second(plan, options.workspace)
-        limit_s = 60 * minutes(config.resources("student").time) * _OF_THE_LIMIT
-        largest_macs = limit_s * rate if rate else math.inf
-        fits = _within(plan, options, limit_s, memory_bytes(config.resources("student").mem))
+        largest_macs = _limit_s(config) * rate if rate else math.inf
+        specs = {key: node.spec for key, node in plan.nodes.items()}
+
+        def with_evaluation(keys: Sequence[str]) -> float:
+            return cohort_work(plan, keys) / (cohort_macs(plan, keys) or 1)
+
+        fits = _within(specs, options.workspace, config, with_evaluation)
         return make_cohorts(plan, keys, options.cohort, places, largest_macs, fits)
 
     def describe(self, plan: Plan, keys: Sequence[str], options: Options) -> str:
@@ -172,15 +177,17 @@ class SlurmLauncher(Launcher):
             raise HarnessError("nothing was submitted to SLURM from this workspace", "run the same harness sweep again")
         settings = {**last["settings"], **_kept({self.setting_name(n): v for n, v in changes.items()})}
         jobs = {key: read_job(workspace.stage(key).job_file) for key in keys}
+        specs = {key: job.stage for key, job in jobs.items()}
         todo = [PlannedStage(k, job.name, job.stage.kind, tuple(job.stage.parents.values())) for k, job in jobs.items()]
         choice = last.get("cohort", "auto")
-        request = Request(workspace, settings_config(settings), last["sweep"], settings, last["collect"], choice)
+        config = settings_config(settings)
+        request = Request(workspace, config, last["sweep"], settings, last["collect"], choice)
         update = {"code": tree_digest(), "launcher": self.name, "extra": {}}
         parents = {stage.key: stage.parents for stage in todo}
-        most = largest_cohort(choice)
+        most, fits = largest_cohort(choice), _within(specs, workspace, config)
 
         def cohorts(fresh: Sequence[str]) -> list[tuple[str, ...]]:
-            return group_alike({key: jobs[key].stage for key in fresh}, most)
+            return group_alike({key: specs[key] for key in fresh}, most, fits)
 
         return submit(request, todo, lambda key: jobs[key].model_copy(update=update), parents, cohorts)
 
@@ -234,25 +241,36 @@ def _threads(options: Options, config: SlurmConfig) -> int:
     return options.threads or (1 if on_cpu else 0)
 
 
-def _within(plan: Plan, options: Options, limit_s: float, memory: int) -> Callable[[Sequence[str]], bool]:
-    """Whether students fit together into a job's time and memory, by their trials; of those without, nobody knows.
+def _limit_s(config: SlurmConfig) -> float:
+    """Seconds that the training of a cohort may take."""
+    return 60 * minutes(config.resources("student").time) * _OF_THE_LIMIT
+
+
+def _within(
+    specs: Mapping[str, StageSpec],
+    workspace: Workspace,
+    config: SlurmConfig,
+    with_evaluation: Callable[[Sequence[str]], float] = lambda keys: 1.0,
+) -> Callable[[Sequence[str]], bool]:
+    """Whether students fit together into a job's time and memory, as measured in the rehearsal; yes where it was not.
+
+    The memory of a job counts for stages that were rehearsed on a CPU; on a GPU, that of the device does.
 
     Args:
-        memory: bytes of a job's main memory, for stages that were tried out on a CPU; 0 where that is not known.
+        with_evaluation: the time of students together with their evaluations, relative to that of their training.
     """
-    from harness.planning.estimate import cohort_macs, cohort_work
     from harness.workspace.trials import cohort_bytes, cohort_ms, stage_trial
 
-    trials = {key: stage_trial(options.workspace, key) for key in plan.nodes}
+    limit_s, memory = _limit_s(config), memory_bytes(config.resources("student").mem)
+    trials = {key: stage_trial(workspace, key) for key in specs}
 
     def fits(keys: Sequence[str]) -> bool:
         known = [trial for key in keys if (trial := trials[key]) is not None and not trial.problem]
         if len(known) < len(keys):
             return True
-        iterations = plan.nodes[keys[0]].spec.recipe.iterations
+        iterations = specs[keys[0]].recipe.iterations
         room = known[0].device_bytes or max(0, memory - _INTERPRETER_BYTES if memory else 0)
-        with_evaluation = cohort_work(plan, keys) / (cohort_macs(plan, keys) or 1)
-        in_time = iterations * cohort_ms(known) / 1000 * with_evaluation <= limit_s
+        in_time = iterations * cohort_ms(known) / 1000 * with_evaluation(keys) <= limit_s
         return in_time and (not room or cohort_bytes(known) <= _OF_MEMORY * room)
 
     return fits

@@ -28,6 +28,7 @@ class Plan:
     def __init__(self, students: int = 2) -> None:
         self.nodes: dict[str, Any] = {}
         self.weights: dict[str, str] = {}
+        self.evaluated = None
         self.teacher = self._add("teacher", 0, {})
         self.translator = self._add("translator", 0, {"teacher": self.teacher})
         both = {"teacher": self.teacher, "translator:ka": self.translator}

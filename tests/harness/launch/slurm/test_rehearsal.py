@@ -83,6 +83,30 @@ def test_memory_bounds_cohorts(
     assert _sizes(plan, tmp_path, trial, mem=mem) == expected
 
 
+@pytest.mark.parametrize(("changes", "expected"), [({}, "0-1"), ({"time": "20"}, "0-0")])
+def test_what_was_measured_bounds_cohorts_that_are_submitted_again(
+    changes: dict[str, object],
+    expected: str,
+    fake: FakeSlurm,
+    plan: Plan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four students of 200 ms do not fit into 0.8 of 10 minutes; with `retry --time 20` they do."""
+    monkeypatch.chdir(tmp_path)
+    workspace, launcher = Workspace(tmp_path / "runs"), SlurmLauncher()
+    students = [key for key, node in plan.nodes.items() if node.spec.kind == "student"]
+    write_trial(workspace, "t", Trial(name="kd", own_ms=200))
+    remember_stages(workspace, dict.fromkeys(students, "t"))
+    options = Options(workspace, str(tmp_path / "results.db"), device="cpu", settings={"max_parallel": 1, "time": "10"})
+    launcher.launch(plan, list(plan.nodes), options)
+    sent = len(fake.jobs)
+    fake.tell(squeue="", sacct="")
+    launcher.resubmit(workspace, students, changes)
+    students_array, _collecting = fake.jobs[sent:]
+    assert students_array["array"].startswith(f"{expected}%")
+
+
 def test_of_a_trial_that_failed_nothing_is_known(plan: Plan, tmp_path: Path) -> None:
     assert _sizes(plan, tmp_path, Trial(name="kd", problem="no", own_ms=10_000_000), time="10") == [4]
 
