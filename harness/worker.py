@@ -6,6 +6,7 @@ Several jobs form a cohort: students that are trained in lock-step. `--rehearse 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -127,6 +128,8 @@ def rehearse(file: Path, log: Path | None = None, parent_pid: int = 0) -> int:
         return REFUSED
     from harness.stage.rehearsal import Rehearsing
 
+    # Each trial ends with a collection, which would look at a million objects of the libraries.
+    gc.freeze()
     rehearsing = Rehearsing(asked.parents)
     for trial in asked.trials:
         try:

@@ -35,16 +35,22 @@ def measure_cost(
     precision: Precision = "fp32",
     channels_last: bool = False,
     latency: bool = True,
+    like: Cost | None = None,
 ) -> Cost:
     """Measure all costs for one image of `size` (height, width): one traced pass, and two seconds of timing.
 
     Multiply-adds are counted in float32 at any precision; the network is not modified. An image that does not
     fit into the device's memory is counted on the CPU, and has no latency and no peak memory.
+
+    Args:
+        like: costs of a network of the same architecture under the same conditions; only the latency is measured then.
     """
+    timed = lambda: measure_latency(network, size, device, precision, channels_last)  # noqa: E731
+    if like is not None:
+        return like.model_copy(update={"latency": _if_it_fits(timed) if latency else None})
     macs = _if_it_fits(lambda: count_macs(network, size))
     if macs is None:
         macs = count_macs(copy.deepcopy(network).cpu(), size)
-    timed = lambda: measure_latency(network, size, device, precision, channels_last)  # noqa: E731
     return Cost(
         input_size=size,
         macs=macs.headline,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -13,6 +13,7 @@ from harness.training.distributed import Processes
 from harness.workspace.events import Events
 from harness.workspace.folders import AttemptFolder
 from harness.workspace.job import Job
+from results.record import Cost
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Context:
 
     Attributes:
         dataset, device, processes: shared by all stages that are trained together.
+        costs: costs of the architectures that were measured so far, by their conditions; shared like these.
         stand_ins: for a rehearsal, specifications of missing parents by key; untrained modules replace them.
     """
 
@@ -31,6 +33,7 @@ class Context:
     processes: Processes
     events: Events
     stand_ins: Mapping[str, StageSpec] | None = None
+    costs: dict[str, Cost] = field(default_factory=dict)
 
     @property
     def spec(self) -> StageSpec:

@@ -133,13 +133,16 @@ def _metrics(context: Context, network: Network, training: Training, progress: P
 
 def _cost(context: Context, network: Network, training: Training) -> Cost:
     size = context.spec.recipe.eval_size or context.dataset.eval_size
-    return measure_cost(
+    conditions = f"{context.spec.model.model_dump_json()} {size} {training.precision} {training.channels_last}"
+    cost = context.costs[conditions] = measure_cost(
         network,
         size,
         device=context.device,
         precision=cast(Precision, training.precision),
         channels_last=training.channels_last,
+        like=context.costs.get(conditions),
     )
+    return cost
 
 
 def training_record(context: Context, progress: Progress, decision: Decision, weights: dict[str, float]) -> Training:

@@ -27,6 +27,7 @@ from harness.workspace.files import now
 from harness.workspace.folders import AttemptFolder
 from harness.workspace.job import Job
 from methods.base import Translator
+from results.record import Cost
 
 Left = Callable[[int, BaseException], None]
 """Callback for a stage that ended without a record: its index among the tasks, and the error."""
@@ -72,6 +73,7 @@ class _Run:
         self.members: dict[int, Member] = {}
         self._shared, self._tasks, self._started = shared, tasks, started
         self._should_stop, self._left = should_stop, left
+        self._costs: dict[str, Cost] = {}
 
     @property
     def _several(self) -> bool:
@@ -82,7 +84,7 @@ class _Run:
         shared = self._shared
         for place, (job, attempt) in enumerate(self._tasks):
             events = Events(attempt.events if shared.processes.main else None)
-            context = Context(job, attempt, shared.dataset, shared.device, shared.processes, events)
+            context = Context(job, attempt, shared.dataset, shared.device, shared.processes, events, costs=self._costs)
             events.write("start", name=job.name, device=str(shared.device))
             try:
                 member = build_member(context, shared)

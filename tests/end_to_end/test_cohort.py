@@ -58,6 +58,7 @@ def same(alone: tuple[Plan, Path], root: Path, node: Node) -> None:
     assert ours.weights_file.read_bytes() == theirs.weights_file.read_bytes(), node.name
     one, other = ours.record(), theirs.record()
     assert one.metrics == other.metrics and one.training.terms == other.training.terms
+    assert one.cost and other.cost and one.cost.model_copy(update={"latency": other.cost.latency}) == other.cost
     assert one.artefacts["confusion.npz"] == other.artefacts["confusion.npz"]
 
 
