@@ -13,15 +13,20 @@ A loop of others takes part by a file that wraps a checkout of theirs, on your d
 
     def make(student, teacher, method, recipe):   # networks give maps with .logits and .last
         return step                               # step(images, labels): one whole iteration of theirs
+
+or None for a method that they do not have. A student's time in lock-step is its part of the cohort's: its own step, and
+its share of what several asked for.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +40,7 @@ from harness.data.loading import Batch
 from harness.numerics.choose import choose_numerics
 from harness.specs.recipes import load_recipe
 from harness.specs.spec import MethodSpec, Recipe, parse_model
+from harness.stage.shared import configure_torch
 from harness.system.devices import device_name
 from harness.training.learner import Control, Learner
 from harness.training.loop import CohortLoop
@@ -44,11 +50,18 @@ from harness.workspace.events import Events
 
 CLASSES = 19
 Step = Callable[[Tensor, Tensor], object]
-Make = Callable[[nn.Module, nn.Module, str, Recipe], Step]
+Make = Callable[[nn.Module, nn.Module, str, Recipe], Step | None]
+
+
+def by_hand(student: nn.Module, teacher: nn.Module, method: str, recipe: Recipe) -> Step | None:
+    """The loop by hand, where it has the method."""
+    return Plain(student, teacher, method, recipe) if method in Plain.methods else None
 
 
 class Plain:
-    """A loop by hand: `kd`, `at`, `fitnet`, `cwd.logits` or `none`, with the default weights of the harness."""
+    """A loop by hand, with the default weights of the harness."""
+
+    methods = ("none", "kd", "at", "fitnet", "cwd.logits")
 
     def __init__(self, student: nn.Module, teacher: nn.Module, method: str, recipe: Recipe) -> None:
         self.student, self.teacher, self.method = student.train(), teacher.eval(), method
@@ -169,48 +182,83 @@ def in_turn(steps: dict[str, Callable[[], object]], rounds: int, device: torch.d
     return {name: statistics.median(times[1:]) for name, times in spent.items()}
 
 
+@dataclass
+class Cell:
+    """Seconds of an iteration of one student: of each peer that has the method, of ours alone and in lock-step."""
+
+    stride: str
+    method: str
+    peers: dict[str, float]
+    alone: float
+    together: float | None
+
+    def row(self, names: Sequence[str]) -> str:
+        """A row of the table."""
+        together = "" if self.together is None else f"{1e3 * self.together:.0f}"
+        values = [f"{1e3 * self.peers[name]:.0f}" if name in self.peers else "" for name in names]
+        values += [f"{1e3 * self.alone:.0f}", together]
+        for name in names:
+            for ours in (self.alone, self.together):
+                shown = ours is not None and name in self.peers
+                values.append(f"{ours / self.peers[name]:.2f}" if shown and ours is not None else "")
+        return f"| @{self.stride} | `{self.method}` | " + " | ".join(values) + " |"
+
+
 def compare(options: argparse.Namespace, recipe: Recipe, device: torch.device) -> None:
     """Measure, and print both tables."""
     images = torch.randn(options.batch, 3, options.crop, options.crop, device=device)
     labels = torch.randint(0, CLASSES, (options.batch, options.crop, options.crop), device=device)
     batch = Batch(images, labels, ("",) * options.batch, torch.arange(options.batch))
-    peers: dict[str, Make] = {"by hand": Plain} | {name: load_peer(path) for name, path in options.peer}
+    peers: dict[str, Make] = {"by hand": by_hand} | {name: load_peer(path) for name, path in options.peer}
     steps: dict[str, Callable[[], object]] = {}
     cells = [(name, f"{options.student}@{stride}") for stride in options.strides for name in ("none", *options.methods)]
-    members: list[Learner] = []
+    members: dict[tuple[str, str], Learner] = {}
     for name, word in cells:
         (method,) = resolve(name)
         for peer, make in peers.items():
-            step = make(*networks(word, options.teacher, device), name, recipe)
-            steps[f"{peer} {name} {word}"] = lambda step=step: step(images, labels)
+            if (step := make(*networks(word, options.teacher, device), name, recipe)) is not None:
+                steps[f"{peer} {name} {word}"] = lambda step=step: step(images, labels)
         asks = teacher_of(word, options.teacher, recipe, device) if name != "none" else None
         alone = CohortLoop([learner(method, word, options.teacher, recipe, device)], asks)
         steps[f"alone {name} {word}"] = lambda loop=alone: loop.run([batch])
         if name != "none":
-            members.append(learner(method, word, options.teacher, recipe, device))
-    cohort = CohortLoop(members, teacher_of(cells[0][1], options.teacher, recipe, device))
+            members[name, word] = learner(method, word, options.teacher, recipe, device)
+    cohort = CohortLoop(list(members.values()), teacher_of(cells[0][1], options.teacher, recipe, device))
     steps["cohort"] = lambda: cohort.run([batch])
     found = in_turn(steps, options.rounds, device)
-    sums: dict[str, float] = dict.fromkeys(("alone", *peers), 0.0)
-    print("| student | method | " + " | ".join(f"{peer}, ms" for peer in peers) + " | harness, ms |", end="")
-    print("".join(f" of {peer} |" for peer in peers) + "\n|---|---|" + "---:|" * (2 * len(peers) + 1))
-    for name, word in cells:
-        ours = found[f"alone {name} {word}"]
-        theirs = [found[f"{peer} {name} {word}"] for peer in peers]
-        values = [f"{1e3 * seconds:.0f}" for seconds in (*theirs, ours)] + [
-            f"{ours / seconds:.2f}" for seconds in theirs
-        ]
-        print(f"| @{word.rsplit('@', 1)[1]} | `{name}` | " + " | ".join(values) + " |")
-        if name != "none":
-            sums["alone"] += ours
-            for peer, seconds in zip(peers, theirs):
-                sums[peer] += seconds
-    without = sum(found[f"alone none {options.student}@{stride}"] for stride in options.strides) * len(options.methods)
-    cohort_s = found["cohort"]
+    # The parts of the cohort's time are elapsed time, of which they say how the whole is divided.
+    paid = {place: member.progress.paid_s for place, member in members.items()}
+    parts = {place: found["cohort"] * part / sum(paid.values()) for place, part in paid.items()}
+    table = [
+        Cell(
+            word.rsplit("@", 1)[1],
+            name,
+            {peer: found[key] for peer in peers if (key := f"{peer} {name} {word}") in found},
+            found[f"alone {name} {word}"],
+            parts.get((name, word)),
+        )
+        for name, word in cells
+    ]
+    _print(table, list(peers), found["cohort"])
+
+
+def _print(table: Sequence[Cell], peers: Sequence[str], cohort_s: float) -> None:
+    print(
+        "| student | method | " + " | ".join(f"{peer}, ms" for peer in peers) + " | alone, ms | in lock-step, ms |",
+        end="",
+    )
+    print("".join(f" alone, of {peer} | in lock-step, of {peer} |" for peer in peers))
+    print("|---|---|" + "---:|" * (3 * len(peers) + 2))
+    for cell in table:
+        print(cell.row(peers))
+    members = [cell for cell in table if cell.together is not None]
+    none = {cell.stride: cell.alone for cell in table if cell.method == "none"}
     print(f"\nAn iteration of all {len(members)} students: in lock-step {1e3 * cohort_s:.0f} ms, which is")
-    rows = {"one by one": sums["alone"], **{f"one by one, {peer}": sums[peer] for peer in peers}, "`none`": without}
+    rows = {"one by one": [cell.alone for cell in members], "`none`": [none[cell.stride] for cell in members]}
+    rows |= {f"one by one, {peer}": [cell.peers.get(peer, math.nan) for cell in members] for peer in peers}
     for what, seconds in rows.items():
-        print(f"* {cohort_s / seconds:.2f} of {1e3 * seconds:.0f} ms: as many students, {what}")
+        if not math.isnan(sum(seconds)):
+            print(f"* {cohort_s / sum(seconds):.2f} of {1e3 * sum(seconds):.0f} ms: as many students, {what}")
 
 
 def main() -> None:
@@ -227,10 +275,7 @@ def main() -> None:
     parser.add_argument("--peer", type=lambda text: tuple(text.split("=", 1)), action="append", default=[])
     options = parser.parse_args()
     device = torch.device(options.device)
-    torch.set_num_threads(1)
-    # As a stage does: see harness/stage/shared.py.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    configure_torch(1, True, device)  # as a stage does
     size = {"crop": (options.crop, options.crop), "batch_size": options.batch, "iterations": 10_000}
     recipe = load_recipe("quick").for_kind("student").model_copy(update=size)
     print(f"{options.student}, teacher {options.teacher}; {options.batch} crops of {options.crop}×{options.crop},")
