@@ -1,7 +1,8 @@
 """The state of a page is in its address: a copied link opens the same page, and back and forward go through its states.
 
 Every widget here is drawn from the address and writes what was chosen into it; nothing else remembers it. A value at
-its default is not in the address. Words of an address that fit nothing are passed over: it may come from anywhere.
+its default is not in the address. An address may come from anywhere: words in it that fit nothing are left out, and the
+page says so beside the widget.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 from streamlit.errors import StreamlitPageNotFoundError
+
+from results import sinks
 
 T = TypeVar("T")
 PAGES = Path(__file__).parent / "pages"
@@ -62,7 +65,9 @@ def choice(
     usual = options[0] if default is None else default
     there = {str(option): option for option in options}
     now = there.get(get(name), usual)
-    return _drawn(name, now, usual, lambda key, **more: draw(label, options, key=key, **more, **look))
+    value: T = _drawn(name, now, usual, lambda key, **more: draw(label, options, key=key, **more, **look))
+    unknown(label, [word for word in get_all(name) if word not in there])
+    return value
 
 
 def choices(
@@ -77,7 +82,9 @@ def choices(
     there = {str(option): option for option in options}
     said = [there[text] for text in get_all(name) if text in there]
     now = said if said or name in st.query_params else list(default)
-    return _drawn(name, now, list(default), lambda key, **more: draw(label, options, key=key, **more, **look))
+    drawn: list[T] = _drawn(name, now, list(default), lambda key, **more: draw(label, options, key=key, **more, **look))
+    unknown(label, [word for word in get_all(name) if word not in there])
+    return drawn
 
 
 def text(label: str, name: str, draw: Callable[..., Any] = st.text_input, **look: Any) -> str:
@@ -105,8 +112,22 @@ def number(
         said = type(default)(get(name))
     except ValueError:
         said = default
-    now = said if low <= said <= high else default
-    return _drawn(name, now, default, lambda key, **more: draw(label, low, high, key=key, **more, **look))
+    fits = low <= said <= high and str(said) == get(name, str(default))
+    now = said if fits else default
+    value: float = _drawn(name, now, default, lambda key, **more: draw(label, low, high, key=key, **more, **look))
+    unknown(label, [] if fits else [get(name)])
+    return value
+
+
+def unknown(label: str, words: Sequence[str]) -> None:
+    """Say what the address asks for that is not here.
+
+    Args:
+        label: of the widget that would show it.
+    """
+    if words:
+        said = ", ".join(f"“{sinks.markdown(word[:60])}”" for word in words)
+        st.caption(f":material/link_off: {label}: the link asks for {said}, which is not here.")
 
 
 def link(page: str, label: str, icon: str | None = None, **values: Any) -> None:

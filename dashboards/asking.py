@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -97,10 +98,13 @@ def budget() -> dict[str, float]:
         for name, title in LIMITS.items():
             said = address.text(title, f"max_{name}", placeholder="no limit").strip().replace(",", ".")
             try:
-                if said:
-                    limits[name] = float(said)
+                limit = float(said or "inf")
             except ValueError:
+                limit = math.nan
+            if math.isnan(limit):
                 st.caption(f"`{sinks.markdown(said)}` is no number.")
+            elif math.isfinite(limit):
+                limits[name] = limit
     return limits
 
 
@@ -112,6 +116,7 @@ def reads() -> None:
 def row_link(board: pd.DataFrame, row: str) -> None:
     """What is behind a row that was clicked in a figure, and the way to all of it."""
     if not board["row"].eq(row).any():
+        address.unknown("Row", [row] if row else [])
         return
     chosen = board[board["row"] == row].iloc[0]
     st.markdown(f"**{sinks.markdown(chosen['method'])}** · {sinks.markdown(chosen['student'])}@{chosen['stride']}")
@@ -119,6 +124,14 @@ def row_link(board: pd.DataFrame, row: str) -> None:
     address.link("leaderboard", "All that is known of this row", ROW_ICON, row=row, dataset=chosen["dataset"])
     if chosen["method"] != "teacher":
         address.link("classes", "Class by class", ":material/category:", row=row, dataset=chosen["dataset"])
+
+
+def none_of(board: pd.DataFrame, row: pd.Series) -> str | None:
+    """The row of `none` that a row is compared with; None where it is not shown."""
+    same = board["method"].eq("none") & board["row"].ne(row["row"])
+    for name in ("dataset", "evaluation", "student", "stride", "recipe", "weights"):
+        same &= board[name].eq(row[name])
+    return str(board.loc[same, "row"].iloc[0]) if same.any() else None
 
 
 def cost_name(board: pd.DataFrame, cost: str) -> str:

@@ -34,7 +34,7 @@ def short(labels: Sequence[str]) -> list[str]:
 
 
 def scores(sides: Sequence[Side], column: Column) -> pd.DataFrame:
-    """One row a side: seeds, mean of the metric over them, and the score of each."""
+    """One row a side: seeds, mean of the metric over them, the score of each, and GMACs."""
     rows = []
     for side in sides:
         known = side.scores(column.name, {}).scores
@@ -44,9 +44,29 @@ def scores(sides: Sequence[Side], column: Column) -> pd.DataFrame:
                 "seeds": ", ".join(map(str, side.records)),
                 column.title: column.factor * float(np.mean(list(known.values()))) if known else math.nan,
                 "of each seed": ", ".join(formats.cell(column, value) for value in known.values()),
+                "GMACs": _macs(side) / 1e9,
             }
         )
-    return pd.DataFrame(rows).round({column.title: (column.digits or 0) + 1})
+    return pd.DataFrame(rows).round({column.title: (column.digits or 0) + 1, "GMACs": 3})
+
+
+def costs(sides: Sequence[Side]) -> str:
+    """What every later side costs, of what the first does, as Markdown; "" where all cost the same."""
+    first, *others = sides
+    names = dict(zip((side.label for side in sides), short([side.label for side in sides]), strict=True))
+    said = []
+    for side in others:
+        share = 100 * _macs(side) / _macs(first)
+        if not math.isnan(share) and round(share) != 100:
+            ours, theirs = (sinks.markdown(names[one.label]) for one in (side, first))
+            said.append(f"* {ours} costs {share:.0f} % of the multiply-adds of {theirs}.")
+    return "\n".join(said)
+
+
+def _macs(side: Side) -> float:
+    """Multiply-adds of a side's model; NaN where they were not counted."""
+    cost = next(iter(side.records.values())).cost
+    return cost.macs if cost and cost.macs else math.nan
 
 
 def gaps(found: Sequence[Gap], column: Column) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def sides(board: pd.DataFrame) -> tuple[pd.Series, pd.Series | None]:
     left, right = st.columns(2)
     with left:
         mine = address.choice("Row", "row", order, format_func=lambda name: named(rows[name]))
-    usual = _none_of(board, rows[mine])
+    usual = asking.none_of(board, rows[mine])
     others = [name for name in order if name != mine]
     with right:
         choice = address.choice(
@@ -46,13 +46,6 @@ def sides(board: pd.DataFrame) -> tuple[pd.Series, pd.Series | None]:
             format_func=lambda name: named(rows[name]) if name in rows else name,
         )
     return rows[mine], rows.get(choice)
-
-
-def _none_of(board: pd.DataFrame, row: pd.Series) -> str | None:
-    same = board["method"].eq("none") & board["row"].ne(row["row"])
-    for name in ("student", "stride", "recipe", "weights"):
-        same &= board[name].eq(row[name])
-    return str(board.loc[same, "row"].iloc[0]) if same.any() else None
 
 
 def score(name: str) -> str:

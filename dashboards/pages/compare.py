@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import address, asking, comparison, figures, run_view, source, stages
+from dashboards import address, asking, compare_view, comparison, figures, run_view, source, stages
 from dashboards.source import Comparison
 from results import pictures, sinks
 from results.columns import metric_column
@@ -36,26 +36,16 @@ def _add() -> None:
     st.session_state["added"] = ""
 
 
-def made(found: Comparison) -> None:
-    """Only what is not the same on all sides."""
-    st.subheader("What differs")
-    table = comparison.differing(found.differing, [side.label for side in found.sides])
-    if len(table):
-        st.dataframe(table, hide_index=True, height=min(38 + 35 * len(table), 420))
-    else:
-        st.caption("Nothing in specification, recipe, environment, plan or training.")
-
-
-def accuracy(found: Comparison, metric: str) -> None:
-    """Scores, and the difference of every pair."""
-    column = metric_column(source.metrics()[metric])
-    st.dataframe(comparison.scores(found.sides, column), hide_index=True)
-    st.subheader(f"Differences of {sinks.markdown(column.heading)}")
-    st.dataframe(comparison.gaps(found.gaps, column), hide_index=True)
-    if said := comparison.more_seeds(found.gaps):
-        st.markdown(said)
-    several = " “A is” is said of the pair alone; p, Holm counts all pairs shown." if len(found.gaps) > 1 else ""
-    st.caption(f"Paired by seed where both have it, on the same images.{several}")
+def example() -> None:
+    """A link to the best student beside its `none`."""
+    wanted, _ = asking.data_set()
+    board = source.board(wanted)
+    best = board[board["method"].ne("teacher") & board["delta"].notna()].head(1)
+    none = asking.none_of(board, best.iloc[0]) if len(best) else None
+    if none:
+        row = best.iloc[0]
+        said = f"{sinks.markdown(row['method'])} @{row['stride']} beside its `none`"
+        address.link("compare", f"For example: {said}", ":material/compare_arrows:", side=[none, row["row"]])
 
 
 def classes(found: Comparison, shades: Mapping[str, str]) -> None:
@@ -172,6 +162,7 @@ if source.ready():
     words = asked()
     if len(words) < 2:
         st.info("Tick two to six rows on the page Leaderboard, or runs on the page Runs; or name them at the side.")
+        example()
     else:
         known = source.metrics()
         with st.sidebar:
@@ -183,8 +174,8 @@ if source.ready():
         else:
             shades = comparison.colours(found.sides, asking.looks())
             st.html(figures.swatches(shades))
-            accuracy(found, metric)
-            made(found)
+            compare_view.accuracy(found, metric)
+            compare_view.made(found)
             classes(found, shades)
             seed = seed_of(found.sides)
             images(found, words, metric, seed)

@@ -8,11 +8,11 @@ import streamlit as st
 from dashboards import address, asking, figures, samples, source, stages, tables
 from results import advice, formats, sinks
 from results.leaderboard import metric_of
-from results.ranking import COMPARABLE
 
 TITLE = "Leaderboard"
 ICON = ":material/leaderboard:"
 ORDER = 1
+LINKED = 5  # runs of a row that have a link
 
 
 def overview(board: pd.DataFrame) -> None:
@@ -101,7 +101,11 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
             st.caption("Ticks: `none` of the same student, stride and data.")
     with right:
         st.subheader("Runs behind it")
-        st.dataframe(tables.seeds_table(source.runs_of(keys), keys), hide_index=True)
+        runs = source.runs_of(keys).sort_values("seed")
+        st.dataframe(tables.seeds_table(runs, keys), hide_index=True)
+        with st.container(horizontal=True):
+            for seed, key in list(zip(runs["seed"], runs["key"], strict=True))[:LINKED]:
+                address.link("run", f"Curves of seed {seed}", ":material/monitoring:", run=key)
         compared = f" Δ: {row['delta_basis']}." if row["delta_basis"] else ""
         st.caption(f"Interval: {row[f'{metric_of(board)}_basis']}.{compared}")
         samples.draw(keys)
@@ -109,12 +113,8 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
 
 def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
     """IoU by class of the `none` beside a row, where it is among the rows shown."""
-    same = board["method"].eq("none")
-    for name in (*COMPARABLE, "student", "stride", "recipe", "weights"):
-        same &= board[name].eq(row[name])
-    if row["method"] in ("none", "teacher") or not same.any():
-        return None
-    return source.per_class(board.loc[same, "keys"].iloc[0].split(","))
+    none = None if row["method"] in ("none", "teacher") else asking.none_of(board, row)
+    return None if none is None else source.per_class(board.loc[board["row"] == none, "keys"].iloc[0].split(","))
 
 
 def apart(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

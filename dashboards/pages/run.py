@@ -29,12 +29,18 @@ def found(words: str) -> str | None:
 
 
 def choice() -> None:
-    """What to look at, where nothing is asked for: what is being trained."""
+    """What to look at, where nothing is asked for: what is being trained, and what was finished last."""
     listed = {stage.key: stage for sweep in stages.sweeps() for stage in sweep.stages}
     live = [status for status in stages.states(listed.values()) if status.state is State.RUNNING]
     st.info("Choose a run on the page Runs, or type the beginning of its key at the side.")
     for status in live[:20]:
-        address.link("run", f"training now: {status.name}", ":material/play_circle:", run=status.key)
+        address.link("run", f"training now: {sinks.markdown(status.name)}", ":material/play_circle:", run=status.key)
+    try:
+        latest = source.runs_page([], "", 1).head(10)
+    except ValueError:  # there is no database yet
+        return
+    for key, name in zip(latest["key"], latest["name"], strict=True):
+        address.link("run", sinks.markdown(name), ":material/check_circle:", run=key)
 
 
 if asked:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, run_view, source, stages, tables
+from dashboards import address, compare_view, run_view, source, stages, tables
 from results import sinks
+from results.differences import MOST_SIDES
+from results.metrics import HEADLINE
 
 TITLE = "Runs"
 ICON = ":material/list_alt:"
@@ -42,6 +44,19 @@ def _table(runs: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+def beside(keys: list[str]) -> None:
+    """Several runs: their scores and what differs, and the way to classes, pictures and curves."""
+    said = f"Compare these {len(keys)} runs: classes, pictures, curves"
+    address.link("compare", said, ":material/compare_arrows:", side=keys[:MOST_SIDES])
+    try:
+        found = source.comparison(keys[:MOST_SIDES], HEADLINE)
+    except ValueError as error:
+        st.info(sinks.markdown(error))
+        return
+    compare_view.accuracy(found, HEADLINE)
+    compare_view.made(found)
+
+
 st.title("Runs")
 if source.ready():
     kinds, text = asked()
@@ -51,9 +66,10 @@ if source.ready():
         number = address.page(count, source.PAGE)
     keys = chosen(source.runs_page(kinds, text, number))
     there = set(source.runs_of(keys)["key"])
+    address.unknown("Runs", [key for key in keys if key not in there])
     keys = [key for key in keys if key in there]
     if len(keys) > 1:
-        address.link("compare", f"Compare these {len(keys)} runs", ":material/compare_arrows:", side=keys)
+        beside(keys)
     elif keys:
         address.link("run", "Open this run alone", ":material/open_in_full:", run=keys)
         run_view.draw(keys[0])

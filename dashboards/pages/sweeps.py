@@ -60,7 +60,7 @@ def details(sweep: SavedSweep) -> None:
         column_config={"progress": PROGRESS, "what": st.column_config.Column(width="medium")},
     )
     if chosen := address.get("run"):
-        name = next((status.name for status in found if status.key == chosen), chosen)
+        name = next((status.name for status in found if status.key == chosen), chosen[:20])
         address.link("run", f"Open {sinks.markdown(name)}", ":material/open_in_full:", run=chosen)
 
 
@@ -122,7 +122,9 @@ def failures(sweep: SavedSweep, failed: Sequence[StageStatus]) -> None:
 def look(sweeps: Sequence[SavedSweep], live: bool) -> None:
     """The page below its title; drawn again and again while something runs."""
     overview(sweeps)
-    chosen = next((sweep for sweep in sweeps if sweep.id == address.get("sweep")), sweeps[0])
+    asked = address.get("sweep")
+    chosen = next((sweep for sweep in sweeps if sweep.id == asked), sweeps[0])
+    address.unknown("Sweep", [asked] if asked not in ("", chosen.id) else [])
     st.subheader(f"Sweep {chosen.id}")
     st.code(chosen.command, language="bash", wrap_lines=True)
     details(chosen)

@@ -57,7 +57,7 @@ def dashboard(
 
 def command(host: str, port: int, no_browser: bool) -> list[str]:
     """The command line of Streamlit, with the current Python (`dashboards.serve`)."""
-    app = Path(__file__).resolve().parents[2] / "dashboards" / "entrance" / "app.py"
+    app = Path(__file__).resolve().parents[2] / "dashboards" / "entrance" / "server.py"
     flags = {
         "server.address": host,
         "server.port": port,
