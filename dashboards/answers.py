@@ -91,12 +91,12 @@ def ablations() -> list[ablation.Ablation]:
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the database ...")
-def _contributions(target: str, changed: str, rows: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+def _contributions(target: str, changed: str, rows: tuple[tuple[str, str], ...], metric: str) -> pd.DataFrame:
     with open_store(target, readonly=True) as store:
-        return ablation.contributions(store, rows)
+        return ablation.contributions(store, rows, metric=metric)
 
 
-def contributions(rows: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+def contributions(rows: tuple[tuple[str, str], ...], metric: str) -> pd.DataFrame:
     """The table of an ablation, of all settings."""
     target = source.database()
-    return _contributions(target, source.stamp(target), rows)
+    return _contributions(target, source.stamp(target), rows, metric)

@@ -48,14 +48,29 @@ def board_columns(board: pd.DataFrame) -> list[Column]:
     columns, metric = columns_of(board), metric_of(board)
     shared = {
         name
-        for name in ("student", "teacher", "recipe", "weights", "evaluation", "numerics")
+        for name in ("teacher", "recipe", "weights", "evaluation", "numerics")
         if board[name].replace("", pd.NA).nunique() <= (0 if name == "numerics" else 1)
     }
+    if only_student(board):
+        shared.add("student")
     named = board.groupby(["method", "student", "stride"], dropna=False)
     telling = [name for name in ("recipe", "weights", "teacher", "evaluation") if (named[name].nunique() > 1).any()]
     first = BOARD.index(METRIC)
     order = dict.fromkeys([*BOARD[:first], *telling, *BOARD[first:]])
     return [columns[name.replace(METRIC, metric)] for name in order if name not in shared]
+
+
+def only_student(board: pd.DataFrame) -> str:
+    """The student of all rows but the teacher's, of which there is one at most; "" where there are several."""
+    teachers = board["method"] == "teacher"
+    students = set(board.loc[~teachers, "student"])
+    return students.pop() if len(students) == 1 and int(teachers.sum()) < 2 else ""
+
+
+def caption(board: pd.DataFrame) -> str:
+    """What all rows share; the only student included, though the teacher's row has another."""
+    said, student = formats.caption(board), only_student(board)
+    return said if board["student"].nunique() < 2 or not student else f"student {student} · {said}"
 
 
 def widths(board: pd.DataFrame) -> dict[Column, int]:

@@ -12,17 +12,20 @@ import pandas as pd
 from sqlalchemy import func, select
 
 from results import store as schema
-from results.queries import SETTING, image_class_counts, read_records, runs
+from results.metrics import HEADLINE, MetricInfo, score_of
+from results.queries import SETTING, States, image_states, metrics, read_records, runs
 from results.statistics import NO_DIFFERENCE, Difference, SeedScores, compare, over_images, over_seeds
 from results.store import Store
 
-COLUMNS = (
-    "dataset", "evaluation", "student", "stride", "recipe", "weights", "teacher", "row", "expression", "seeds", "miou",
-    "miou_low", "miou_high", "gain", "gain_low", "gain_high", "gain_basis", "gain_verdict", "cost", "cost_low",
-    "cost_high", "cost_basis", "cost_verdict",
-)  # fmt: skip
-"""Columns of `contributions`. `gain` is this row minus `none`; `cost` is the full method minus this row: what is lost
-by taking those terms off."""
+PLACE = ("dataset", "evaluation", "student", "stride", "recipe", "weights", "teacher")
+"""What rows that are compared have in common."""
+
+
+def columns(metric: str = HEADLINE) -> list[str]:
+    """Columns of `contributions`. `gain` is this row minus `none`; `cost` is the full method minus this row: what is
+    lost by taking those terms off."""
+    told = [f"{name}{end}" for name in ("gain", "cost") for end in ("", "_low", "_high", "_basis", "_verdict")]
+    return [*PLACE, "row", "expression", "seeds", metric, f"{metric}_low", f"{metric}_high", *told]
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,16 @@ class _Row:
 
     frame: pd.DataFrame
 
-    def side(self, class_counts: dict[str, Any]) -> SeedScores:
+    def side(self, states: States, metric: str) -> SeedScores:
         seeds = [int(seed) for seed in self.frame["seed"]]
-        scores = dict(zip(seeds, (float(v) for v in self.frame["miou"]), strict=True))
-        kept = {s: class_counts[key] for s, key in zip(seeds, self.frame["key"], strict=True) if key in class_counts}
-        return SeedScores(scores, kept)
+        scores = dict(zip(seeds, (float(v) for v in self.frame[metric]), strict=True))
+        kept = {s: states[key] for s, key in zip(seeds, self.frame["key"], strict=True) if key in states}
+        return SeedScores(scores, kept, score_of(metric))
 
 
-def contributions(store: Store, rows: Sequence[tuple[str, str]], keys: Iterable[str] | None = None) -> pd.DataFrame:
+def contributions(
+    store: Store, rows: Sequence[tuple[str, str]], keys: Iterable[str] | None = None, metric: str = HEADLINE
+) -> pd.DataFrame:
     """The rows of an ablation with their differences to `none` and to the full method, from finished runs.
 
     Differences are paired over the seeds that both sides have; with one seed, over images, which says nothing of
@@ -48,23 +53,29 @@ def contributions(store: Store, rows: Sequence[tuple[str, str]], keys: Iterable[
         store: an open database.
         rows: (label, expression) of every row: `none` first, the full method second.
         keys: the stages of the sweep; other runs are not looked at. None: of all runs the newest of equal cells.
+        metric: of which the differences are.
 
     Returns:
-        Columns `COLUMNS`, in the order of `rows` within each setting; only rows that have runs.
+        Columns `columns(metric)`, in the order of `rows` within each setting; only rows that have runs with the metric.
+
+    Raises:
+        ValueError: no run has the metric.
     """
+    known = metrics(store)
+    if metric not in known:
+        raise ValueError(f"no run has the metric '{metric}': there are {', '.join(known)}")
     full = rows[1][1]
     frame = runs(store, {"method": [method for _, method in rows]})
     wanted = _newest(frame) if keys is None else frame["key"].isin(set(keys))
-    frame = frame[wanted & frame["miou"].notna()].sort_values("seed")
+    frame = frame[wanted & frame[metric].notna()].sort_values("seed")
     found: list[dict[str, Any]] = []
     for setting, part in frame.groupby(list(SETTING), dropna=False, sort=True):
         teachers = sorted(set(part["teacher"]) - {""}) or [""]
         for teacher in teachers:
             shown = part[part["teacher"].isin(("", teacher))]
-            found += _setting_rows(
-                store, dict(zip(SETTING, setting, strict=True)) | {"teacher": teacher}, shown, rows, full
-            )
-    return pd.DataFrame(found, columns=list(COLUMNS))
+            place = dict(zip(SETTING, setting, strict=True)) | {"teacher": teacher}
+            found += _setting_rows(store, place, shown, rows, full, known[metric])
+    return pd.DataFrame(found, columns=columns(metric))
 
 
 def _newest(frame: pd.DataFrame) -> pd.Series:
@@ -153,12 +164,17 @@ def _label(terms: Sequence[str], on: Sequence[str]) -> str:
 
 
 def _setting_rows(
-    store: Store, setting: dict[str, Any], frame: pd.DataFrame, rows: Sequence[tuple[str, str]], full: str
+    store: Store,
+    setting: dict[str, Any],
+    frame: pd.DataFrame,
+    rows: Sequence[tuple[str, str]],
+    full: str,
+    metric: MetricInfo,
 ) -> list[dict[str, Any]]:
     groups = {method: _Row(part) for method, part in frame.groupby("method")}
     few = [key for row in groups.values() if len(row.frame) == 1 for key in row.frame["key"]]
-    class_counts: dict[str, Any] = dict(image_class_counts(store, list(frame["key"]) if few else []))
-    sides = {method: row.side(class_counts) for method, row in groups.items()}
+    states = image_states(store, list(frame["key"]) if few else [], metric.name)
+    sides = {method: row.side(states, metric.name) for method, row in groups.items()}
     made = []
     for label, method in rows:
         if method not in sides:
@@ -166,35 +182,38 @@ def _setting_rows(
         gain = compare(sides[method], sides["none"]) if method != "none" and "none" in sides else NO_DIFFERENCE
         cost = compare(sides[full], sides[method]) if method != full and full in sides else NO_DIFFERENCE
         made.append(
-            {**setting, "row": label, "expression": method, **_accuracy(sides[method])}
-            | _difference("gain", gain)
-            | _difference("cost", cost)
+            {**setting, "row": label, "expression": method, **_accuracy(sides[method], metric.name)}
+            | _difference("gain", gain, metric)
+            | _difference("cost", cost, metric)
         )
     return made
 
 
-def _accuracy(side: SeedScores) -> dict[str, Any]:
+def _accuracy(side: SeedScores, metric: str) -> dict[str, Any]:
     scores = list(side.scores.values())
     estimate = over_seeds(scores)
     if len(scores) == 1 and side.class_counts:
-        estimate = over_images(next(iter(side.class_counts.values()))[1])
-    return {"seeds": len(scores), "miou": estimate.value, "miou_low": estimate.low, "miou_high": estimate.high}
+        estimate = over_images(next(iter(side.class_counts.values()))[1], side.metric)
+    ends = {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
+    return {"seeds": len(scores), **ends}
 
 
-def _difference(name: str, gap: Difference) -> dict[str, Any]:
+_OTHER_WAY = {"better": "worse", "worse": "better"}
+
+
+def _difference(name: str, gap: Difference, metric: MetricInfo) -> dict[str, Any]:
     return {
         name: gap.value,
         f"{name}_low": gap.low,
         f"{name}_high": gap.high,
         f"{name}_basis": gap.text if gap is not NO_DIFFERENCE else "",
-        f"{name}_verdict": gap.verdict,
+        f"{name}_verdict": gap.verdict if metric.direction == "higher" else _OTHER_WAY.get(gap.verdict, gap.verdict),
     }
 
 
-def percent(value: float, low: float, high: float, sign: bool = False) -> str:
-    """`+1.2 [+0.4, +2.0]`, in per cent; without brackets when there is no interval; "" when there is no value."""
+def bracketed(value: float, low: float, high: float, sign: bool = False, factor: float = 100.0, digits: int = 1) -> str:
+    """`+1.2 [+0.4, +2.0]`, by default in per cent; without brackets when there is no interval; "" without a value."""
     if math.isnan(value):
         return ""
-    form = "{:+.1f}" if sign else "{:.1f}"
-    text = form.format(100 * value)
-    return text if math.isnan(low) else f"{text} [{form.format(100 * low)}, {form.format(100 * high)}]"
+    text, *ends = (f"{factor * number:{'+' if sign else ''}.{digits}f}" for number in (value, low, high))
+    return text if math.isnan(low) else f"{text} [{ends[0]}, {ends[1]}]"

@@ -90,8 +90,8 @@ def pictures(found: pd.DataFrame, mine: pd.Series, name: str) -> None:
             )
 
 
+st.title("Classes")
 if source.ready():
-    st.title("Classes")
     wanted, there = asking.data_set()
     wanted |= asking.filters(there)
     asking.reads()

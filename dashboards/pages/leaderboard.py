@@ -16,15 +16,14 @@ LINKED = 5  # runs of a row that have a link
 
 
 def overview(board: pd.DataFrame) -> None:
-    """Title and the few numbers."""
-    st.title("Leaderboard")
+    """The few numbers."""
     numbers = tables.summary(board)
     left, middle, right, last = st.columns(4)
     left.metric(f"best student: {sinks.markdown(numbers['best student is'])}", numbers["best student"])
     middle.metric("clearly better than `none`", numbers["clearly better than none"])
     right.metric("rows", numbers["rows"])
     last.metric("runs behind them", numbers["runs"])
-    st.caption(sinks.markdown(formats.caption(board)))
+    st.caption(sinks.markdown(tables.caption(board)))
     if said := advice.cheapest_near_best(board):
         st.markdown(sinks.markdown(said))
 
@@ -135,6 +134,7 @@ def hidden_rows(board: pd.DataFrame) -> None:
         st.caption("They count in tiers, intervals and corrections all the same. `harness hide RUN --undo` shows them.")
 
 
+st.title("Leaderboard")
 if source.ready():
     wanted, there = asking.data_set()
     ranked = asking.metric(there)
@@ -154,6 +154,5 @@ if source.ready():
             for said in tables.reading(rows):
                 st.markdown(said)
     else:
-        st.title("Leaderboard")
         st.info("No row fits these filters.")
         hidden_rows(hidden)

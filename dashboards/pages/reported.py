@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from dashboards import address, tables
@@ -31,7 +33,11 @@ for _, part in rows.groupby(["kind", "source", "protocol"], sort=False):
     for _, some in part.groupby(["dataset", "split"], sort=False):
         name = f"{some['dataset'].iloc[0]} {some['split'].iloc[0]}".strip()
         st.markdown(f"**{name}**, mIoU [%]{tables.teachers(some)}")
-        st.dataframe(tables.reported_matrix(some).style.format("{:.2f}", na_rep=""), width="content")
+        matrix = tables.reported_matrix(some).reset_index()
+        students: dict[str, Any] = {
+            str(name): st.column_config.NumberColumn(format="%.2f") for name in matrix if name != "method"
+        }
+        st.dataframe(matrix, hide_index=True, width="content", placeholder="", column_config=students)
 with st.expander("One line a number, with source and note"):
     st.dataframe(display_reported(rows), hide_index=True)
     st.download_button("Download as CSV", render_reported(rows, "csv"), "reported.csv", "text/csv")

@@ -24,11 +24,16 @@ def setting(there: pd.DataFrame) -> tuple[str, str, list[str]]:
         order = students.groupby("student")["stride"].nunique().sort_values(ascending=False, kind="stable").index
         student = address.choice("Student", "student", list(order))
         own = students[students["student"] == student]
-        order = own.groupby("recipe")["stride"].nunique().sort_values(ascending=False, kind="stable").index
-        recipe = address.choice("Recipe", "recipe", list(order))
+        recipe = address.choice("Recipe", "recipe", most_measured(own))
         names = sorted(set(own["method"]) - {"none"})
         chosen = address.choices("Methods", "method", names, placeholder="all")
     return student, recipe, chosen
+
+
+def most_measured(rows: pd.DataFrame) -> list[str]:
+    """The recipes of some rows: those with most strides first, of these those with most runs."""
+    grouped = rows.groupby("recipe").agg(strides=("stride", "nunique"), runs=("seeds", "sum"))
+    return list(grouped.sort_values(["strides", "runs"], ascending=False, kind="stable").index)
 
 
 def board(wanted: dict[str, list[Any]], ranked: str, student: str, recipe: str) -> pd.DataFrame:
@@ -82,12 +87,14 @@ def differences(rows: pd.DataFrame) -> None:
     if chart is None:
         st.caption("No row has a `none` of the same data, student, stride and recipe to be compared with.")
         return
-    st.altair_chart(chart, width="stretch", theme=None)
+    strides = rows.loc[rows["delta"].notna(), "stride"].nunique()
+    left, _ = st.columns([1 + strides, max(1, 5 - strides)])
+    left.altair_chart(chart, width="stretch", theme=None)
     st.caption("Blue: better, orange: worse. Pale print: no clear difference, or one seed.")
 
 
+st.title("Strides")
 if source.ready():
-    st.title("Strides")
     wanted, there = asking.data_set()
     ranked = asking.metric(there)
     student, recipe, methods = setting(there)

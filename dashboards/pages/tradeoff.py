@@ -64,8 +64,8 @@ def frontier(board: pd.DataFrame, cost: str, doubt: dict[str, str]) -> None:
     st.dataframe(table.assign(frontier=list(board["stands"])), hide_index=True)
 
 
+st.title("Trade-off")
 if source.ready():
-    st.title("Trade-off")
     wanted, there = asking.data_set()
     ranked = asking.metric(there)
     wanted |= asking.filters(there)

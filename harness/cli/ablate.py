@@ -83,7 +83,7 @@ def _print_table(table: pd.DataFrame) -> None:
     from rich.table import Table
 
     from results import sinks
-    from results.ablation import percent
+    from results.ablation import bracketed
 
     if table.empty:
         typer.echo("no row has a finished run yet")
@@ -97,17 +97,17 @@ def _print_table(table: pd.DataFrame) -> None:
             shown.add_column(column, overflow="fold")
         for row in part.to_dict("records"):
             gain, cost = (_difference(row, name) for name in ("gain", "cost"))
-            accuracy = percent(row["miou"], row["miou_low"], row["miou_high"])
+            accuracy = bracketed(row["miou"], row["miou_low"], row["miou_high"])
             labels = sinks.markup(row["row"]).replace(", ", "\n")
             shown.add_row(labels, *map(sinks.markup, (row["expression"], row["seeds"], accuracy)), gain, cost)
         console.print(shown)
     bases = sorted({text for text in [*table["gain_basis"], *table["cost_basis"]] if text})
-    typer.echo(f"mIoU in percent, differences in points with 95 % intervals ({'; '.join(bases) or 'none'}).")
+    typer.echo(f"mIoU in bracketed, differences in points with 95 % intervals ({'; '.join(bases) or 'none'}).")
     typer.echo("lost from full: the full method minus this row. One seed does not allow a verdict on a method.")
 
 
 def _difference(row: dict[Hashable, Any], name: str) -> str:
-    from results.ablation import percent
+    from results.ablation import bracketed
 
-    text = percent(row[name], row[f"{name}_low"], row[f"{name}_high"], sign=True)
+    text = bracketed(row[name], row[f"{name}_low"], row[f"{name}_high"], sign=True)
     return "\n".join(part for part in (text, row[f"{name}_verdict"]) if part)

@@ -6,25 +6,32 @@ import altair as alt
 import pandas as pd
 
 from results import sinks
+from results.columns import METRICS, Column, metric_column
 from results.figures.looks import Looks, finished
+from results.metrics import HEADLINE
+
+MIOU = metric_column(METRICS[HEADLINE])
 
 
-def term_gains(table: pd.DataFrame, look: Looks, colour: str) -> alt.LayerChart | None:
+def term_gains(table: pd.DataFrame, look: Looks, colour: str, metric: Column = MIOU) -> alt.LayerChart | None:
     """The gain of every row of an ablation over `none`, with interval; None when nothing can be compared.
 
     Args:
         table: of one setting and teacher, as `results.ablation.contributions` gives it.
         colour: of the method in full.
+        metric: of which the gains are.
     """
     data = table[table["gain"].notna()].copy()
     if not len(data):
         return None
     data["said"] = data["row"].map(sinks.visible)
     numbers = ["gain", "gain_low", "gain_high"]
-    data[numbers] = 100 * data[numbers].astype(float)
-    data["text"] = [f"{v:+.1f} ({a:+.1f} to {b:+.1f})" for v, a, b in data[numbers].to_numpy()]
+    data[numbers] = metric.factor * data[numbers].astype(float)
+    digits = metric.digits or 0
+    data["text"] = [f"{v:+.{digits}f} ({a:+.{digits}f} to {b:+.{digits}f})" for v, a, b in data[numbers].to_numpy()]
     data["full"] = data["row"].eq("full")
-    title = "gain over none [points of mIoU]"
+    unit = f"points of {metric.heading}" if metric.unit == "%" else metric.title
+    title = sinks.visible(f"gain over none [{unit}]")
     y = alt.Y("said:N", title=None, sort=list(data["said"]), axis=alt.Axis(labelLimit=260))
     fields = {"row": "row", "expression": "method", "text": "gain", "gain_verdict": "verdict", "gain_basis": "compared"}
     tips = [alt.Tooltip(f"{name}:N", title=head) for name, head in {**fields, "seeds": "seeds"}.items()]

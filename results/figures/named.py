@@ -13,7 +13,7 @@ from results.figures.classes import class_differences, class_intervals
 from results.figures.looks import Looks, looks
 from results.figures.strides import gain_map, metric_over_stride
 from results.figures.tradeoff import accuracy_against_cost
-from results.leaderboard import leaderboard, metric_of
+from results.leaderboard import columns_of, leaderboard, metric_of
 from results.queries import SETTING
 from results.ranking import COMPARABLE
 from results.store import Store
@@ -48,12 +48,13 @@ def _ablation(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
     asked = [name for name in there if board["method"].eq(name).any()]
     method = _one("method that was taken apart", asked, "method")
     shown = board[board["method"].eq(method)]
-    table = ablation.contributions(store, there[method].rows)
+    metric = columns_of(board)[metric_of(board)]
+    table = ablation.contributions(store, there[method].rows, metric=metric.name)
     same = [name for name in (*SETTING, "teacher") if name in table]
     table = table.merge(shown[same].drop_duplicates(), on=same)
     for name in same:
         _one(name, sorted(set(map(str, table[name]))), name)
-    return term_gains(table, look, look.colours[method])
+    return term_gains(table, look, look.colours[method], metric)
 
 
 FIGURES: Mapping[str, Callable[[Store, pd.DataFrame, Looks, str], Any]] = {

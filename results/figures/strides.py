@@ -53,7 +53,7 @@ def metric_over_stride(
         base.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour, tooltip=_tooltip(rows)),
     ]
     if len(set(data["method"])) <= MOST_LABELS and not look.printed:
-        layers.append(_ends(data, over).encode(x=x, y=y, color=colour))
+        layers.append(_ends(data, teachers, over).encode(x=x, y=y, color=colour))
     layers += _teachers(teachers, look, y)
     chart: alt.LayerChart = finished(alt.layer(*layers), look, height)
     return chart
@@ -72,12 +72,13 @@ def _x(rows: pd.DataFrame, data: pd.DataFrame, over: str) -> alt.X:
     )
 
 
-def _ends(data: pd.DataFrame, over: str) -> alt.Chart:
-    """Names of the lines, beside their last points."""
+def _ends(data: pd.DataFrame, teachers: pd.DataFrame, over: str) -> alt.Chart:
+    """Names of the lines, beside their last points; the teachers' lines widen the scale that they are set on."""
     place = "stride" if over == "stride" else "cost"
     last = data.sort_values(place).groupby("method", as_index=False).last().sort_values("value", ignore_index=True)
     tops, bottoms = data["high"].fillna(data["value"]), data["low"].fillna(data["value"])
-    last["value"] = _apart(list(last["value"]), NAME_HEIGHT * float(tops.max() - bottoms.min()))
+    span = max(tops.max(), teachers["value"].max()) - min(bottoms.min(), teachers["value"].min())
+    last["value"] = _apart(list(last["value"]), NAME_HEIGHT * float(span))
     named = alt.Chart(last.assign(said=last["method"].map(sinks.visible)))
     chart: alt.Chart = named.mark_text(align="left", dx=9, fontSize=12, fontWeight=500).encode(text="said:N")
     return chart

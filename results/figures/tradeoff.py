@@ -61,7 +61,7 @@ def accuracy_against_cost(
     )
     fill = alt.Fill("method:N", scale=colour["scale"], legend=None)
     filled = alt.FillOpacity(
-        "frontier:N", scale=alt.Scale(domain=list(FILLED), range=list(FILLED.values())), legend=None
+        "frontier:O", scale=alt.Scale(domain=list(FILLED), range=list(FILLED.values())), legend=None
     )
     dots = (
         base.mark_point(size=95, strokeWidth=2, opacity=1)

@@ -204,6 +204,17 @@ def test_contributions_of_all_runs(store: Store, look: looks.Looks) -> None:
     assert term_figures.term_gains(sixteen[sixteen["row"] == "none"], look, "#123456") is None
 
 
+def test_contributions_to_another_metric(store: Store) -> None:
+    found = ablation.ablations(store)[0]
+    table = ablation.contributions(store, found.rows, metric="pixel_accuracy").set_index(["stride", "expression"])
+    runs = queries.runs(store, {"method": ["ka", "none"], "stride": [16], "student": [table["student"].iloc[0]]})
+    means = runs.groupby("method")["pixel_accuracy"].mean()
+    assert table.loc[(16, "ka"), "pixel_accuracy"] == pytest.approx(means["ka"])
+    assert table.loc[(16, "ka"), "gain"] == pytest.approx(means["ka"] - means["none"])
+    with pytest.raises(ValueError, match="no run has the metric 'nonesuch'"):
+        ablation.contributions(store, found.rows, metric="nonesuch")
+
+
 # ------------------------------------------------------------------------------------- choosing, and files
 
 

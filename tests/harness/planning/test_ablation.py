@@ -16,7 +16,7 @@ from harness.cli.app import app
 from harness.cli.sweep import sweep
 from harness.errors import HarnessError
 from harness.planning.ablation import ablation_expressions
-from results.ablation import contributions, percent
+from results.ablation import bracketed, contributions
 from results.ingest import collect
 from results.statistics import paired_over_seeds
 from results.store import open_store
@@ -128,9 +128,9 @@ def test_one_seed_gets_no_verdict_and_a_missing_row_is_left_out(tmp_path: Path) 
 
 
 def test_numbers_are_shown_in_per_cent() -> None:
-    assert percent(0.0123, 0.004, 0.02, sign=True) == "+1.2 [+0.4, +2.0]"
-    assert percent(0.5, math.nan, math.nan) == "50.0"
-    assert percent(math.nan, math.nan, math.nan) == ""
+    assert bracketed(0.0123, 0.004, 0.02, sign=True) == "+1.2 [+0.4, +2.0]"
+    assert bracketed(0.5, math.nan, math.nan) == "50.0"
+    assert bracketed(math.nan, math.nan, math.nan) == ""
 
 
 # The command --------------------------------------------------------------------------------------------------------
