@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from backbones.base import Network
 
@@ -67,6 +69,31 @@ def on_meta(build: Callable[[], M]) -> M:
         return meta_copy(build())
 
 
+_SAME_SHAPE = {functional.hardtanh, functional.hardswish, functional.hardsigmoid}
+
+
+class ShapesOnly(TorchFunctionMode):
+    """On the meta device, batch norms in evaluation and some activations return an empty map of their input's shape.
+
+    torch computes them there in Python, from some twenty operators each: most of the time of a pass.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _SAME_SHAPE or (func is functional.batch_norm and not _in_training(args, kwargs)):
+            images = args[0] if args else kwargs["input"]
+            if images.is_meta:
+                return torch.empty_like(images)
+        return func(*args, **kwargs)
+
+
+def _in_training(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """The argument `training` of `torch.nn.functional.batch_norm`."""
+    return bool(args[5] if len(args) > 5 else kwargs.get("training", False))
+
+
 def stride_of(x: Tensor, side: int = PROBE) -> int:
     """Nominal stride of a map (B, C, h, w) of a square input: the power of two nearest to side / h."""
     return int(2 ** round(math.log2(side / x.shape[-2])))
@@ -78,7 +105,7 @@ def map_sizes(forward: Callable[[Tensor], Sequence[Tensor]]) -> tuple[tuple[int,
     Raises:
         ValueError: an output is not a map of a square image.
     """
-    with torch.no_grad():
+    with torch.no_grad(), ShapesOnly():
         maps = forward(torch.empty(1, 3, PROBE, PROBE, device="meta"))
     for x in maps:
         if x.ndim != 4 or x.shape[-1] != x.shape[-2]:
@@ -89,7 +116,7 @@ def map_sizes(forward: Callable[[Tensor], Sequence[Tensor]]) -> tuple[tuple[int,
 def measure_sizes(network: Network) -> NetworkSizes:
     """Sizes of a network's maps, from a forward pass of a copy on the meta device."""
     twin = meta_copy(network).eval()
-    with torch.no_grad():
+    with torch.no_grad(), ShapesOnly():
         maps = twin(torch.empty(1, 3, PROBE, PROBE, device="meta"))
     return NetworkSizes(
         classes=maps.logits.shape[1],

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbones.base import Network
-from backbones.probe import meta_copy
+from backbones.probe import ShapesOnly, meta_copy
 from harness.numerics.modes import evaluation_mode
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def shape_macs(network: Network, size: tuple[int, int]) -> float:
     of `count_macs`, which records contain.
     """
     twin = meta_copy(network).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), ShapesOnly(), FlopCounterMode(display=False) as counter:
         twin(torch.empty(1, 3, *size, device="meta"))
     return float(counter.get_total_flops()) / 2
 

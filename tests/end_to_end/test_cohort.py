@@ -262,7 +262,7 @@ def test_two_processes_train_a_cohort_as_they_train_each_alone(fresh: Any, tmp_p
     plugins = load_plugins([file])
     bad_plan = make_plan(tiny_sweep(methods=("trouble2",)))
     (bad,) = [node for node in bad_plan.nodes.values() if node.spec.kind == "student"]
-    chosen = [nodes[1], nodes[3], nodes[4]]
+    chosen = [nodes[3], nodes[4]]  # a discriminator, a memory
     runs = [(free_port(), [str(job_of(plan, node, alone).write())], list[str]()) for node in chosen]
     together = [job_of(bad_plan, bad, root, plugins=plugins)]
     together += [job_of(plan, node, root, plugins=plugins) for node in chosen]

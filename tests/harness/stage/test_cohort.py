@@ -43,7 +43,7 @@ def students(plan: Plan) -> list[Node]:
 
 def members(plan: Plan, nodes: Sequence[Node], root: Path) -> tuple[list[Member], CohortLoop, Any]:
     """Stages of a cohort, as they are built from their jobs; the loop, and its batches."""
-    jobs = [job_of(plan, node, root) for node in nodes]
+    jobs = [job_of(plan, node, root, checkpoint_every=0) for node in nodes]
     shared = open_shared(jobs[0])
     built = []
     for job in jobs:
