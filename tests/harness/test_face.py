@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.planning.parse_sweep import sweep_spec
 from harness.specs.spec import SweepSpec
 from harness.workspace.files import read_json
 from tests.end_to_end.tiny import CHANGES, DATASET, STUDENT, TEACHER, tiny_flags
+from tests.processes import Command
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, Any] = {
@@ -136,6 +138,7 @@ def test_what_is_no_workspace_is_not_opened(tmp_path: Path) -> None:
         harness.open(tmp_path)
 
 
+KINDS = ("display_data", "update_display_data", "execute_result")
 NOTEBOOK = """
 import harness
 result = harness.sweep("none", workspace="runs", device="cpu", recipe="quick", **{small!r})
@@ -146,16 +149,29 @@ result.leaderboard()
 
 def test_a_notebook_has_a_bar_in_one_output_that_is_updated(tmp_path: Path) -> None:
     """In a real kernel: the bars are one output that is replaced; its last picture says that all is done."""
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
-    small = {name: SMALL[name] for name in ("students", "teachers", "dataset", "set")}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK.format(small=small))])
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    )
-    client.execute()
-    shown = [output["data"] for output in notebook.cells[0].outputs if output.output_type == "display_data"]
-    (page,) = [data["text/html"] for data in shown if "<progress" in data["text/html"]]
-    assert "sweep" in page and "1/1" in page and "100%" in page
-    (table,) = (o["data"]["text/html"] for o in notebook.cells[0].outputs if o.output_type == "execute_result")
+    client_module = pytest.importorskip("jupyter_client")
+    connection = tmp_path / "kernel.json"
+    client_module.write_connection_file(str(connection))
+    kernel = Command(["-m", "ipykernel_launcher", "-f", str(connection)], cwd=tmp_path)
+    client = client_module.BlockingKernelClient(connection_file=str(connection))
+    client.load_connection_file()
+    client.start_channels(hb=False)
+    messages: list[dict[str, Any]] = []
+    try:
+        client.wait_for_ready(timeout=120)
+        small = {name: SMALL[name] for name in ("students", "teachers", "dataset", "set")}
+        reply = client.execute_interactive(
+            NOTEBOOK.format(small=small), output_hook=messages.append, allow_stdin=False, timeout=300
+        )
+        assert reply["content"]["status"] == "ok", reply["content"]
+    finally:
+        client.stop_channels()
+        kernel.send_signal(signal.SIGKILL)
+    contents = {kind: [one["content"] for one in messages if one["header"]["msg_type"] == kind] for kind in KINDS}
+    (shown,) = [one for one in contents["display_data"] if "<progress" in one["data"]["text/html"]]
+    last = contents["update_display_data"][-1]
+    assert last["transient"] == shown["transient"] and "display_id" in last["transient"]
+    page = last["data"]["text/html"]
+    assert "<progress" in page and "sweep" in page and "1/1" in page and "100%" in page
+    (table,) = (one["data"]["text/html"] for one in contents["execute_result"])
     assert "miou" in table
