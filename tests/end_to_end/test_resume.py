@@ -28,6 +28,8 @@ METHODS = [
     "maskd",
 ]
 """Nothing, adapters with a translator, memories, a discriminator with an optimiser, random masks, learned tokens."""
+PLAIN_AND_STATEFUL = pytest.mark.parametrize("whole", ["none", "skd[holistic=0.1]"], indirect=True)
+"""For what depends on files alone: which method is trained makes no difference to how they are read and written."""
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -97,8 +99,16 @@ def _kill_at(call: int, path_end: str) -> Callable[[], None]:
     return arm
 
 
-@pytest.mark.parametrize("write", [1, 3])
-def test_killed_while_writing_a_checkpoint(whole: tuple[Plan, Path], again: Any, write: int) -> None:
+def test_killed_while_writing_a_checkpoint(whole: tuple[Plan, Path], again: Any) -> None:
+    _killed_while_writing(3, whole, again)
+
+
+@PLAIN_AND_STATEFUL
+def test_killed_while_writing_the_first_checkpoint(whole: tuple[Plan, Path], again: Any) -> None:
+    _killed_while_writing(1, whole, again)
+
+
+def _killed_while_writing(write: int, whole: tuple[Plan, Path], again: Any) -> None:
     plan, root, folder = again
     arm = _kill_at(write, "checkpoint.pt")
 
@@ -113,6 +123,7 @@ def test_killed_while_writing_a_checkpoint(whole: tuple[Plan, Path], again: Any,
     assert folder.record().attempts[-1].resumed_at == (write - 1) * 2
 
 
+@PLAIN_AND_STATEFUL
 def test_killed_while_writing_the_record(whole: tuple[Plan, Path], again: Any) -> None:
     plan, root, folder = again
     arm = _kill_at(1, "record.json")
@@ -127,6 +138,7 @@ def test_killed_while_writing_the_record(whole: tuple[Plan, Path], again: Any) -
     _same(whole, folder)
 
 
+@PLAIN_AND_STATEFUL
 def test_a_damaged_checkpoint_means_from_the_beginning(whole: tuple[Plan, Path], again: Any) -> None:
     plan, root, folder = again
     assert _run(plan, root, After(3)) == INTERRUPTED
