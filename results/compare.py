@@ -436,6 +436,27 @@ def interquartile_mean(scores: Sequence[Sequence[float]], resamples: int = 2000)
     return Estimate(value, float(low), float(high), min(len(a) for a, _ in pairs), "seeds")
 
 
+def interquartile_gain(
+    ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]], resamples: int = 2000
+) -> Estimate:
+    """The IQM of our runs, each counted from the mean of theirs in the same setting; both sides are resampled.
+
+    Args:
+        ours, theirs: for each setting the scores of its runs.
+
+    Raises:
+        ValueError: the settings differ in number, or one has no runs.
+    """
+    pairs = _settings(ours, theirs)
+    generator = np.random.default_rng(0)
+    drawn = [
+        _redraw(a, resamples, generator) - _redraw(b, resamples, generator).mean(-1, keepdims=True) for a, b in pairs
+    ]
+    value = float(_middle(np.concatenate([a - b.mean() for a, b in pairs])))
+    low, high = np.quantile(_middle(np.concatenate(drawn, axis=-1)), [ALPHA / 2, 1 - ALPHA / 2])
+    return Estimate(value, float(low), float(high), min(min(len(a), len(b)) for a, b in pairs), "seeds")
+
+
 def _settings(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> list[tuple[Floats, Floats]]:
     if len(ours) != len(theirs) or not ours or not all(len(runs) for runs in (*ours, *theirs)):
         raise ValueError("both sides need runs in each setting")

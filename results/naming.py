@@ -62,10 +62,7 @@ def _of_key(store: Store, argument: str, metric: str) -> tuple[str, list[str]] |
 
 
 def _of_words(store: Store, argument: str, known: Mapping[str, Sequence[Any]], metric: str) -> tuple[str, list[str]]:
-    filters: dict[str, list[Any]] = {}
-    for word in argument.split():
-        name, values = _filter(word, known)
-        filters[name] = values if name not in filters else [value for value in filters[name] if value in values]
+    filters = _filters(argument, known)
     rows = leaderboard(store, filters, metric=metric)
     if len(rows) == 1:
         label, keys = _side(rows.iloc[0])
@@ -75,6 +72,23 @@ def _of_words(store: Store, argument: str, known: Mapping[str, Sequence[Any]], m
     some = [f"{row['row'][:8]} {_side(row)[0]} {row['dataset']} {row['recipe']}" for row in rows.to_dict("records")]
     more = f"; and {len(some) - 5} more" if len(some) > 5 else ""
     raise ValueError(f"'{argument}' means {len(some)} rows: {'; '.join(some[:5])}{more}")
+
+
+def filters_of(store: Store, words: str) -> dict[str, list[Any]]:
+    """What words of cells accept: `camvid @8` is a data set and a stride.
+
+    Raises:
+        ValueError: a word means nothing.
+    """
+    return _filters(words, cells(store))
+
+
+def _filters(words: str, known: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    filters: dict[str, list[Any]] = {}
+    for word in words.split():
+        name, values = _filter(word, known)
+        filters[name] = values if name not in filters else [value for value in filters[name] if value in values]
+    return filters
 
 
 def _filter(word: str, known: Mapping[str, Sequence[Any]]) -> tuple[str, list[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from results.columns import Column
     from results.differences import Differing, Gap, Side
-    from results.statistics import SeedScores
+    from results.statistics import Estimate, SeedScores
 
 IMAGES = 3
 """Images that are named each way; `--json` names all."""
@@ -44,6 +44,11 @@ def compare(
         list[str], typer.Argument(metavar="A B...", help="Two to six runs or rows: keys, or words such as 'ka @16'.")
     ],
     metric: Annotated[str, typer.Option("--metric", help="What to compare: miou, boundary_iou, ...")] = "miou",
+    family: Annotated[
+        bool,
+        typer.Option("--family", help="A and B are methods: compare them over all data sets, students and strides."),
+    ] = False,
+    where: Annotated[str, typer.Option("--where", help="With --family, only there: words such as 'camvid @8'.")] = "",
     workspace: Workspace = DEFAULT_WORKSPACE,
     db: Database = None,
     as_json: AsJson = False,
@@ -53,6 +58,9 @@ def compare(
     Differences are paired seed by seed, with interval and Holm's correction over the pairs shown; with one seed they
     are over images, which says nothing of training noise. Quote the words of a row; with seed=0 they mean one run.
 
+    With --family methods are compared over every setting (data set, student, stride, recipe) in which both have two
+    seeds or more: the chance that a run of the one beats a run of the other, and the interquartile mean of the gain.
+
     Examples:
 
         harness compare 'none @16' 'ka @16'
@@ -60,7 +68,14 @@ def compare(
         harness compare 3f2a91 77b0c4 --json
 
         harness compare 'none @8' 'kd @16' 'ka @16' --metric boundary_iou
+
+        harness compare none kd ka --family --where 'mobilenetv2_100'
     """
+    if family:
+        _compare_families(database(workspace, db), names, metric, where, as_json)
+        return
+    if where:
+        raise HarnessError("--where restricts families of settings only", "add --family, or leave --where out")
     found = _compared(database(workspace, db), names, metric)
     if as_json:
         from results import sinks
@@ -95,6 +110,56 @@ def _compared(target: str, names: Sequence[str], metric: str) -> _Comparison:
             )
     except ValueError as error:
         raise HarnessError(str(error)) from error
+
+
+# ------------------------------------------------------------------------------------------ many settings
+
+
+def _compare_families(target: str, methods: Sequence[str], metric: str, where: str, as_json: bool) -> None:
+    """Methods over families of settings."""
+    from rich.console import Console
+
+    from results import families, sinks
+    from results.columns import metric_column
+    from results.naming import filters_of
+    from results.queries import metrics
+    from results.store import open_store
+
+    if not 2 <= len(set(methods)) == len(methods):
+        raise HarnessError("two or more methods are compared, each named once", "harness compare none ka --family")
+    try:
+        with open_store(target, readonly=True) as store:
+            known = [method for name in methods for method in filters_of(store, f"method={name}")["method"]]
+            scores = families.scores_by_setting(store, known, filters_of(store, where), metric)
+            info = metrics(store)[metric]
+        gaps = families.family_gaps(scores, known, info)
+    except ValueError as error:
+        raise HarnessError(str(error)) from error
+    if as_json:
+        facts = [{**asdict(gap), "verdict": gap.verdict} for gap in gaps]
+        typer.echo(sinks.json(json.dumps({"metric": metric, "gaps": facts}, indent=1, ensure_ascii=False)))
+        return
+    console, column = Console(highlight=False, width=shutil.get_terminal_size((160, 24)).columns), metric_column(info)
+    headings = ["ours", "theirs", "settings", "P(a run of ours is better)", f"gain [{_unit(column)}], IQM", "verdict"]
+    _table(console, f"{column.heading} over {where or 'all settings'}", headings, [
+        (
+            gap.ours, gap.theirs, str(gap.settings), _with_ends(gap.improvement, 1, 2, ""),
+            _with_ends(gap.gain, column.factor, 1 if column.digits is None else column.digits, "+"), gap.verdict,
+        )
+        for gap in gaps
+    ])  # fmt: skip
+    if single := max(gap.left_out for gap in gaps):
+        console.print(f"  up to {single} settings are left out: a method has one seed there", style="dim")
+    console.print(
+        "  95 % intervals of a bootstrap of the runs within each setting (Agarwal et al., NeurIPS 2021). A verdict is "
+        "said where that of P leaves out one half.",
+        style="dim",
+    )
+
+
+def _with_ends(found: Estimate, factor: float, digits: int, sign: Literal["", "+"]) -> str:
+    value, low, high = (f"{factor * number:{sign}.{digits}f}" for number in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})"
 
 
 # ----------------------------------------------------------------------------------------------- for programs
