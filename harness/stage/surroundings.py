@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from harness.builders.datasets import manifest_digest, open_dataset
 from harness.builders.models import model_source
 from harness.data.base import Dataset
@@ -12,6 +14,7 @@ from harness.plugins.registries import DATASETS
 from harness.specs.spec import StageSpec
 from harness.workspace.files import read_json
 from harness.workspace.folders import StageFolder
+from results.invalid import first_invalid
 from results.record import Environment, Record
 
 Changes = dict[str, tuple[str, str]]
@@ -39,13 +42,17 @@ def recorded_spec(record: Record) -> StageSpec:
     """The stage specification of a record.
 
     Raises:
-        HarnessError: this version of the harness computes another key for it.
+        HarnessError: this version of the harness cannot read it, or computes another key for it.
     """
-    spec = StageSpec.model_validate(record.spec)
+    remedy = f"take the code of then: {_revision(record.environment)}"
+    try:
+        spec = StageSpec.model_validate(record.spec)
+    except ValidationError as error:
+        raise HarnessError(f"{record.name}: the specification in its record: {first_invalid(error)}", remedy) from error
     if spec.key != record.key:
         raise HarnessError(
             f"{record.name}: the harness that wrote its record names the same stage {record.key}, this one {spec.key}",
-            f"take the code of then: {_revision(record.environment)}",
+            remedy,
         )
     return spec
 

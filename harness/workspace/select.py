@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.workspace.folders import StageFolder, Workspace
 from harness.workspace.status import PlannedStage, StageStatus, State, read_sweeps
+
+if TYPE_CHECKING:
+    from results.queries import Run
+    from results.store import Store
 
 SHORTEST_PREFIX = 4
 """Fewer characters are never taken for the beginning of a key: `16` is a stride."""
@@ -86,14 +91,13 @@ def run_folder(workspace: Workspace, database: str, words: Sequence[str]) -> Sta
         found = sorted((workspace.root / "stages").glob(f"{words[0].lower()}*"))
         if len(found) == 1:
             return StageFolder(found[0])
-    from results.queries import run
     from results.store import open_store
 
     try:
         with open_store(database, readonly=True) as store:
-            meant = run(store, *words)
+            meant = _meant(store, words)
     except ValueError as error:
-        raise HarnessError(str(error), "give the beginning of its key: harness show") from error
+        raise HarnessError(str(error)) from error
     folder = workspace.stage(meant.record.key)
     if not folder.path.is_dir():
         raise HarnessError(
@@ -101,3 +105,12 @@ def run_folder(workspace: Workspace, database: str, words: Sequence[str]) -> Sta
             "name that one with --workspace",
         )
     return folder
+
+
+def _meant(store: Store, words: Sequence[str]) -> Run:
+    from results.queries import run
+
+    try:
+        return run(store, *words)
+    except ValueError as error:
+        raise HarnessError(str(error), "give the beginning of its key, or words of its cell: ka @16 seed=0") from error
