@@ -1,11 +1,15 @@
-"""Images a second of the loader alone, beside torchvision.v2 doing the same to the same files.
+"""Images a second of the loader alone, beside torchvision.v2 doing the same to the same files; and what a step waits.
 
     HARNESS_DATA=FOLDER python benchmarks/loading.py [--dataset camvid] [--recipe camvid] [--batches 12] [--rounds 5]
+        [--student timm:mobilenetv2_050/linear@16] [--steps 8] [--workers 0 1] [--device cpu]
 
 Both decode every image and label anew, cut the same region, resize it (bilinear with antialiasing, labels by exact
 nearest neighbour), flip, place it on the crop, normalise and stack; the random draws are the same. A third row reads
 what `harness data cache` keeps, here in a temporary folder. They take turns in one process without loader processes;
 figures are medians of processor time on one thread.
+
+The second table times training steps of a student without distillation in elapsed time: with batches from the loader,
+and with one batch that is already in memory. The difference is what a step waits for its batch.
 """
 
 from __future__ import annotations
@@ -15,17 +19,19 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from step_time import lone_loop
 from torchvision.io import ImageReadMode, decode_image, read_file
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from harness.builders.datasets import open_dataset, parse_dataset
+from harness.builders.expression import resolve
 from harness.data.augment import Augmentation, draw_augmentation
 from harness.data.base import IGNORE, Split
 from harness.data.decoded import DecodedSplit, Place, bytes_of, keep
@@ -34,6 +40,7 @@ from harness.data.loading import _CHANGE, Batch, sample_index, training_loader
 from harness.specs.recipes import load_recipe
 from harness.specs.spec import Recipe
 from harness.system.devices import device_name
+from harness.training.loop import CohortLoop
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -69,13 +76,50 @@ def by_torchvision(split: FolderSplit, recipe: Recipe, iteration: int) -> tuple[
     return torch.stack(images), torch.stack(labels)
 
 
+def step_seconds(
+    split: Split, recipe: Recipe, student: str, steps: int, rounds: int, workers: int, device: torch.device
+) -> tuple[float, float]:
+    """Median seconds of a training step, with batches from the loader and with a batch that is there.
+
+    Both take turns. The first batch of each round, for which loader processes start, is not timed.
+    """
+    endless = recipe.model_copy(update={"iterations": 10**6})
+    loop = lone_loop(resolve("none")[0], student, student, endless, device)
+    loaded, held = [], []
+    for count in range(rounds + 1):
+        start = count * (steps + 1)
+        loader = training_loader(
+            split, recipe, MEAN, STD, 0, start, iterations=start + steps + 1, workers=workers, device=device
+        )
+        batches = iter(loader)
+        first = next(batches)
+        with_loader = _timed(loop, batches, device) / steps
+        with_batch = _timed(loop, iter([first] * steps), device) / steps
+        if count:
+            loaded.append(with_loader)
+            held.append(with_batch)
+    return statistics.median(loaded), statistics.median(held)
+
+
+def _timed(loop: CohortLoop, batches: Iterator[Batch], device: torch.device) -> float:
+    start = time.perf_counter()
+    loop.run(batches)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
 def main() -> None:
-    """Print images a second of both."""
+    """Print images a second of both, and what a step waits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="camvid")
     parser.add_argument("--recipe", default="camvid")
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--student", default="timm:mobilenetv2_050/linear@16")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
     root = os.environ.get("HARNESS_DATA")
@@ -117,6 +161,17 @@ def main() -> None:
     print("| loader | images a second |\n|---|---:|")
     for name, seconds in spent.items():
         print(f"| {name} | {count / statistics.median(seconds[1:]):.0f} |")
+    device = torch.device(options.device)
+    print(f"\nSteps of {options.student} on {device_name(device)}, {options.steps} to a round.\n")
+    print("| batches | loader processes | ms a step | of these waiting | share |\n|---|---:|---:|---:|---:|")
+    for name, samples in (("decoded anew", split), ("decoded before", mapped)):
+        for workers in options.workers:
+            with_loader, with_batch = step_seconds(
+                samples, recipe, options.student, options.steps, options.rounds, workers, device
+            )
+            waits = max(0.0, with_loader - with_batch)
+            figures = f"{1000 * with_loader:.0f} | {1000 * waits:.0f} | {waits / with_loader:.0%}"
+            print(f"| {name} | {workers} | {figures} |", flush=True)
     folder.cleanup()
 
 

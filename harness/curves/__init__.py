@@ -1,1 +1,1 @@
-"""Curves mirrored to other people's boards on demand, read from the events; never instead of them."""
+"""Optional mirroring of curves to other tools, from the event files."""

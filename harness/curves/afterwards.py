@@ -1,4 +1,4 @@
-"""Curves of stages that have run already, mirrored from the events that they left."""
+"""Mirroring the curves of finished stages from their event files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.workspace.job import read_job
 
 
 def mirror_workspace(workspace: Workspace, names: Sequence[str], cells: Sequence[str] = ()) -> int:
-    """Tell sinks of every attempt at every stage of a workspace; how many stages there were.
+    """Mirror every attempt of every stage of a workspace, and return the number of stages.
 
     Args:
         names: of sinks.

@@ -1,4 +1,4 @@
-"""The contract of a sink of curves: what is told of a run that another board should show."""
+"""The contract of sinks of curves: the data of a run that another board should show."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MirroredRun:
 
 
 class CurveSink(ABC):
-    """Is told of one attempt: its beginning, numbers by iteration, its end. Registered by a file in
+    """Receives the start, the numbers by iteration, and the end of one attempt. Registered by a file in
     `harness/curves/sinks/`, by an entry point of the group `harness.sinks`, or by a file given by `--plugin`.
 
     It lives in a thread of its own beside the training. If it raises, it is told nothing more, and the training goes
@@ -49,12 +49,12 @@ class CurveSink(ABC):
 
     @classmethod
     def prepare(cls, workspace: Path) -> None:
-        """Called once, before anything is launched: make what all attempts share. Nothing by default."""
+        """Called once before the launch, to create what all attempts share. By default it does nothing."""
         return None
 
     @abstractmethod
     def begin(self, run: MirroredRun) -> None:
-        """An attempt begins, or goes on."""
+        """An attempt starts or resumes."""
 
     @abstractmethod
     def scalars(self, iteration: int, values: Mapping[str, float], time_s: float) -> None:
@@ -65,11 +65,11 @@ class CurveSink(ABC):
         """
 
     def end(self, outcome: str) -> None:  # noqa: B027 - not every sink has something to close
-        """No more will come: "done", "failed", "interrupted" or "unknown". Nothing by default."""
+        """The attempt has ended: "done", "failed", "interrupted" or "unknown". By default it does nothing."""
 
 
 def check_sink(cls: type[CurveSink]) -> None:
-    """See that a sink's declarations make sense.
+    """Check a sink's declarations.
 
     Raises:
         HarnessError: it has no summary.
@@ -86,7 +86,7 @@ FILE_KINDS.append(SINKS)
 
 
 def prepare_sinks(names: Iterable[str], workspace: Path) -> None:
-    """Let sinks make what all attempts share, before anything is launched.
+    """Call `prepare` of all sinks before the launch.
 
     Raises:
         HarnessError: one of them cannot.
@@ -98,11 +98,11 @@ def prepare_sinks(names: Iterable[str], workspace: Path) -> None:
             raise
         except Exception as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise HarnessError(f"curves cannot be mirrored to {name}: {why}", "leave --log out, or mend it") from error
+            raise HarnessError(f"curves cannot be mirrored to {name}: {why}", "fix it, or omit --log") from error
 
 
 def chosen_sinks(words: str | Iterable[str] | None) -> tuple[str, ...]:
-    """The sinks that are asked for, each once; what they need is there.
+    """The requested sinks, each once, with their packages installed.
 
     Args:
         words: names, also several in one with commas.

@@ -1,4 +1,4 @@
-"""From an attempt's file of events to sinks: what a line holds of numbers is told on, as it comes or afterwards."""
+"""Sends the numbers in an attempt's event file to sinks, during the run or afterwards."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.workspace.job import Job
 
 LOOK_EVERY_S = 1.0
 NOT_MIRRORED = frozenset({"start", "evaluating"})
-"""Events that say nothing of the training."""
+"""Events without training curves."""
 NO_CURVE = frozenset({"t", "event", "iteration", "iterations", "eta_s"})
-"""Fields of events that are no curves."""
+"""Fields of events that are not curves."""
 
 
 def scalars_of(event: Mapping[str, Any]) -> dict[str, float]:
-    """Name -> number, of all numbers in an event; what lies in a mapping by its path: `terms/ka.adapt`.
+    """Name -> number for all numbers in an event; those in nested mappings by their path: `terms/ka.adapt`.
 
     Those of a `progress` event by their own names, others below the event's: `validation/miou`.
     """
@@ -42,7 +42,7 @@ def _numbers(data: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
 
 
 class Mirror:
-    """One attempt and the sinks that are told of it. A sink that raises is left out from then on.
+    """An attempt and its sinks. A sink that raises an exception is not used again.
 
     Args:
         attempt: whose events are read.
@@ -57,11 +57,11 @@ class Mirror:
 
     @property
     def alive(self) -> bool:
-        """Somebody listens still."""
+        """Whether a sink is left."""
         return bool(self._sinks)
 
     def look(self) -> None:
-        """Tell what has been written since the last look; a line that is not whole yet waits for the next."""
+        """Send what was written since the last call; an incomplete line is left for the next."""
         try:
             with self._attempt.events.open("rb") as file:
                 file.seek(self._read)
@@ -85,7 +85,7 @@ class Mirror:
             self._tell("scalars", self._iteration, values, float(event.get("t", 0.0)))
 
     def end(self) -> None:
-        """Tell the rest, and how the attempt ended."""
+        """Send the rest, and the attempt's outcome."""
         self.look()
         self._tell("end", str((self._attempt.outcome() or {}).get("outcome", "unknown")))
 
@@ -114,7 +114,7 @@ def mirror_of(attempt: AttemptFolder, job: Job, names: Sequence[str]) -> Mirror:
 
 @contextmanager
 def mirrored(tasks: Sequence[tuple[Job, AttemptFolder]]) -> Iterator[None]:
-    """Mirror what the attempts write while the block runs, each to the sinks that its job names."""
+    """Mirror the attempts' events during the block, each to the sinks that its job names."""
     mirrors = [mirror_of(attempt, job, job.log) for job, attempt in tasks if job.log]
     ended = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Confusion matrices, one an image, at the labels' own resolution."""
+"""Confusion matrices, one per image, at the resolution of the labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _predict_one(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def confusion(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
-    """(B, K, K), int64, [label, prediction]: how many pixels of each class were called what, image by image.
+    """(B, K, K), int64, [label, prediction]: number of pixels by class and predicted class, for each image.
 
     Args:
         prediction: (B, H, W), int64, in [0, K).

@@ -25,7 +25,7 @@ from harness.workspace.files import write_atomic
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network made of a split.
+    """The result of evaluating a network on a split.
 
     Attributes:
         confusion: (N, K, K), uint32, [label, prediction], one matrix an image.
@@ -41,7 +41,7 @@ class Evaluation:
 
 
 Observe = Callable[[Tensor, Tensor], None]
-"""Shown every image's prediction and label, (H, W) int64 each."""
+"""Called with every image's prediction and label, (H, W) int64 each."""
 
 
 def _matrices(predictions: Sequence[Tensor], labels: Sequence[Tensor], classes: int) -> Tensor:
@@ -81,7 +81,7 @@ def evaluate(
         HarnessError: the split is empty, a sample cannot be read, or a label is out of range.
     """
     if not len(split):
-        raise HarnessError("the split to evaluate on is empty", "look at it with harness data check")
+        raise HarnessError("the split to evaluate on is empty", "run harness data check")
     device = torch.device(device)
 
     def logits(images: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def evaluate(
 
 
 def save_confusion(path: Path, evaluation: Evaluation) -> None:
-    """Write the matrices as a compressed .npz with arrays `confusion` and `names`; whole or not at all."""
+    """Write the matrices as a compressed .npz with arrays `confusion` and `names`, atomically."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, confusion=evaluation.confusion, names=np.array(evaluation.names, dtype=np.str_))
     write_atomic(path, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Predictions of whole images within the memory that there is: batches go through in halves, images in tiles."""
+"""Predictions of whole images within the available memory: batches are halved, images are tiled."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from harness.system.memory import out_of_memory
 Size = tuple[int, int]
 
 UNIT = 224
-"""Tiles begin at multiples of so many pixels: a multiple of every output stride and patch size that is in use, so that
+"""Tiles start at multiples of this number of pixels, a multiple of all output strides and patch sizes in use, so that
 the network's grid lies in a tile as it lies in the image."""
 MARGIN = 224
-"""Pixels around a tile that the network sees as well, and that are cut off what it gives."""
+"""Margin around a tile in pixels, which is part of the network's input and is cropped from its output."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis, in pixels: what is kept of it, and what the network sees."""
+    """One tile along one axis, in pixels: the part that is kept, and the part that is the network's input."""
 
     first: int
     last: int
@@ -50,7 +50,7 @@ def _at_once(forward: Forward, images: Tensor) -> Tensor:
 
 @dataclass
 class Fitting:
-    """What runs a network on whole images, as many at once as memory allows, and one that is too large in tiles.
+    """Runs a network on whole images: as many at once as memory allows, and single images that are too large in tiles.
 
     In tiles the result is the one of the whole image as far as the network sees no further than `MARGIN` pixels beyond
     a tile: what reads the whole image (pooling over it, attention) reads a tile instead.
@@ -74,7 +74,7 @@ class Fitting:
     _most: int | None = None
     _tiles_used: bool = False
     _too_large: dict[Size, tuple[int, int]] = field(default_factory=dict)
-    """Size of an image that does not fit -> rows and columns of tiles that do."""
+    """Size of an image that does not fit -> rows and columns of tiles that fit."""
 
     def predictions(self, images: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
         """The class of every pixel of each image, (H, W) int64, on the device.
@@ -103,7 +103,7 @@ class Fitting:
         return found
 
     def _predicted(self, images: Tensor, sizes: Sequence[Size]) -> list[Tensor] | None:
-        """The predictions of a batch; None where memory does not suffice."""
+        """The predictions of a batch; None if memory is insufficient."""
         self._tiles_used = False
         try:
             images = images.to(self.device, non_blocking=True, memory_format=self.layout)
@@ -117,7 +117,7 @@ class Fitting:
         return None
 
     def _upsampled(self, scores: Tensor, size: Size) -> Tensor:
-        """The prediction of one image; made on the CPU where its scores at full size do not fit."""
+        """The prediction of one image; computed on the CPU if its scores at full size do not fit."""
         try:
             return predict(scores, size)[0]
         except RuntimeError as error:
@@ -126,7 +126,7 @@ class Fitting:
         return predict(scores.cpu(), size)[0].to(self.device)
 
     def _forward(self, images: Tensor) -> Tensor:
-        """The network's logits; of a single image in tiles where it does not fit."""
+        """The network's logits; in tiles for a single image that does not fit."""
         size = (int(images.shape[-2]), int(images.shape[-1]))
         if len(images) > 1:
             return self.network(images)
@@ -139,7 +139,7 @@ class Fitting:
         return self._in_tiles(images, size)
 
     def _in_tiles(self, image: Tensor, size: Size) -> Tensor:
-        """The logits of an image (1, 3, h, w), put together from those of tiles."""
+        """The logits of an image (1, 3, h, w), assembled from those of tiles."""
         self._tiles_used = True
         rows, columns = self._too_large.get(size, (1, 1))
         logits = None if (rows, columns) == (1, 1) else self._tiles(image, rows, columns)
@@ -158,7 +158,7 @@ class Fitting:
         return (2 * rows, columns) if height > width else (rows, 2 * columns)
 
     def _tiles(self, image: Tensor, rows: int, columns: int) -> Tensor | None:
-        """(1, K, h', w'); None where memory does not suffice."""
+        """(1, K, h', w'); None if memory is insufficient."""
         across = spans(int(image.shape[-1]), columns)
         try:
             bands = [
@@ -179,7 +179,7 @@ class Fitting:
         return logits[..., _kept(down, stride), _kept(along, stride)].float().contiguous()
 
     def _release(self) -> None:
-        """Give back what was computed in vain; outside of the handler, because an error holds on to it."""
+        """Free the memory of a failed attempt, outside of the handler, because the exception keeps references."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -193,6 +193,6 @@ def _too_large(size: Size) -> HarnessError:
 
 
 def _kept(span: Span, stride: int) -> slice:
-    """What stays of a tile's logits; to the very end where the tile reaches the image's."""
+    """The slice of a tile's logits that is kept; up to the end if the tile is the last one."""
     end = None if span.last == span.sees_last else (span.last - span.sees_first) // stride
     return slice((span.first - span.sees_first) // stride, end)

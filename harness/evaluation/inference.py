@@ -1,6 +1,6 @@
-"""From images to class scores by a protocol: windows that slide over the image, several scales, the mirrored image.
+"""Class scores of images by a protocol: sliding windows, several scales, mirrored images.
 
-Windows are laid as MMSegmentation lays them (`mode='slide'`): logits are averaged where they overlap. Over scales and
+Windows are placed as in MMSegmentation (`mode='slide'`): logits are averaged where they overlap. Over scales and
 mirrored images probabilities are averaged, as there and in DeepLab's evaluation.
 """
 
@@ -18,7 +18,7 @@ from harness.specs.spec import Protocol
 
 
 def infer(forward: Forward, images: Tensor, protocol: Protocol) -> Tensor:
-    """(B, K, h, w): what the largest of each pixel's classes is taken of, once it has been brought to the label's size.
+    """(B, K, h, w): scores, whose argmax at the label's size is the prediction.
 
     Logits at the network's own resolution for the whole image at one scale, at the image's resolution for windows;
     probabilities at the image's resolution where there are several scales or the mirrored image.
@@ -51,7 +51,7 @@ def slide(forward: Forward, images: Tensor, window: tuple[int, int], overlap: fl
     Args:
         images: (B, 3, H, W); where it is smaller than the window, the window is as small.
         window: (height, width) in pixels.
-        overlap: the least part of a window that its neighbour covers too.
+        overlap: minimum overlap of neighbouring windows, as a fraction of the window.
     """
     height, width = images.shape[-2:]
     total: Tensor | None = None
@@ -69,7 +69,7 @@ def slide(forward: Forward, images: Tensor, window: tuple[int, int], overlap: fl
 
 
 def intervals(extent: int, window: int, overlap: float) -> list[tuple[int, int]]:
-    """(start, end) of the windows along one side: from the beginning, the last one moved back to end with the image."""
+    """(start, end) of the windows along one side; the last one is moved back to end with the image."""
     step = max(1, math.floor(window * (1 - overlap) + 1e-9))
     steps = math.ceil(max(extent - window, 0) / step)
     starts = [max(0, min(i * step, extent - window)) for i in range(steps + 1)]
@@ -77,7 +77,7 @@ def intervals(extent: int, window: int, overlap: float) -> list[tuple[int, int]]
 
 
 def input_sizes(size: tuple[int, int], protocol: Protocol) -> Counter[tuple[int, int]]:
-    """(height, width) of everything that the network is given for one image of `size`, and how often."""
+    """(height, width) of all inputs of the network for one image of `size`, with their number."""
     found: Counter[tuple[int, int]] = Counter()
     for scale in protocol.scales:
         height, width = scaled_size(size, scale)

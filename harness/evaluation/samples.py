@@ -1,4 +1,4 @@
-"""A few predictions as pictures: the same images in every run of a data set, and those on which the run did worst."""
+"""Sample predictions as pictures: of the same images in every run of a data set, and of the run's worst images."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from backbones.base import Network
 
 VOID = (0, 0, 0)
-"""Colour of pixels that do not count."""
+"""Colour of void pixels."""
 LONGEST = 640
-"""Pixels of a picture's longer side, at most."""
+"""Maximum length of a picture's longer side, in pixels."""
 JPEG_QUALITY = 90
 
 
 def choose_samples(evaluation: Evaluation, count: int) -> dict[int, Why]:
-    """Which images of a split to keep: place -> why.
+    """The images of a split to keep: index -> reason.
 
     Args:
         count: so many in an order that is drawn once for a split of so many images, so that all runs keep the same;
@@ -93,7 +93,7 @@ def save_samples(
 
 
 def _scores(evaluation: Evaluation) -> np.ndarray:
-    """(N,): mIoU of each image alone, NaN where no pixel counts."""
+    """(N,): mIoU of each image alone, NaN if all its pixels are void."""
     return np.asarray(mean_iou(class_counts(evaluation.confusion)))
 
 

@@ -1,1 +1,1 @@
-"""What the labels teach, one file a loss; `base.py` is the contract."""
+"""Supervised losses, one file each; `base.py` is the contract."""

@@ -1,4 +1,4 @@
-"""The contract of a loss: from class scores and labels to what every stage minimises beside its method's terms."""
+"""The contract of supervised losses, which every stage minimises in addition to its method's terms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LossParams(BaseModel):
     class_weights: tuple[Weight, ...] | Literal["inverse"] | None = None
     """A weight for each class in order; "inverse": by inverse frequency in the training labels; None for equal ones."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The part of a pixel's label that is spread evenly over all classes (Szegedy et al., CVPR 2016)."""
+    """The probability mass of a label that is distributed evenly over all classes (Szegedy et al., CVPR 2016)."""
 
 
 class Loss(nn.Module, ABC):
@@ -46,7 +46,7 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """A scalar: a mean over pixels that count; zero, with zero gradients, where none does.
+        """A scalar: a mean over labelled pixels; zero, with zero gradients, if there are none.
 
         Args:
             logits: (B, K, H, W), float32, at the labels' size.
@@ -54,7 +54,7 @@ class Loss(nn.Module, ABC):
         """
 
     def amount(self, labels: Tensor) -> Tensor:
-        """A scalar: by what the sum over pixels is divided, so that parts of a batch can be put together as one mean.
+        """A scalar: the divisor of the sum over pixels, by which parts of a batch are combined to one mean.
 
         Exact for losses whose choice of pixels depends on the labels alone; others come close.
         """

@@ -1,4 +1,4 @@
-"""Cross-entropy, with class weights and label smoothing where they are asked for."""
+"""Cross-entropy, with optional class weights and label smoothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.losses.base import Loss
 
 
 class CrossEntropy(Loss):
-    """The mean over pixels that count; weighted by class, the weighted mean, as torch has it."""
+    """The mean over labelled pixels; with class weights the weighted mean, as in torch."""
 
     name: ClassVar[str] = "cross_entropy"
     summary: ClassVar[str] = "the mean over labelled pixels; class weights and label smoothing"

@@ -1,4 +1,4 @@
-"""Online hard example mining: cross-entropy of the pixels that are not yet right (Shrivastava et al., CVPR 2016)."""
+"""Online hard example mining: cross-entropy of hard pixels (Shrivastava et al., CVPR 2016)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ohem(Loss):
         threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
         """Pixels whose class has a lower probability are hard."""
         least: Annotated[float, Field(ge=0, le=1)] = 1 / 16
-        """The least part of the labelled pixels that is taken: the hardest."""
+        """Minimum fraction of labelled pixels to select, the hardest first."""
 
     params: Params
 

@@ -1,4 +1,4 @@
-"""A stage tried out on its device before it is run: real batches, one evaluation of the largest image, nothing kept.
+"""Trial of a stage on its device: real batches and one evaluation of the largest image; nothing is kept.
 
 Teachers and translators that do not exist yet are stood in for by untrained ones: shapes, memory and time are theirs.
 """
@@ -35,12 +35,12 @@ from harness.workspace.job import Job
 from harness.workspace.trials import Trial, TrialJob
 
 _AGAIN_S = 2.0
-"""Seconds that the first step may take for a second one to be timed: the first one warms up."""
+"""If the first step takes longer than this, in seconds, no second one is timed; the first is a warm-up."""
 
 
 @dataclass
 class Rehearsing:
-    """Tries stages out, one after the other; what they share is loaded once.
+    """Runs trials of stages one after the other; what they share is loaded once.
 
     Args:
         parents: key -> what it is.
@@ -134,7 +134,7 @@ def _step(learner: Learner, batch: object, teacher: Teacher | None) -> None:
 
 @contextmanager
 def _most_bytes(device: torch.device) -> Iterator[list[int]]:
-    """The most bytes that the block needs at once besides what there is; known when it has ended."""
+    """Peak memory of the block in bytes, beyond what was allocated before; known when it has ended."""
     most = [0]
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -149,7 +149,7 @@ def _most_bytes(device: torch.device) -> Iterator[list[int]]:
 
 
 def _held(learner: Learner) -> int:
-    """Bytes of what stays from step to step."""
+    """Bytes that stay allocated between steps."""
     optimizers = [learner.optimizer, *(optimizer for *_, optimizer in learner.discriminators)]
     states = [value for each in optimizers for value in tree_iter(list(each.state.values()))]
     return _bytes([*learner.objective.parameters(), *learner.objective.buffers(), *states])

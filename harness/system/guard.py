@@ -17,7 +17,7 @@ _exit = os._exit
 
 
 class _Depth(threading.local):
-    """How many guarded blocks this thread is in."""
+    """The number of guarded blocks that this thread is in."""
 
     count = 0
 

@@ -1,1 +1,1 @@
-"""Where curves can be mirrored to, one file each."""
+"""Sinks of curves, one file each."""

@@ -1,4 +1,4 @@
-"""MLflow: a run a stage, in the store that MLFLOW_TRACKING_URI names, or in a file of the workspace."""
+"""MLflow: one run per stage, in the store given by MLFLOW_TRACKING_URI, or in a file of the workspace."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from harness.curves.base import CurveSink, MirroredRun
 
 EXPERIMENT = "segmentation distillation"
 STATUS = {"done": "FINISHED", "failed": "FAILED"}
-"""How MLflow calls an attempt's outcome; all others are "KILLED"."""
+"""MLflow's names of outcomes; all others are "KILLED"."""
 
 
 class MlflowSink(CurveSink):
-    """Spoken to through `MlflowClient`; a stage that goes on later goes on in the same run, found by its key."""
+    """Uses `MlflowClient`. A stage that is resumed continues its run, which is found by its key."""
 
     name = "mlflow"
     summary = "runs in WORKSPACE/mlflow.db, or where MLFLOW_TRACKING_URI says"
@@ -28,11 +28,11 @@ class MlflowSink(CurveSink):
 
     @classmethod
     def prepare(cls, workspace: Path) -> None:
-        """Make the store: two workers that make it at once would break it."""
+        """Create the store, since two workers that create it at once would damage it."""
         _experiment(_client(workspace), workspace)
 
     def begin(self, run: MirroredRun) -> None:
-        """Make the stage's run, or find it."""
+        """Create or find the stage's run."""
         self._client = _client(run.workspace)
         experiment = _experiment(self._client, run.workspace)
         before = self._client.search_runs([experiment], f"tags.key = '{run.key}'", max_results=1)
@@ -44,7 +44,7 @@ class MlflowSink(CurveSink):
         self._run = self._client.create_run(experiment, tags=tags, run_name=run.name).info.run_id
 
     def scalars(self, iteration: int, values: Mapping[str, float], time_s: float) -> None:
-        """One point of each metric; characters that MLflow does not take in a name become underscores."""
+        """One point of each metric; characters that MLflow does not allow become underscores."""
         from mlflow.entities import Metric
 
         named = {re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name): value for name, value in values.items()}
@@ -52,7 +52,7 @@ class MlflowSink(CurveSink):
         self._client.log_batch(self._run, metrics=points)
 
     def end(self, outcome: str) -> None:
-        """Say how it ended."""
+        """Set the run's status."""
         self._client.set_terminated(self._run, STATUS.get(outcome, "KILLED"))
 
 
@@ -63,7 +63,7 @@ def _client(workspace: Path) -> Any:
 
 
 def _experiment(client: Any, workspace: Path) -> str:
-    """The id of the experiment that all stages are runs of."""
+    """The id of the experiment that contains the runs of all stages."""
     if found := client.get_experiment_by_name(EXPERIMENT):
         return str(found.experiment_id)
     own = None if os.environ.get("MLFLOW_TRACKING_URI") else (workspace.resolve() / "mlflow").as_uri()

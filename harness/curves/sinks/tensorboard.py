@@ -1,4 +1,4 @@
-"""TensorBoard: event files below `WORKSPACE/tensorboard`, a folder a stage."""
+"""TensorBoard: event files below `WORKSPACE/tensorboard`, one folder per stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from results import sinks
 
 
 class TensorBoardSink(CurveSink):
-    """Written by torch's own writer; what an earlier attempt wrote beyond the checkpoint is hidden (`purge_step`)."""
+    """Uses torch's writer; events of an earlier attempt after the checkpoint are hidden (`purge_step`)."""
 
     name = "tensorboard"
     summary = "event files in WORKSPACE/tensorboard: tensorboard --logdir WORKSPACE/tensorboard"

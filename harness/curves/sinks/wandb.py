@@ -1,4 +1,4 @@
-"""Weights & Biases, offline: files below `WORKSPACE/wandb`, which `wandb sync` uploads when somebody wants that."""
+"""Weights & Biases, offline: files below `WORKSPACE/wandb`, which `wandb sync` uploads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROJECT = "segmentation-distillation"
 
 
 class WandbSink(CurveSink):
-    """A run a stage, its id the stage's key. Nothing leaves the machine unless WANDB_MODE=online says so."""
+    """One run per stage, with the stage's key as its id. Nothing is uploaded unless WANDB_MODE=online is set."""
 
     name = "wandb"
     summary = "offline files in WORKSPACE/wandb, for wandb sync; WANDB_MODE=online uploads at once"
@@ -22,7 +22,7 @@ class WandbSink(CurveSink):
     _run: Any = None
 
     def begin(self, run: MirroredRun) -> None:
-        """Begin the stage's run."""
+        """Start the stage's run."""
         import wandb
 
         self._run = wandb.init(

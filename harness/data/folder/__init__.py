@@ -1,1 +1,1 @@
-"""Data of one's own, described by a `dataset.yaml`: layouts, class tables, splits, and a first guess at all of them."""
+"""Your own data, described by a `dataset.yaml`: layouts, class tables, splits, and guessing them."""

@@ -1,4 +1,4 @@
-"""Reading of annotation files: whatever goes wrong becomes a sentence that begins with the file."""
+"""Reading annotation files: every error becomes a message that starts with the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 
 @contextmanager
 def reading(file: Path, kind: str, hint: str) -> Iterator[None]:
-    """The block reads a JSON file of a kind.
+    """Context for reading a JSON file of a certain format.
 
     Args:
         kind: whose JSON it should be: "COCO's".

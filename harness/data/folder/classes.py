@@ -1,4 +1,4 @@
-"""Classes: what a class table says, and what values, colours and names are read as."""
+"""Class tables, and the class of each value, colour and name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LARGEST = 65535
 
 @dataclass(frozen=True)
 class ClassEntry:
-    """One line of a class table: a name, and what stands for it in a mask."""
+    """One line of a class table: a name, and its value or colour in a mask."""
 
     name: str
     value: int | None = None
@@ -37,7 +37,7 @@ class ClassEntry:
 
 @dataclass(frozen=True)
 class Classes:
-    """What is trained on, and what raw values, colours and names are read as.
+    """The classes of a data set, and the class of each raw value, colour and name.
 
     Attributes:
         names: of the classes, by index.
@@ -61,7 +61,7 @@ class Classes:
     order: tuple[int, ...] = ()
 
     def reading(self) -> dict[str, Any]:
-        """All that decides how labels are read, as JSON."""
+        """Everything that determines how labels are read, as JSON."""
         return {
             "classes": list(self.names),
             "values": sorted([k, v] for k, v in self.values.items()),
@@ -75,14 +75,14 @@ class Classes:
         """(H, W), uint8, of a mask: by numbers where the table has values, else by colours.
 
         Args:
-            nearest: a number or colour that stands for no class is taken for the nearest that does.
+            nearest: read unknown values and colours as the nearest class.
 
         Raises:
-            HarnessError: a number or a colour stands for no class; the sentence names it and counts its pixels.
+            HarnessError: a value or colour belongs to no class; the message names it and counts its pixels.
         """
         if picture.lossy and not nearest:
             what = f"{picture.path}: mask is a {picture.lossy}, which changes class numbers along every border"
-            raise HarnessError(what, "save masks as PNG, or say lossy_masks: nearest in dataset.yaml")
+            raise HarnessError(what, "save masks as PNG, or write lossy_masks: nearest in dataset.yaml")
         if picture.rgb is None and self.numbered:
             return self.read_numbers(picture.numbers(), picture.path, nearest)
         if picture.rgb is None and picture.palette is None and self._by_order(picture.numbers()):
@@ -96,7 +96,7 @@ class Classes:
         raise HarnessError(what, "write NAME: [r, g, b] under classes: in dataset.yaml")
 
     def _by_order(self, numbers: np.ndarray) -> bool:
-        """Whether numbers are places in the table, and not grey colours of it."""
+        """Whether numbers are positions in the table, not grey colours in it."""
         used = [int(v) for v in np.unique(numbers)]
         if not self.order or all((v, v, v) in self.colours for v in used):
             return False
@@ -131,7 +131,7 @@ class Classes:
 
 @lru_cache(maxsize=8)
 def _number_table(values: tuple[tuple[int, int], ...], nearest: bool) -> np.ndarray:
-    """(LARGEST + 2,), int16: what each number is read as, -1 for those that stand for nothing and for all larger."""
+    """(LARGEST + 2,), int16: class index of each number, -1 for unknown and for larger ones."""
     table = np.full(LARGEST + 2, -1, np.int16)
     for value, index in values:
         table[value] = index
@@ -153,7 +153,7 @@ def _unknown(path: Path, words: Sequence[str], counts: np.ndarray, what: str, ex
     order = np.argsort(-counts)[:5]
     shown = ", ".join(f"{words[i]} ({counts[i]} pixels)" for i in order) + (", ..." if len(words) > 5 else "")
     hint = "name them under classes: or ignore: in dataset.yaml"
-    return HarnessError(f"{path}: {what} that stand for no class: {shown} (expected {expected})", hint)
+    return HarnessError(f"{path}: {what} of no class: {shown} (expected {expected})", hint)
 
 
 def _spans(values: Iterable[int]) -> str:
@@ -198,7 +198,7 @@ def build_classes(
         what = f"{len(kept)} classes: a label is one byte a pixel and {IGNORE} means ignored, so at most {IGNORE} fit"
         raise HarnessError(what, "merge: or ignore: some of them")
     if len(kept) < 2:
-        raise HarnessError(f"{len(kept)} class{'es' if len(kept) != 1 else ''} left to tell apart: two are needed")
+        raise HarnessError(f"{len(kept)} class{'es' if len(kept) != 1 else ''}: at least two are needed")
     index = {name: IGNORE if name in names else kept.index(target[name]) for name in target}
     by_value = {e.value: index[e.name] for e in entries if e.value is not None} | dict.fromkeys(numbers, IGNORE)
     by_value |= dict.fromkeys(dropped.get("values", set()), IGNORE)
@@ -289,7 +289,7 @@ def _merged(entries: Sequence[ClassEntry], merge: Mapping[str, Sequence[str]]) -
             if part not in target:
                 raise HarnessError(f"merge: there is no class '{part}'", did_you_mean(part, target))
             if target[part] not in (part, new):
-                raise HarnessError(f"merge: '{part}' is to become '{target[part]}' and '{new}'", "name it once")
+                raise HarnessError(f"merge: '{part}' is in both '{target[part]}' and '{new}'", "name it once")
             target[part] = new
     return target
 

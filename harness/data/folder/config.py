@@ -1,4 +1,4 @@
-"""`dataset.yaml`: what it may say, and reading it."""
+"""The fields of a `dataset.yaml`, and reading it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Layout = Literal["masks", "yolo", "coco", "label-studio", "labelme"]
 
 
 class Config(BaseModel):
-    """A `dataset.yaml`. docs/data.md says each field in words."""
+    """A `dataset.yaml`; docs/data.md explains each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +43,7 @@ class Config(BaseModel):
     unmatched: Literal["error", "skip"] = "error"
     mask_size: Literal["error", "resize"] = "error"
     lossy_masks: Literal["error", "nearest"] = "error"
-    """What a number or colour of a JPEG mask becomes that stands for no class."""
+    """How values and colours of a JPEG mask are read that belong to no class."""
     size: tuple[int, int] | None = None
     """(height, width) at which models are evaluated and their cost is counted; the most common size by default."""
     weights: Literal["imagenet", "random"] = "imagenet"
@@ -66,7 +66,7 @@ class Config(BaseModel):
 
 
 def load_config(file: Path) -> Config:
-    """What a `dataset.yaml` says.
+    """Read a `dataset.yaml`.
 
     Raises:
         HarnessError: it is missing, no YAML, or says what is not known; the sentence names the field.
@@ -82,4 +82,4 @@ def load_config(file: Path) -> Config:
             hint = did_you_mean(invalid.field, Config.model_fields)
             raise HarnessError(f"{file}: there is no field '{invalid.field}'", hint) from error
         where = ".".join(invalid.where.split(".")[:2])
-        raise HarnessError(f"{file}: {where}: {invalid.what}", "docs/data.md says what may stand there") from error
+        raise HarnessError(f"{file}: {where}: {invalid.what}", "see docs/data.md") from error

@@ -1,4 +1,4 @@
-"""A first `dataset.yaml` in the making: its fields, with what was found and what is unsure, and how it is written."""
+"""A guessed `dataset.yaml`: its fields, notes and uncertainties, and writing it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPLIT_WORDS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-"""Words that folders and files of splits are called by."""
+"""Names of split folders and lists."""
 FRACTIONS: dict[str, Any] = {"train": 0.8, "val": 0.2}
 
 
@@ -40,7 +40,7 @@ class Guess:
 
 
 def split_of(text: str) -> str | None:
-    """The split that a name of a folder or file speaks of: `train2017` -> "train"."""
+    """The split that a folder or file name means: `train2017` -> "train"."""
     for word in re.findall(r"[a-z]+", text.lower()):
         if word in SPLIT_WORDS:
             return SPLIT_WORDS[word]
@@ -61,22 +61,22 @@ def guess_group(names: Sequence[str]) -> tuple[str, int] | None:
 
 
 def fraction_splits(guess: Guess, names: Sequence[str]) -> None:
-    """A seeded draw where nothing says what belongs to which split."""
+    """Random splits, if there are no others."""
     guess.fields["splits"] = dict(FRACTIONS)
     guess.fields["seed"] = 0
-    guess.doubt("splits", "no splits were found: a fifth is drawn for val; a file list for each split works too")
+    guess.doubt("splits", "no splits were found: a random fifth becomes val; lists of names work too")
     group = guess_group(names)
     if group:
         guess.fields["group"] = group[0]
-        guess.doubt("group", f"names look like frames of {group[1]} recordings: each is kept in one split")
+        guess.doubt("group", f"names look like frames of {group[1]} videos: each video stays in one split")
 
 
 # ------------------------------------------------------------------------------------------------------- writing
 
 
 def yaml_text(guess: Guess) -> str:
-    """The whole file: each field under what was found about it."""
-    lines = ["# Written by harness data init; change what is wrong. docs/data.md says what else may stand here."]
+    """The text of the file, with notes above each field."""
+    lines = ["# Written by harness data init. Correct what is wrong; docs/data.md explains all fields."]
     for name, value in guess.fields.items():
         lines += [f"# {note}" for note in guess.notes.get(name, [])]
         lines += [f"# UNSURE: {note}" for note in guess.unsure.get(name, [])]

@@ -20,7 +20,7 @@ from harness.data.folder.tree import Tree
 from harness.errors import HarnessError
 from harness.specs.yaml_files import InvalidYaml, read_yaml
 
-_BACKGROUND = "what no region covers is the class 'background'; write  background: ignore  if it counts for nothing"
+_BACKGROUND = "what no region covers is the class 'background'; write  background: ignore  to ignore it"
 
 
 def _jsons(tree: Tree) -> list[str]:
@@ -66,7 +66,7 @@ def guess_coco(tree: Tree) -> Guess | None:
     heads = [c for c in categories if c["id"] not in used and c["name"] in groups and c.get("supercategory") == "none"]
     categories = [c for c in categories if c not in heads]
     if heads:
-        guess.note("classes", f"left out: '{heads[0]['name']}', the name of a group of classes")
+        guess.note("classes", f"skipped '{heads[0]['name']}', the name of a group of classes")
     guess.fields["classes"] = {str(c["name"]): int(c["id"]) for c in sorted(categories, key=lambda c: int(c["id"]))}
     for category in categories:
         if category["id"] not in used:
@@ -90,7 +90,7 @@ def _image_folder(guess: Guess, tree: Tree, files: Mapping[str, str]) -> str:
     templates = {folder.replace(split, "{split}") if split else folder for split, folder in folders.items()}
     if len(templates) == 1:
         return next(iter(templates)) or "."
-    guess.note("images", f"images lie in {', '.join(sorted(set(folders.values())))}, and are found by their names")
+    guess.note("images", f"images are in {', '.join(sorted(set(folders.values())))}, and are found by name")
     return "."
 
 
@@ -267,10 +267,10 @@ def guess_labelme(tree: Tree) -> Guess | None:
     instances = _instances(guess.fields["classes"])
     if instances:
         guess.fields["merge"] = instances
-        guess.doubt("merge", "labels that end in a number look like instances of one class; if not, take them out")
+        guess.doubt("merge", "labels that end in a number look like instances of one class; remove them here if not")
     bare = sum(shape.get("shape_type") in NO_AREA for shape in shapes)
     if bare:
-        guess.doubt("classes", f"{bare} lines and points cover no pixels and are passed over")
+        guess.doubt("classes", f"{bare} lines and points cover no pixels and are skipped")
     return guess
 
 

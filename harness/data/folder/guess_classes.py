@@ -1,4 +1,4 @@
-"""What the pixels of some masks say about classes, and which class table in the folder fits them."""
+"""Guessing classes from the pixels of some masks and from class tables in the folder."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from harness.data.folder.tree import Tree
 from harness.errors import HarnessError
 
 SOME = 60
-"""How many masks are looked at."""
+"""Maximum number of masks to read."""
 MANY = 64
-"""More different values than this are hardly classes."""
+"""More distinct values than this are unlikely to be classes."""
 VOC = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 VOID = frozenset({"void", "unlabeled", "unlabelled", "ignore", "ignored", "unknown", "__ignore__"})
-"""Names of classes that count for nothing, in lower case."""
+"""Names of classes that are ignored, in lower case."""
 _TABLE = re.compile(r"(class|label|palette|colou?r|categor|legend|codes|names|ontology)", re.I)
 
 
 @dataclass
 class Pixels:
-    """What some masks hold: in how many each number or colour stands, and of which kinds they are."""
+    """The contents of some masks: the number of masks with each value or colour, and their format."""
 
     looked_at: int = 0
     of: int = 0
@@ -111,17 +111,17 @@ def _described(pixels: Pixels) -> str:
         values = sorted(pixels.numbers)
         shown = ", ".join(map(str, values[:12])) + (f", ... {values[-1]}" if len(values) > 12 else "")
         what = f"values {shown}" + (f" and {len(pixels.colours)} colours" if pixels.colours else "")
-    return f"{pixels.looked_at} of {pixels.of} masks were looked at: {what}"
+    return f"{pixels.looked_at} of {pixels.of} masks were read: {what}"
 
 
 def _lossy(guess: Guess, pixels: Pixels) -> bool:
     """JPEG masks: what is near black or white is a binary mask. False where there is no more to say."""
     guess.fields["lossy_masks"] = "nearest"
-    guess.doubt("lossy_masks", f"masks are {pixels.lossy}, which blurs borders: better save them as PNG anew")
+    guess.doubt("lossy_masks", f"masks are {pixels.lossy}, which blurs borders: save them as PNG if you can")
     if pixels.colours:
         return True
     guess.fields["classes"] = {"background": 0, "foreground": 255}
-    guess.doubt("classes", "taken for black and white; name all values if there are more")
+    guess.doubt("classes", "read as black and white; name all values if there are more")
     return False
 
 
@@ -129,7 +129,7 @@ def _lossy(guess: Guess, pixels: Pixels) -> bool:
 
 
 def _table(tree: Tree, pixels: Pixels, near: str) -> tuple[str, list[ClassEntry]] | None:
-    """The class table that knows most of what the masks hold."""
+    """The class table that contains most of the masks' values or colours."""
     best: tuple[float, str, list[ClassEntry]] | None = None
     for file in tree.files:
         name = posixpath.basename(file)
@@ -149,7 +149,7 @@ def _table(tree: Tree, pixels: Pixels, near: str) -> tuple[str, list[ClassEntry]
 
 
 def _known(entries: Sequence[ClassEntry], pixels: Pixels) -> float:
-    """The share of colours or numbers that a table has."""
+    """The fraction of colours or numbers that a table contains."""
     if pixels.colours:
         table = {entry.colour for entry in entries}
         return sum(colour in table for colour in pixels.colours) / len(pixels.colours)
@@ -164,7 +164,7 @@ def _known(entries: Sequence[ClassEntry], pixels: Pixels) -> float:
 
 
 def _by_order(entries: Sequence[ClassEntry], pixels: Pixels) -> bool:
-    """Whether masks hold places in the table: grey, no colours of it, and none beyond its end."""
+    """Whether grey masks contain positions in the table: no colours of it, and no larger values."""
     grey = {entry.colour for entry in entries}
     if pixels.palette or pixels.colours or all((v, v, v) in grey for v in pixels.numbers):
         return False
@@ -178,13 +178,14 @@ def _by_table(guess: Guess, pixels: Pixels, file: str, entries: list[ClassEntry]
     void = [entry.name for entry in entries if entry.name.lower() in VOID]
     if void and len(entries) - len(void) >= 2 and "background" not in guess.fields:
         guess.fields["ignore"] = [*void, *guess.fields.get("ignore", [])]
-        guess.doubt("ignore", f"{', '.join(void)}: counts for nothing, as the name says; if not, take it out")
+        guess.doubt("ignore", f"{', '.join(void)}: ignored because of its name; remove it here if it is a class")
 
 
 def _by_table_values(guess: Guess, pixels: Pixels, file: str, entries: list[ClassEntry]) -> None:
     """`ignore` and `background` where masks and table differ."""
     if not any(entry.value is not None for entry in entries) and _by_order(entries, pixels):
-        guess.doubt("classes", "the table has colours and the masks numbers: taken for places in the table, from 0 on")
+        what = "the table has colours but the masks have numbers: read as positions in the table, from 0"
+        guess.doubt("classes", what)
         return
     if pixels.colours or not any(entry.value is not None for entry in entries):
         table = {entry.colour for entry in entries} | {VOC_BORDER}
@@ -199,7 +200,7 @@ def _by_table_values(guess: Guess, pixels: Pixels, file: str, entries: list[Clas
     named = values == set(range(len(entries))) and all(not e.colour for e in entries)
     if named and numbers and numbers[-1] == len(entries):
         guess.fields["background"] = "ignore"
-        guess.doubt("background", f"{len(entries)} names for values up to {numbers[-1]}: value 0 counts for nothing")
+        guess.doubt("background", f"{len(entries)} names for values up to {numbers[-1]}: value 0 is ignored")
         return
     strange_numbers = [v for v in numbers if v not in values]
     if strange_numbers:
@@ -219,45 +220,45 @@ def _by_colours(guess: Guess, pixels: Pixels) -> None:
     voc = {voc_colour(i): name for i, name in enumerate(VOC)}
     if all(colour in voc or colour == VOC_BORDER for colour in colours) and len(colours) > 2:
         guess.fields["classes"] = {name: list(colour) for colour, name in voc.items()}
-        guess.doubt("classes", "colours are those of Pascal VOC, so the names are its too")
+        guess.doubt("classes", "the colours are those of Pascal VOC, so its names are used")
         return
     white = "foreground" if len(colours) == 2 else "white"
     names = {(0, 0, 0): "background", (255, 255, 255): white}
     guess.fields["classes"] = {names.get(c, f"colour_{i}"): list(c) for i, c in enumerate(colours)}
-    guess.doubt("classes", "no class table was found: give the classes their names")
+    guess.doubt("classes", "no class table was found: name the classes")
 
 
 def _by_numbers(guess: Guess, pixels: Pixels) -> None:
     numbers = sorted(pixels.numbers)
     if set(numbers) <= {0, IGNORE} and IGNORE in numbers:
         guess.fields["classes"] = {"background": 0, "foreground": IGNORE}
-        guess.note("classes", f"only 0 and {IGNORE}: {IGNORE} is taken for the foreground, not for ignored")
+        guess.note("classes", f"only 0 and {IGNORE}: {IGNORE} is read as foreground, not as ignored")
         return
     classes = [v for v in numbers if v != IGNORE]
     if classes and classes[-1] == LARGEST and len(classes) > 2:
         classes.remove(LARGEST)
         guess.fields["ignore"] = [LARGEST]
-        guess.doubt("ignore", f"{LARGEST}, the largest 16-bit value: taken for no class")
+        guess.doubt("ignore", f"{LARGEST}, the largest 16-bit value, is ignored; remove it here if it is a class")
     if len(classes) > IGNORE:
         guess.fields["classes"] = []
-        guess.doubt("classes", f"{len(classes)} values: are these masks of instances? At most {IGNORE} classes fit")
+        guess.doubt("classes", f"{len(classes)} values: are these instance masks? At most {IGNORE} classes fit")
         return
     if len(classes) > MANY:
-        guess.doubt("classes", f"{len(classes)} values are many for classes: are these masks of instances?")
+        guess.doubt("classes", f"{len(classes)} values are many: are these instance masks?")
     colours = {v: pixels.palette[v] for v in classes if v in pixels.palette}
     if len(set(colours.values())) < len(classes):
         colours = {}
     voc = {v: voc_colour(v) for v in classes}
     if colours == voc and set(classes) <= set(range(len(VOC))) and len(classes) > 1:
         guess.fields["classes"] = list(VOC)
-        guess.doubt("classes", "the palette is that of Pascal VOC, so the names are its too")
+        guess.doubt("classes", "the palette is that of Pascal VOC, so its names are used")
     elif colours:
         guess.fields["classes"] = {f"class_{v}": {"value": v, "colour": list(colours[v])} for v in classes}
-        guess.doubt("classes", "no class table was found: give the classes their names")
+        guess.doubt("classes", "no class table was found: name the classes")
     else:
         top = classes[-1] if classes else 0
         full = len(classes) == top + 1
         guess.fields["classes"] = [f"class_{v}" for v in classes] if full else {f"class_{v}": v for v in classes}
-        guess.doubt("classes", "no class table was found: give the classes their names")
+        guess.doubt("classes", "no class table was found: name the classes")
     if IGNORE in numbers:
-        guess.note("classes", f"{IGNORE} counts for nothing")
+        guess.note("classes", f"{IGNORE} is ignored")

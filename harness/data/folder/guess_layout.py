@@ -32,7 +32,7 @@ def guess_layout(root: Path) -> Guess:
             found.fields = {"name": root.resolve().name, **found.fields}
             return found
     raise HarnessError(
-        f"{root}: no layout is known that fits its {len(tree.pictures)} pictures and {len(tree.files)} files",
+        f"{root}: its {len(tree.pictures)} pictures and {len(tree.files)} files match no known layout",
         "looked for images with masks beside them (images/ and masks/, a_mask.png, lists of pairs), VOC, CVAT, COCO's, "
-        "YOLO's, Labelme's and Label Studio's labels; docs/data.md says how to describe others",
+        "YOLO's, Labelme's and Label Studio's labels; docs/data.md explains how to describe others",
     )

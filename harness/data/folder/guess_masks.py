@@ -245,7 +245,7 @@ def _unmatched(guess: Guess, images: Family, masks: Family) -> None:
     alone += [masks.files[key] for key in masks.files if key not in images.files]
     if alone:
         guess.fields["unmatched"] = "skip"
-        guess.doubt("unmatched", f"{len(alone)} files have no partner and are passed over: {alone[0]}, ...")
+        guess.doubt("unmatched", f"{len(alone)} files have no partner and are skipped: {alone[0]}, ...")
 
 
 def _splits(guess: Guess, tree: Tree, both: Sequence[Key], images: Family, masks: Family) -> None:

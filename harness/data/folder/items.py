@@ -40,7 +40,7 @@ class LabelSource(ABC):
             size: (height, width) of the image, for labels that have no size of their own.
 
         Raises:
-            HarnessError: a file cannot be read, or holds what stands for no class.
+            HarnessError: a file cannot be read, or has a value of no class.
         """
 
 
@@ -103,7 +103,7 @@ class ItemSplit(Split):
         """The sample.
 
         Raises:
-            HarnessError: a file cannot be read, holds what stands for no class, or image and label differ in size.
+            HarnessError: a file cannot be read, has a value of no class, or image and label differ in size.
         """
         item = self.items[index]
         image = decode_image(item.image)

@@ -99,7 +99,7 @@ def brushed(result: Mapping[str, Any]) -> Brushed | None:
     size = image_size(at["original_height"], at["original_width"])
     code = tuple(of_kind(byte, int, "a byte of a run-length code") for byte in value["rle"])
     if code and not 0 <= min(code) <= max(code) <= 255:
-        raise HarnessError("a run-length code holds what is no byte")
+        raise HarnessError("a run-length code contains a value that is not a byte")
     return Brushed(tuple(str(label) for label in value.get("brushlabels", [])), size, code)
 
 

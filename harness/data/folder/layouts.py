@@ -1,4 +1,4 @@
-"""Which layouts there are, and opening a data set by its `dataset.yaml`."""
+"""The layouts, and opening a data set by its `dataset.yaml`."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def classes_of(config: Config, tree: Tree) -> Classes:
     elif own:
         entries = own(config, tree)
     else:
-        raise HarnessError("dataset.yaml names no classes", "as in  classes: [sky, road, car]")
+        raise HarnessError("dataset.yaml names no classes", "for example  classes: [sky, road, car]")
     return build_classes(entries, config.ignore, config.merge, config.background, polygons=own is not None)

@@ -1,4 +1,4 @@
-"""Images with masks, by two templates of any nesting and suffix, or by lists of pairs. VOC's and CVAT's are such."""
+"""Images with masks, by two path templates or by lists of pairs; also VOC and CVAT."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 
 Key = tuple[str, str]
 """(split, name); the split is "" where a template has none."""
-_SKIP = "write  unmatched: skip  in dataset.yaml if that is meant"
+_SKIP = "write  unmatched: skip  in dataset.yaml if that is intended"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def find_masks(config: Config, tree: Tree) -> Found:
 
 
 def _doubled(found: Found, tree: Tree, pairs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
-    """Of pairs of one name those of which one is used: which is meant?"""
+    """Files that have the same name as a file in use, apart from the suffix."""
     items = [item for split in found.splits.values() for item in split]
     used = {item.image for item in items} | {file for item in items for file in item.label.files}
     for first, second in pairs:
@@ -109,7 +109,7 @@ def _doubled(found: Found, tree: Tree, pairs: Iterable[tuple[str, str]]) -> Iter
 
 @dataclass(frozen=True)
 class Pairing:
-    """Images and files of labels by (split, name), to be put together and dealt to splits.
+    """Images and label files by (split, name), to be paired and divided into splits.
 
     Attributes:
         images, labels: paths relative to the data root.

@@ -1,4 +1,4 @@
-"""Which sample belongs to which split: folders, lists, or a seeded draw by sample or by group."""
+"""Dividing samples into splits: by folders, by lists, or randomly, by sample or by group."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sources(config: Config) -> dict[str, list[str]]:
         )
     numbers = [name for name, value in config.splits.items() if isinstance(value, float | int)]
     if numbers and len(numbers) < len(config.splits):
-        raise HarnessError("splits: some are fractions and some are not", "write all of them alike")
+        raise HarnessError("splits: fractions and names are mixed", "use fractions for all, or for none")
     if numbers:
         return {}
     return {name: [value] if isinstance(value, str) else list(value) for name, value in config.splits.items()}  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ def fields(line: str, exists: Callable[[str], bool]) -> list[str]:
 
 
 class Names:
-    """Looking up what a line of a list means: a name, a path with or without suffix, or the last part of one."""
+    """Find the sample that a line of a list means: a name, a path with or without suffix, or the last part of one."""
 
     def __init__(self, names: Sequence[str], images: Mapping[str, Path | str]) -> None:
         self._exact = {_key(name): name for name in names}

@@ -1,4 +1,4 @@
-"""The files below a folder, by path; nothing outside it is ever opened."""
+"""The files below a folder, by path; files outside it are never opened."""
 
 from __future__ import annotations
 

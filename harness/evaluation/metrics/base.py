@@ -20,7 +20,7 @@ from results.statistics import class_counts
 
 
 class Metric(ABC):
-    """One number about a network on a split, image by image.
+    """A number that describes a network on a split, computed image by image.
 
     Define `image_state`; the value is then the mean of ratios of the states' sum. A metric that does not add up over
     images overrides `update` and `value` instead, and has no interval over images.
@@ -30,9 +30,9 @@ class Metric(ABC):
     """
 
     name: ClassVar[str]
-    """In `--metric`, databases and CSV: lower-case letters, digits, underscores."""
+    """Its name in `--metric`, databases and CSV: lower-case letters, digits, underscores."""
     heading: ClassVar[str] = ""
-    """In tables; the name with spaces by default."""
+    """Its heading in tables; by default the name with spaces."""
     unit: ClassVar[str] = "%"
     """"%" for a fraction in [0, 1], which is shown in per cent; else any unit, or ""."""
     direction: ClassVar[Direction] = "higher"
@@ -40,14 +40,14 @@ class Metric(ABC):
     digits: ClassVar[int] = 1
     """Decimals in tables, in the unit."""
     summary: ClassVar[str]
-    """One line that says what it measures."""
+    """A line that describes what it measures."""
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self._states: list[Tensor] = []
 
     def image_state(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """What is kept of an image: (2, G) to (4, G), as `results.metrics.mean_of_ratios` has them.
+        """The state of one image: (2, G) to (4, G), as in `results.metrics.mean_of_ratios`.
 
         Args:
             prediction: (H, W), int64, in [0, K).
@@ -66,27 +66,27 @@ class Metric(ABC):
         return float(mean_of_ratios(states.sum(0)))
 
     def states(self) -> np.ndarray | None:
-        """(N, 2 to 4, G), float64: the states so far, in the order of the images; None if it keeps none."""
+        """(N, 2 to 4, G), float64: the states so far, in the order of the images; None if it has none."""
         if not self._states:
             return None
         return np.asarray(torch.stack(self._states).cpu().numpy(), dtype=np.float64)
 
     @classmethod
     def info(cls) -> MetricInfo:
-        """What it declares."""
+        """Its declaration."""
         heading = cls.heading or cls.name.replace("_", " ")
         return MetricInfo(cls.name, heading, cls.unit, cls.direction, cls.digits, cls.summary)
 
 
 class ConfusionMetric(Metric):
-    """A metric that follows from the images' confusion matrices, which are counted anyway: it costs nothing."""
+    """A metric that is computed from the confusion matrices, which exist anyway: it takes no extra time."""
 
     @abstractmethod
     def from_confusion(self, matrices: np.ndarray) -> np.ndarray:
-        """(N, K, K) matrices, [label, prediction], one an image -> (N, 2 to 4, G) states."""
+        """(N, K, K) matrices, [label, prediction], one per image -> (N, 2 to 4, G) states."""
 
     def image_state(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """As `from_confusion` has it, of one image."""
+        """The state of one image, by `from_confusion`."""
         matrices = confusion(prediction[None], label[None], self.classes).cpu().numpy()
         return torch.from_numpy(np.asarray(self.from_confusion(matrices), dtype=np.float64))[0]
 
@@ -96,7 +96,7 @@ class ConfusionMetric(Metric):
 
 
 class BuiltInCountMetric(ConfusionMetric):
-    """A metric of `results.metrics.COUNT_METRICS`: the board computes it for records that are older than it, too."""
+    """A metric of `results.metrics.COUNT_METRICS`: the board also computes it for older records."""
 
     def __init_subclass__(cls, declared: CountMetric, **rest: Any) -> None:
         super().__init_subclass__(**rest)
@@ -107,7 +107,7 @@ class BuiltInCountMetric(ConfusionMetric):
     declared: ClassVar[CountMetric]
 
     def from_confusion(self, matrices: np.ndarray) -> np.ndarray:
-        """(N, 3, K) class counts, of which `results.metrics` makes the value once they are added up."""
+        """(N, 3, K) class counts, from whose sum `results.metrics` computes the value."""
         return class_counts(matrices)
 
     def value(self) -> float:

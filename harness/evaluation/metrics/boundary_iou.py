@@ -1,4 +1,4 @@
-"""Boundary IoU (Cheng et al., "Boundary IoU", CVPR 2021): IoU of what lies near the outlines, where a large output
+"""Boundary IoU (Cheng et al., "Boundary IoU", CVPR 2021): IoU of the regions near outlines, where a large output
 stride costs most.
 
 For a class with mask G in the labels and P in the predictions, G_d and P_d are the pixels of the mask that are within d
@@ -28,7 +28,7 @@ class BoundaryIoU(Metric):
     """d over the picture's diagonal."""
 
     def image_state(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """(4, K): |G_d ∩ P_d| and |G_d ∪ P_d| of every class, one, and |G_d|: classes of no label are left out."""
+        """(4, K): |G_d ∩ P_d| and |G_d ∪ P_d| of every class, one, and |G_d|: classes without labels are omitted."""
         height, width = label.shape
         distance = max(1, round(self.ratio * (height**2 + width**2) ** 0.5))
         predicted = torch.where(label == IGNORE, IGNORE, prediction)
@@ -39,7 +39,7 @@ class BoundaryIoU(Metric):
         return torch.stack([both, union, torch.ones_like(both), labelled])
 
     def _count(self, classes: Tensor, where: Tensor) -> Tensor:
-        """(K,): pixels of each class among some."""
+        """(K,): number of pixels of each class in a selection."""
         bins = torch.where(where & (classes != IGNORE), classes, self.classes)
         return torch.bincount(bins.flatten(), minlength=self.classes + 1)[: self.classes]
 

@@ -1,4 +1,4 @@
-"""Mean class accuracy: the share of each class's labelled pixels that are found, averaged over the classes."""
+"""Mean class accuracy: the fraction of correct pixels of each class, averaged over the classes."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from results.metrics import MEAN_CLASS_ACCURACY
 
 
 class MeanClassAccuracy(BuiltInCountMetric, declared=MEAN_CLASS_ACCURACY):
-    """Mean over the labelled classes of hit / labelled; false alarms are not counted."""
+    """Mean over the labelled classes of correct / labelled pixels; false positives do not count."""

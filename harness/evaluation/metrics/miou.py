@@ -7,4 +7,4 @@ from results.metrics import MIOU
 
 
 class MeanIoU(BuiltInCountMetric, declared=MIOU):
-    """Mean over classes of intersection over union; classes that the labels do not contain are left out."""
+    """Mean over classes of intersection over union; classes that the labels do not contain are omitted."""

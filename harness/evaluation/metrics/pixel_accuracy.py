@@ -1,4 +1,4 @@
-"""Pixel accuracy: the share of labelled pixels that are right. Large classes decide it."""
+"""Pixel accuracy: the fraction of labelled pixels that are correct. Large classes dominate it."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from results.metrics import PIXEL_ACCURACY
 
 
 class PixelAccuracy(BuiltInCountMetric, declared=PIXEL_ACCURACY):
-    """Right pixels over labelled pixels."""
+    """Correct pixels over labelled pixels."""

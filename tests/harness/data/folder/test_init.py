@@ -65,7 +65,7 @@ def test_what_is_unsure_stands_in_the_file(tmp_path: Path) -> None:
     assert "UNSURE: no class table" in text and "UNSURE: no splits" in text
     assert "1 of 12 masks have another size than their image" in text and "mask_size: resize" in text
     assert "UNSURE: 1 files have no partner" in text and "unmatched: skip" in text
-    assert "frames of 3 recordings" in text
+    assert "frames of 3 videos" in text
     write(tmp_path / "dataset.yaml", text)
     problems = open_dataset("folder", tmp_path).check()
     assert [Path(p.file).name for p in problems] == ["drive1_007.png"]

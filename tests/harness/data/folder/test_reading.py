@@ -219,14 +219,14 @@ def test_colours_that_no_class_has_are_named_with_their_pixels(tmp_path: Path) -
     mask = trees.colours(label(0))
     mask[5, 5:8] = (1, 2, 3)
     text = "classes: {a: [0, 0, 0], b: [128, 64, 128], c: [0, 0, 142], d: [107, 142, 35]}\n"
-    with pytest.raises(HarnessError, match=r"masks/a.png: colours that stand for no class: \(1, 2, 3\) \(3 pixels\)"):
+    with pytest.raises(HarnessError, match=r"masks/a.png: colours of no class: \(1, 2, 3\) \(3 pixels\)"):
         one(tmp_path, photo(0), mask, text)
     read = one(tmp_path, photo(0), mask, text + "ignore: [[1, 2, 3]]\n").label
     assert (read[5, 5:8] == IGNORE).all()
 
 
 def test_numbers_that_no_class_has_are_named_with_their_pixels(tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match=r"values that stand for no class: 3 \(42 pixels\) \(expected 0 to 2, 255\)"):
+    with pytest.raises(HarnessError, match=r"values of no class: 3 \(42 pixels\) \(expected 0 to 2, 255\)"):
         one(tmp_path, photo(0), label(0), "classes: [a, b, c]\n")
 
 
@@ -278,7 +278,7 @@ def test_drawn_splits_are_the_same_every_time_and_keep_groups_together(tmp_path:
     ("splits", "said"),
     [
         ("splits: {train: 0.9, val: 0.2}", "at most 1"),
-        ("splits: {train: 0.8, val: list.txt}", "some are fractions"),
+        ("splits: {train: 0.8, val: list.txt}", "fractions and names are mixed"),
         ("splits: {train: 0.5, val: 0.5}\ngroup: '(x'", "not a regular expression"),
         ("splits: {train: 0.5, val: 0.5}\ngroup: 'x.+'", "write one"),
         ("splits: {train: 0.5, val: 0.5}\ngroup: '(b)'", "does not match the name 'a0'"),
