@@ -193,7 +193,7 @@ def test_equal_names_in_two_splits_of_coco_are_told_apart(tmp_path: Path) -> Non
     more["categories"].append({"id": 0, "name": "street-things", "supercategory": "none"})
     train.write_text(json.dumps(more))
     text = yaml_text(guess_layout(tmp_path))
-    assert "left out: 'street-things'" in text
+    assert "skipped 'street-things'" in text
     write(tmp_path / "dataset.yaml", text)
     dataset = open_dataset("folder", tmp_path)
     assert dataset.check() == [] and dataset.classes == trees.NAMES
