@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,14 +21,22 @@ from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise, unit
 
 BLOCK = 1 << 22
-"""Similarities held at once. Larger matrices are computed in blocks, and again in the backward pass."""
+"""Similarities computed at once. Larger matrices are computed in blocks of rows."""
+KEPT = 1 << 24
+"""Similarities kept for the backward pass (64 MiB in float32). Of larger matrices, blocks are computed again in it."""
 
 
 # --- relations -------------------------------------------------------------------------------------------------------
 
 
 def relation_kl(
-    student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor, tau: float, block: int = BLOCK
+    student: Tensor,
+    teacher: Tensor,
+    student_keys: Tensor,
+    teacher_keys: Tensor,
+    tau: float,
+    block: int = BLOCK,
+    kept: int = KEPT,
 ) -> Tensor:
     """Σ over rows and groups of KL( softmax(t·K_t/τ) ‖ softmax(s·K_s/τ) ), softmax over the keys of a group.
 
@@ -37,19 +46,21 @@ def relation_kl(
         student_keys: (G, m, C).
         teacher_keys: (G, m, C').
         tau: temperature τ.
-        block: at most this many similarities exist at once (but at least one row's).
+        block: at most this many similarities are computed at once (but at least one row's).
+        kept: more similarities than this are computed again in the backward pass, with the same result.
 
     Returns:
         A scalar; 0 when there are no rows.
     """
-    rows = max(1, block // max(student_keys.shape[0] * student_keys.shape[1], 1))
+    columns = student_keys.shape[0] * student_keys.shape[1]
+    rows = max(1, block // max(columns, 1))
     if student.shape[0] <= rows:
         return _relation_kl(student, teacher, student_keys, teacher_keys, tau)
-    parts = [
-        checkpoint(_relation_kl, s, t, student_keys, teacher_keys, tau, use_reentrant=False, preserve_rng_state=False)
-        for s, t in zip(torch.split(student, rows), torch.split(teacher, rows), strict=True)
-    ]
-    return torch.stack(parts).sum()
+    part: Callable[..., Any] = _relation_kl
+    if student.shape[0] * columns > kept:
+        part = partial(checkpoint, _relation_kl, use_reentrant=False, preserve_rng_state=False)
+    blocks = zip(torch.split(student, rows), torch.split(teacher, rows), strict=True)
+    return torch.stack([part(s, t, student_keys, teacher_keys, tau) for s, t in blocks]).sum()
 
 
 def _relation_kl(student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor, tau: float) -> Tensor:
@@ -72,7 +83,12 @@ def unit_positions(x: Tensor, pool: int = 1) -> Tensor:
 
 
 def pixel_relations(
-    student: Tensor, teacher: Tensor, tau: float = 0.1, anchors: Tensor | None = None, block: int = BLOCK
+    student: Tensor,
+    teacher: Tensor,
+    tau: float = 0.1,
+    anchors: Tensor | None = None,
+    block: int = BLOCK,
+    kept: int = KEPT,
 ) -> Tensor:
     """Mean over ordered pairs of images (i, j), i = j too, and positions a of i, of KL between rows of similarities.
 
@@ -83,7 +99,7 @@ def pixel_relations(
         teacher: unit vectors (B, m, C'). Only similarities are compared, so channels may differ.
         tau: temperature τ.
         anchors: indices of the positions a, the same in every image; None for all m.
-        block: see `relation_kl`.
+        block, kept: see `relation_kl`.
 
     Raises:
         ValueError: batch or number of positions differ.
@@ -91,7 +107,7 @@ def pixel_relations(
     if student.shape[:2] != teacher.shape[:2]:
         raise ValueError(f"relations of {tuple(student.shape)} and {tuple(teacher.shape)} (B, m, C) cannot be compared")
     s, t = (student, teacher) if anchors is None else (student[:, anchors], teacher[:, anchors])
-    total = relation_kl(s.flatten(0, 1), t.flatten(0, 1), student, teacher, tau, block)
+    total = relation_kl(s.flatten(0, 1), t.flatten(0, 1), student, teacher, tau, block, kept)
     return total / (s.shape[0] * s.shape[1] * student.shape[0])
 
 

@@ -79,7 +79,7 @@ def test_blocks_change_neither_value_nor_gradient(block: int) -> None:
     def run(size: int) -> tuple[Tensor, Tensor]:
         torch.manual_seed(0)
         x = torch.randn(2, 5, 3, 4, dtype=torch.float64, requires_grad=True)
-        value = pixel_relations(unit_positions(x), teacher, 0.1, block=size)
+        value = pixel_relations(unit_positions(x), teacher, 0.1, block=size, kept=0)
         value.backward()
         assert x.grad is not None
         return value.detach(), x.grad
@@ -89,6 +89,17 @@ def test_blocks_change_neither_value_nor_gradient(block: int) -> None:
     torch.testing.assert_close(part[1], whole[1], rtol=1e-10, atol=1e-14)
 
 
+def test_blocks_that_are_kept_give_the_bits_of_those_computed_again() -> None:
+    rows, keys, teacher = torch.randn(50, 16), torch.randn(1, 300, 16), torch.randn(50, 16)
+
+    def run(kept: int) -> tuple[Tensor, ...]:
+        s, k = rows.clone().requires_grad_(), keys.clone().requires_grad_()
+        value = relation_kl(s, teacher, k, keys, 0.1, block=2000, kept=kept)
+        return value.detach(), *torch.autograd.grad(value, (s, k))
+
+    assert all(torch.equal(a, b) for a, b in zip(run(1 << 20), run(0), strict=True))
+
+
 def test_blocks_keep_their_precision_under_autocast() -> None:
     """Also what is computed again in the backward pass is float32."""
     teacher, start = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
@@ -96,7 +107,7 @@ def test_blocks_keep_their_precision_under_autocast() -> None:
     def gradient(autocast: bool) -> Tensor:
         x = start.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            loss = pixel_relations(unit_positions(x), unit_positions(teacher), 0.1, block=30)
+            loss = pixel_relations(unit_positions(x), unit_positions(teacher), 0.1, block=30, kept=0)
         loss.backward()
         assert x.grad is not None
         return x.grad
