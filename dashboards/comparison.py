@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,8 +27,11 @@ def colours(sides: Sequence[Side], look: Looks) -> dict[str, str]:
 
 
 def short(labels: Sequence[str]) -> list[str]:
-    """Labels without the words that all of them share, where that leaves something that tells them apart."""
-    words = [label.split() for label in labels]
+    """Labels without the words that all of them share, where that leaves something that tells them apart.
+
+    A model's stride is a word of its own: `none timm:a@8` and `ka timm:a@16` are `none @8` and `ka @16`.
+    """
+    words = [re.sub(r"(?<=\S)(@\d+)(?=\s|$)", r" \1", label).split() for label in labels]
     shared = set(words[0]).intersection(*words[1:])
     left = [" ".join(word for word in some if word not in shared) for some in words]
     return left if all(left) and len(set(left)) == len(left) else list(labels)

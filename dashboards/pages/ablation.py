@@ -18,6 +18,7 @@ ORDER = 1.8
 
 def setting(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of one setting and teacher; those with most rows first."""
+    table = table.assign(stride="@" + table["stride"].astype(str))
     texts = table[list(PLACE)].astype(str).agg(" · ".join, axis=1)
     varying = [name for name in PLACE if table[name].nunique() > 1] or ["dataset"]
     shown = dict(zip(texts, table[varying].astype(str).agg(" · ".join, axis=1), strict=True))

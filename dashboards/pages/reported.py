@@ -34,10 +34,9 @@ for _, part in rows.groupby(["kind", "source", "protocol"], sort=False):
         name = f"{some['dataset'].iloc[0]} {some['split'].iloc[0]}".strip()
         st.markdown(f"**{name}**, mIoU [%]{tables.teachers(some)}")
         matrix = tables.reported_matrix(some).reset_index()
-        students: dict[str, Any] = {
-            str(name): st.column_config.NumberColumn(format="%.2f") for name in matrix if name != "method"
-        }
-        st.dataframe(matrix, hide_index=True, width="content", placeholder="", column_config=students)
+        looks: dict[str, Any] = {str(name): st.column_config.NumberColumn(format="%.2f") for name in matrix}
+        looks["method"] = st.column_config.TextColumn(width=120)
+        st.dataframe(matrix, hide_index=True, width="content", placeholder="", column_config=looks)
 with st.expander("One line a number, with source and note"):
     st.dataframe(display_reported(rows), hide_index=True)
     st.download_button("Download as CSV", render_reported(rows, "csv"), "reported.csv", "text/csv")

@@ -120,7 +120,7 @@ def test_the_images_of_both_ways_are_told_apart() -> None:
 
 def test_short_labels_tell_sides_apart() -> None:
     assert comparison.short(["none a@8 seed 0", "ka a@8 seed 0"]) == ["none", "ka"]
-    assert comparison.short(["ka a@8", "ka a@16"]) == ["a@8", "a@16"]
+    assert comparison.short(["ka a@8", "ka a@16"]) == ["@8", "@16"]
     assert comparison.short(["ka a", "ka a b"]) == ["ka a", "ka a b"]
 
 
