@@ -15,6 +15,9 @@ from harness.specs.spec import Precision
 from harness.system.devices import device_name
 from results.record import Latency
 
+RUNS = 50
+"""Timed runs of a measurement, if its time budget suffices."""
+
 
 def prepare_inference(
     network: Network, size: tuple[int, int], device: torch.device, channels_last: bool
@@ -32,21 +35,21 @@ def measure_latency(
     device: torch.device,
     precision: Precision = "fp32",
     channels_last: bool = False,
-    runs: int = 50,
+    runs: int = 0,
     warmup: int = 3,
     seconds: float = 2.0,
 ) -> Latency:
     """Inference time for one image of `size` (height, width); the network is not modified.
 
     Args:
-        runs: maximum number of timed runs.
+        runs: maximum number of timed runs; 0 for `RUNS`.
         warmup: maximum number of warm-up runs.
         seconds: time budget of the whole measurement; a slow network gets fewer runs, but at least one warm-up and one
             timed run. The record contains the number of runs.
     """
     twin, images = prepare_inference(network, size, device, channels_last)
     with torch.inference_mode(), autocast(device, precision):
-        times = _times(lambda: twin(images), device, runs, warmup, seconds)
+        times = _times(lambda: twin(images), device, runs or RUNS, warmup, seconds)
     return Latency(
         median_ms=1000 * statistics.median(times),
         p95_ms=1000 * _percentile(times, 0.95),

@@ -20,11 +20,11 @@ from harness.specs.spec import ModelSpec
 HEADS: dict[str, type[Head]] = {
     cls.name: cls for _, cls in inspect.getmembers(heads, inspect.isclass) if issubclass(cls, Head) and cls is not Head
 }
-ENCODERS: list[tuple[BackboneFamily, str]] = [
-    (TimmFamily(), "mobilenetv2_035"),
-    (SmpFamily(), "resnet18"),
-]
 STRIDES = (4, 8, 16, 32)
+ENCODERS: list[tuple[BackboneFamily, str, int]] = [
+    *((TimmFamily(), "mobilenetv2_035", stride) for stride in STRIDES),
+    *((SmpFamily(), "resnet18", stride) for stride in (4, 32)),
+]
 OUTPUT = {"linear": None, "aspp": None, "pspnet": None, "deeplabv3plus": 4, "fpn": 4, "unet": 1}
 
 
@@ -32,9 +32,8 @@ def test_these_are_the_heads() -> None:
     assert set(HEADS) == set(OUTPUT)
 
 
-@pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize(("family", "encoder"), ENCODERS, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(("family", "encoder", "stride"), ENCODERS, ids=lambda value: getattr(value, "name", value))
 def test_every_possible_pair_runs_and_learns(family: BackboneFamily, encoder: str, head: str, stride: int) -> None:
     reason = model_unsupported_reason(ModelSpec(family=family.name, encoder=encoder, head=head, stride=stride))
     if reason is not None:

@@ -24,17 +24,17 @@ from tests.results.factory import Fake, sweep, write_all
 HOSTILE = '[x] & * % $ # _ ^ ~ { } \\input{/etc/passwd} \\\\ ` < > | " Δ ± 中 -- é'
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    """Two methods, two strides and two seeds, and a method whose name is anything but plain."""
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods, two strides and two seeds, and a method whose name is anything but plain; only read."""
     fakes = [*sweep(("none", "ka"), (8, 16), (0, 1), images=4), Fake(method=HOSTILE, images=4)]
-    root = write_all(tmp_path, fakes)
+    root = write_all(tmp_path_factory.mktemp("exports"), fakes)
     with open_store(str(root / "results.db")) as store:
         collect(root, store)
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def board(workspace: Path) -> pd.DataFrame:
     with open_store(str(workspace / "results.db"), readonly=True) as store:
         return leaderboard(store)

@@ -23,7 +23,7 @@ from tests.end_to_end.tiny import CHANGES, Never, job_of, make_plan, tiny_sweep
 
 SMALL = {"cirkd": "cirkd[pixel_memory=40,region_memory=10,anchors=16]"}
 ALL = tuple(SMALL.get(name, name) for name in METHODS.names())
-ITERATIONS = 3
+ITERATIONS = 2
 
 
 def prepared(root: Path, **changes: Any) -> Plan:
