@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import source
-from results import ablation, classes, frontier, strides
+from results import ablation, classes, families, frontier, strides
 from results.store import open_store
 
 Attrs = dict[Hashable | None, Any]
@@ -76,6 +76,23 @@ def by_class(keys: list[str]) -> list[str]:
     """The metrics that some runs have class by class."""
     target = source.database()
     return _by_class(target, source.stamp(target), tuple(keys))
+
+
+@st.cache_data(max_entries=32, show_spinner="Resampling ...")
+def _over_settings(target: str, changed: str, methods: tuple[str, ...], metric: str) -> list[families.FamilyGap]:
+    with open_store(target, readonly=True) as store:
+        scores = families.scores_by_setting(store, methods, metric=metric)
+        return families.family_gaps(scores, methods, source.metrics()[metric])
+
+
+def over_settings(methods: tuple[str, ...], metric: str) -> list[families.FamilyGap]:
+    """Every pair of methods over all settings that both have.
+
+    Raises:
+        ValueError: two of them have no setting in common with two seeds of both.
+    """
+    target = source.database()
+    return _over_settings(target, source.stamp(target), methods, metric)
 
 
 @st.cache_data(max_entries=8, show_spinner="Reading the database ...")

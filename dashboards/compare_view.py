@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards import comparison, source
+from dashboards import answers, comparison, source
 from dashboards.source import Comparison
 from results import sinks
 from results.columns import metric_column
+
+
+def over_settings(found: Comparison, metric: str) -> None:
+    """Their methods over every setting that both have, where there are several."""
+    names = comparison.methods(found.sides)
+    if len(names) < 2:
+        return
+    try:
+        gaps = answers.over_settings(names, metric)
+    except ValueError:  # nothing but the rows above
+        return
+    if max(gap.settings for gap in gaps) < 2:
+        return
+    st.subheader("Their methods over all settings")
+    st.dataframe(comparison.over_settings(gaps, metric_column(source.metrics()[metric])), hide_index=True)
+    st.caption(
+        "Every data set, student, stride and recipe in which both have two seeds or more. A is better or worse where "
+        "the 95 % interval of the share leaves out one half. IQM: the mean of the middle half of all runs of A, counted "
+        "from the mean of B in the same setting, so that no single setting decides (Agarwal et al., NeurIPS 2021)."
+    )
 
 
 def made(found: Comparison) -> None:

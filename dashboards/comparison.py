@@ -14,6 +14,7 @@ import pandas as pd
 from results import formats, sinks
 from results.columns import Column
 from results.differences import Differing, Gap, Side
+from results.families import FamilyGap
 from results.figures.looks import GREY, PALETTE, Looks
 
 
@@ -76,6 +77,34 @@ def _macs(side: Side) -> float:
 def gaps(found: Sequence[Gap], column: Column) -> pd.DataFrame:
     """One row a pair: difference with interval, verdict, p-values, and what they rest on."""
     return pd.DataFrame([_gap(gap, column) for gap in found])
+
+
+def over_settings(found: Sequence[FamilyGap], column: Column) -> pd.DataFrame:
+    """One row a pair of methods: how often a run of A beats one of B, and by how much, over all settings."""
+    digits, unit = (column.digits or 0) + 1, "points" if column.unit == "%" else column.unit
+    rows = []
+    for gap in found:
+        chance = [100 * n for n in (gap.improvement.value, gap.improvement.low, gap.improvement.high)]
+        gain = [column.factor * n for n in (gap.gain.value, gap.gain.low, gap.gain.high)]
+        rows.append(
+            {
+                "A": sinks.visible(gap.ours),
+                "against B": sinks.visible(gap.theirs),
+                "settings": gap.settings,
+                "A's run is ahead [% of pairs]": "{:.0f} ({:.0f} to {:.0f})".format(*chance),
+                f"IQM of the gain [{unit}]" if unit else "IQM of the gain": (
+                    f"{gain[0]:+.{digits}f} ({gain[1]:+.{digits}f} to {gain[2]:+.{digits}f})"
+                ),
+                "A is": gap.verdict,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def methods(sides: Sequence[Side]) -> tuple[str, ...]:
+    """The methods of the sides, each once, in order; teachers' and translators' runs have none."""
+    cells = [next(iter(side.records.values())).cell for side in sides]
+    return tuple(dict.fromkeys(cell.method for cell in cells if cell and cell.method != "teacher"))
 
 
 def more_seeds(found: Sequence[Gap]) -> str:

@@ -175,6 +175,7 @@ if source.ready():
             shades = comparison.colours(found.sides, asking.looks())
             st.html(figures.swatches(shades))
             compare_view.accuracy(found, metric)
+            compare_view.over_settings(found, metric)
             compare_view.made(found)
             classes(found, shades)
             seed = seed_of(found.sides)

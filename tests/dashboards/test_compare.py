@@ -101,6 +101,21 @@ def test_sides_are_added_and_taken_off(rows: dict[str, str]) -> None:
     assert app.query_params["side"] == rows["none"] and "Tick two to six rows" in texts(app)
 
 
+def test_methods_are_compared_over_all_settings_where_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
+    fakes = [Fake(m, stride, s, images=3) for m in ("none", "ka") for stride in (8, 16) for s in (0, 1, 2)]
+    with open_store(tmp_path / "results.db") as store:
+        collect(write_all(tmp_path, fakes), store)
+    app = page("none @8", "ka @8")
+    shown = next(one.value for one in app.dataframe if "settings" in one.value)
+    assert list(shown["A"]) == ["ka"] and list(shown["settings"]) == [2] and list(shown["A is"]) == ["better"]
+    assert "Their methods over all settings" in texts(app)
+    assert "Their methods over all settings" not in texts(page("ka @8", "ka @16"))
+
+
 def test_what_cannot_be_compared_is_said(rows: dict[str, str]) -> None:
     assert "nothing is called" in texts(page(rows["none"], "<img src=x>")).replace("\\", "")
     unlike = page(rows["none"], ELSEWHERE[0].key)
