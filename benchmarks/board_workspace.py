@@ -38,7 +38,7 @@ EVERY_SINGLE = 20
 
 
 @dataclass(frozen=True)
-class Tallies:
+class Evaluated:
     """The confusion matrices of a network of some skill, as the file beside a record, and what follows from them."""
 
     file: bytes
@@ -47,15 +47,15 @@ class Tallies:
     per_class: dict[str, float]
 
 
-def tallies() -> list[Tallies]:
+def evaluated_levels() -> list[Evaluated]:
     """One for each level of skill, from poor to good; the images are the same."""
     truth = np.random.default_rng(0)
     labelled = (truth.dirichlet(np.linspace(4, 0.4, len(CLASSES)), IMAGES) * 480 * 360 / 16).astype(np.int64) + 1
     names = np.array([f"frame{n:05d}" for n in range(IMAGES)])
-    return [_tallies(skill, labelled, names, place) for place, skill in enumerate(np.linspace(0.5, 0.95, LEVELS))]
+    return [_evaluated(skill, labelled, names, place) for place, skill in enumerate(np.linspace(0.5, 0.95, LEVELS))]
 
 
-def _tallies(skill: float, labelled: Any, names: Any, place: int) -> Tallies:
+def _evaluated(skill: float, labelled: Any, names: Any, place: int) -> Evaluated:
     noise = np.random.default_rng([1, place])
     right = np.clip(skill - np.linspace(0, 0.3, len(CLASSES)) + noise.normal(0, 0.02, labelled.shape), 0.05, 0.99)
     rates = np.repeat(((1 - right) / (len(CLASSES) - 1))[..., None], len(CLASSES), -1)
@@ -66,7 +66,7 @@ def _tallies(skill: float, labelled: Any, names: Any, place: int) -> Tallies:
     counts = class_counts(confusion).sum(0)
     iou = dict(zip(CLASSES, map(float, class_iou(counts)), strict=True))
     values = {name: float(metric(counts)) for name, metric in COUNT_METRICS.items()}
-    return Tallies(buffer.getvalue(), hashlib.sha256(buffer.getvalue()).hexdigest(), values, iou)
+    return Evaluated(buffer.getvalue(), hashlib.sha256(buffer.getvalue()).hexdigest(), values, iou)
 
 
 Point = dict[str, Any]
@@ -95,7 +95,7 @@ def _key(what: Point) -> str:
 
 def write(workspace: Path, runs: int, datasets: int = len(DATASETS)) -> None:
     """Write the stage folders of the first `runs` points; those that are there already are left alone."""
-    levels = tallies()
+    levels = evaluated_levels()
     for number, point in enumerate(itertools.islice(points(datasets), runs)):
         folder = workspace / "stages" / str(point["key"])
         if (folder / "record.json").exists():
@@ -113,7 +113,7 @@ def _level(point: Point) -> int:
     return int(np.clip(150 - 25 * np.log2(point["stride"] / 4) + gain + luck, 0, LEVELS - 1))
 
 
-def record(point: Point, found: Tallies, number: int) -> dict[str, Any]:
+def record(point: Point, found: Evaluated, number: int) -> dict[str, Any]:
     """The record of a run, as `json` writes it."""
     method, has_teacher = point["method"], point["method"] not in ("none", "teacher")
     macs = 4e10 / point["stride"] * (1 + 0.1 * len(point["student"]) % 1)

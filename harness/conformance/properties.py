@@ -30,6 +30,7 @@ from harness.conformance.method_under_test import (
 )
 from harness.conformance.state import hidden_parameters, resumable
 from harness.errors import HarnessError, StageFailed
+from harness.numerics.modes import autocast
 from harness.plugins.method_calls import checked_health, source_file
 from harness.plugins.validation import check_declaration, checked_weights
 from harness.specs.recipes import load_recipe
@@ -411,7 +412,7 @@ def _precision(subject: MethodUnderTest) -> None:
     for case in subject.cases[:2]:
         exact = values_of(subject.build(subject.full, case), subject.step(case))
         single = values_of(subject.build(subject.full, case, torch.float32), subject.step(case, dtype=torch.float32))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast(torch.device("cpu"), "bf16"):
             half = values_of(subject.build(subject.full, case, torch.float32), subject.step(case, dtype=torch.float32))
         for name, value in exact.items():
             expect_close(
@@ -431,7 +432,7 @@ def _half(subject: MethodUnderTest) -> None:
     for case in subject.cases[:2]:
         step = step_to(subject.step(case), torch.bfloat16)
         exact = values_of(subject.build(subject.full, case), step_to(step, torch.float64))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast(torch.device("cpu"), "bf16"):
             half = values_of(subject.build(subject.full, case, torch.float32), step)
         for name, value in half.items():
             if value.dtype in (torch.bfloat16, torch.float16):
