@@ -4,6 +4,7 @@ python benchmarks/board.py --runs 100000                        # SQLite
 python benchmarks/board.py --runs 100000 --db postgresql://...  # an empty database
 python benchmarks/board.py --runs 100000 --db postgres          # a server of its own, taken down at the end
 python benchmarks/board.py --runs 100000 --datasets 1           # all of them in one data set
+python benchmarks/board.py --runs 2241 --datasets 1 --copies 44 # 100 845 runs, most of them copied in the database
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
 
+from benchmarks.board_copies import copy  # noqa: E402
 from benchmarks.board_workspace import METHODS, points, write  # noqa: E402
 from results import formats, queries  # noqa: E402
 from results.brief import brief, complete  # noqa: E402
@@ -120,7 +122,7 @@ def commands(workspace: Path, target: str) -> None:
     with open_store(target, readonly=True) as store:
         key = str(queries.runs(store, limit=1)["key"].iloc[0])
     place = ["--workspace", str(workspace), "--db", target]
-    for words in (["show", key[:12]], ["leaderboard", "-d", "camvid", "-m", "ka,kd"], ["leaderboard", "-f", "csv"]):
+    for words in (["show", key[:12]], ["leaderboard", "-d", "camvid"], ["leaderboard", "-d", "camvid", "-f", "csv"]):
         command = [sys.executable, "-m", "harness", *words, *place]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.perf_counter()
@@ -185,6 +187,9 @@ def measure(asked: argparse.Namespace, workspace: Path, target: str) -> None:
     print(f"the records were written in {time.perf_counter() - began:.0f} s\n")
     print("| what | seconds | of processor time | rows |\n|---|---|---|---|")
     collecting(workspace, runs, asked.datasets, target, not asked.undrawn)
+    if asked.copies:
+        with open_store(target) as store:
+            copy(store, asked.copies)
     with open_store(target, readonly=True) as store:
         questions(store)
     print(f"| memory of this process | | | {psutil.Process().memory_info().rss / 2**20:.0f} MiB |")
@@ -200,6 +205,7 @@ def main() -> None:
     parser.add_argument("--db", help="file or URL of a database that is new; 'postgres' for a server of its own")
     parser.add_argument("--workspace", type=Path, help="folder for the records; they are kept")
     parser.add_argument("--datasets", type=int, default=5, help="of so many data sets; fewer hold more rows each")
+    parser.add_argument("--copies", type=int, default=0, help="then add so many copies of all runs to the database")
     parser.add_argument("--undrawn", action="store_true", help="leave tiers and intervals of most rows undrawn")
     parser.add_argument("--no-browser", action="store_true")
     asked = parser.parse_args()

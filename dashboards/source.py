@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import pandas as pd
 import streamlit as st
 
-from results import differences, queries
+from results import board as results_board
+from results import brief, differences, queries
 from results.leaderboard import leaderboard
 from results.metrics import HEADLINE, MetricInfo
 from results.naming import named_sides
@@ -120,6 +121,12 @@ def _board(target: str, changed: str, filters: Frozen, metric: str) -> pd.DataFr
         return leaderboard(store, dict(filters), metric=metric, most_drawn=0)
 
 
+@st.cache_data(max_entries=8, show_spinner="Reading the database ...")
+def _brief(target: str, changed: str, filters: Frozen, metric: str, also: tuple[str, ...]) -> pd.DataFrame:
+    with open_store(target, readonly=True) as store:
+        return brief.brief(store, dict(filters), metric, also)
+
+
 def _asked(question: str, *words: Any) -> Any:
     target = database()
     return _ask(target, stamp(target), question, *words)
@@ -141,6 +148,24 @@ def board(filters: dict[str, list[Any]], metric: str = HEADLINE) -> pd.DataFrame
     """The leaderboard, best first; what collecting had no time to draw stays empty (`attrs["pending"]`)."""
     target = database()
     return _board(target, stamp(target), freeze(filters), metric)
+
+
+def brief_board(filters: dict[str, list[Any]], metric: str, also: Iterable[str] = ()) -> pd.DataFrame:
+    """All rows of the leaderboard, best first, with the columns of `results.brief.BRIEF` and some more."""
+    target = database()
+    return _brief(target, stamp(target), freeze(filters), metric, tuple(also))
+
+
+def complete(rows: pd.DataFrame, everything: pd.DataFrame) -> pd.DataFrame:
+    """Some rows of a brief leaderboard with all columns."""
+    with open_store(database(), readonly=True) as store:
+        return brief.complete(store, rows, everything)
+
+
+def all_hidden(metric: str, keys: Iterable[str]) -> set[str]:
+    """The rows of the leaderboard all of whose runs are among those that are hidden."""
+    with open_store(database(), readonly=True) as store:
+        return results_board.all_hidden(store, metric, set(keys))
 
 
 def rows_in_brief() -> pd.DataFrame:

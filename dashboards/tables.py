@@ -73,19 +73,22 @@ def caption(board: pd.DataFrame) -> str:
     return said if board["student"].nunique() < 2 or not student else f"student {student} · {said}"
 
 
-def widths(board: pd.DataFrame) -> dict[Column, int]:
+def widths(board: pd.DataFrame, columns: Sequence[Column] | None = None) -> dict[Column, int]:
     """Pixels that each column of the leaderboard needs: a number that is clipped says another one."""
     return {
         column: 34 + round(PIXELS_A_CHARACTER * max(map(len, [column.title, *shown_texts(column, board)])))
-        for column in board_columns(board)
+        for column in columns or board_columns(board)
     }
 
 
-def board_table(board: pd.DataFrame) -> Styler:
+def board_table(board: pd.DataFrame, columns: Sequence[Column] | None = None) -> Styler:
     """The leaderboard as a page shows it: numbers in the units of the headings, so that a click on a heading sorts them
     and the table's own download says what it is headed; intervals beside them as text, and at the end as numbers.
+
+    Args:
+        columns: those to show; of a page of a longer table those of the whole.
     """
-    columns = board_columns(board)
+    columns = columns or board_columns(board)
     shown = pd.DataFrame({column.title: _values(column, board[column.name]) for column in columns}, index=board.index)
     # The browser sorts what is empty as zero, between the better and the worse.
     gaps = [column.title for column in columns if column.name.startswith("delta")]

@@ -78,7 +78,9 @@ def complete(store: Store, rows: pd.DataFrame, everything: pd.DataFrame, most_dr
     metric, known = metric_of(everything), metrics(store)
     columns = board_columns(known, metric)
     board = read_rows(store, metric, [schema.board.c.row.in_(list(rows["row"]))], columns)
-    board = drawn(store, board, known, metric, most_drawn).set_index("row", drop=False).reindex(rows["row"])
+    board = drawn(store, board, known, metric, most_drawn).set_index("row", drop=False)
+    rows = rows[rows["row"].isin(board.index)]  # the database may have changed since
+    board = board.reindex(rows["row"])
     board["tier"] = board["tier"].astype("Int64")
     for name in ("flags", "p_holm", "frontier"):
         board[name] = rows[name].to_numpy()

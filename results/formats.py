@@ -181,7 +181,7 @@ def notes(board: pd.DataFrame) -> list[str]:
         said.append(f"With {_span(few)} seeds an interval is itself rough; five or more make it dependable.")
     said += _of_standing(board)
     if pending := board.attrs.get("pending"):
-        said.append(f"Tiers and intervals over images of {pending} rows are yet to be drawn: run `harness collect`.")
+        said.append(f"Tiers and intervals over images of {pending} rows are not computed yet: run `harness collect`.")
     if hidden := board.attrs.get("hidden"):
         said.append(
             f"{hidden} row{'' if hidden == 1 else 's'} hidden by `harness hide` left out (--hidden shows them); hidden "

@@ -94,7 +94,7 @@ def checked_metric(known: Known, metric: str) -> str:
 def _of_seeds(
     store: Store, filters: Filters, keys: Iterable[str] | None, known: Known, metric: str, most: int | None
 ) -> pd.DataFrame:
-    """The rows of some seeds only, which the database does not keep: computed from their runs.
+    """The rows of some seeds only: computed from their runs where the database keeps them with other runs.
 
     How they stand is that of their whole rows.
     """
@@ -103,31 +103,36 @@ def _of_seeds(
     setting = [condition for name, condition in conditions.items() if name in SETTING]
     with store.read() as connection:
         shown = runs_of(connection, and_(r.method.is_not(None), *conditions.values()))
-        everything = runs_of(connection, and_(r.method.is_not(None), *setting))
+        nones = runs_of(connection, and_(r.method == "none", *setting))
         costs = lesson_costs(connection, {parent for run in shown for parent in lessons(run)})
     if keys is not None:
         wanted = {run["row"] for run in shown if run["key"] in set(keys)}
         shown = [run for run in shown if run["row"] in wanted]
-    groups, baselines = groups_of(shown, metric), baselines_of(groups_of(everything, metric))
-    states = image_states(store, single_seeds(groups, baselines), metric)
     columns = board_columns(known, metric)
     these = [schema.board.c[name].in_(list(values)) for name, values in filters.items() if name != "seed"]
-    whole = drawn(store, read_rows(store, metric, these, columns), known, metric, most).set_index("row")
-    standing = ["tier", "gap_closed", "gap_closed_low", "gap_closed_high", "gap_closed_basis"]
-    rows = []
-    for group in groups:
-        row = row_of(group, baselines, states, known)
+    whole = drawn(store, read_rows(store, metric, these, columns), known, metric, most)
+    kept = {row["row"]: row for row in whole.to_dict("records")}
+    groups, baselines = groups_of(shown, metric), baselines_of(groups_of(nones, metric))
+    changed = [group for group in groups if kept[group.row]["keys"] != group.keys]
+    states = image_states(store, single_seeds(changed, baselines), metric)
+    for group in changed:
+        row, stands = row_of(group, baselines, states, known), kept[group.row]
         share = shared_cost(json.loads(row["lessons"]), costs)
-        row = (
-            json.loads(row["others"])
-            | row
-            | {"shared_training_s": share, "training_s": row["own_training_s"] + share, "pending": False}
+        behind = NOT_AHEAD in str(stands["flags"]).split("; ")
+        kept[group.row] = (
+            stands | json.loads(row["others"]) | {name: row[name] for name in row if name not in _STANDING}
         )
-        row |= {name: whole.loc[group.row, name] for name in standing}
-        behind = NOT_AHEAD in str(whole.loc[group.row, "flags"]).split("; ")
-        rows.append(row | {"flags": "; ".join(flags_of(row, group.runs, False if behind else None))})
-    names = rows[0] if rows else [*(c.name for c in columns if c.seeds), "manifest", "family", "pending"]
-    return frame_of({name: [row[name] for row in rows] for name in names}, columns)
+        kept[group.row] |= {
+            "shared_training_s": share,
+            "training_s": row["own_training_s"] + share,
+            "pending": False,
+            "flags": "; ".join(flags_of(row, group.runs, False if behind else None)),
+        }
+    rows = [kept[group.row] for group in groups]
+    return frame_of({str(name): [row[name] for row in rows] for name in whole}, columns)
+
+
+_STANDING = frozenset(("tier", "gap_closed", "gap_closed_low", "gap_closed_high", "gap_closed_basis"))
 
 
 def drawn(store: Store, board: pd.DataFrame, known: Known, metric: str, most: int | None = None) -> pd.DataFrame:

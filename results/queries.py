@@ -63,16 +63,16 @@ def runs(
     table = schema.runs
     shown = [column for column in table.c if column.name not in schema.NOT_SHOWN]
     attempts = select(func.count()).where(schema.attempts.c.key == table.c.key).scalar_subquery().label("attempts")
-    wanted = _conditions(filters, search, keys)
-    query = select(*shown, attempts).where(*wanted).order_by(table.c.finished.desc(), table.c.key)
-    some = select(table.c.key).where(*wanted).order_by(table.c.finished.desc(), table.c.key).limit(limit).offset(offset)
+    wanted, newest = _conditions(filters, search, keys), (table.c.finished.desc(), table.c.key)
+    some = select(table.c.key).where(*wanted).order_by(*newest).limit(limit).offset(offset)
     values = select(schema.metrics.c.key, schema.metrics.c.name, schema.metrics.c.value)
-    if limit is not None:
-        values = values.where(schema.metrics.c.key.in_(select(some.subquery().c.key)))
-    elif wanted:
-        values = values.join(table).where(*wanted)
     with store.read() as connection:
-        rows = connection.execute(query.limit(limit).offset(offset)).all()
+        if limit is not None or offset:  # their keys first: all runs are not sorted with all that they hold
+            wanted = [table.c.key.in_(list(connection.execute(some).scalars()))]
+        query = select(*shown, attempts).where(*wanted).order_by(*newest)
+        if wanted:
+            values = values.join(table).where(*wanted)
+        rows = connection.execute(query).all()
         scores = pd.DataFrame(connection.execute(values).all(), columns=["key", "name", "value"])
         costs = lesson_costs(connection, {parent for row in rows for parent in lessons(dict(row._mapping))})
     frame = pd.DataFrame(rows, columns=[*(c.name for c in shown), "attempts"])

@@ -51,6 +51,11 @@ class Group:
         return str(self.runs[0]["row"])
 
     @property
+    def keys(self) -> str:
+        """Of its runs, separated by commas."""
+        return ",".join(run["key"] for run in self.runs)
+
+    @property
     def method(self) -> str:
         """Its expression."""
         return str(self.runs[0]["method"])
@@ -166,7 +171,7 @@ def row_of(
         common: is looked up and filled, where rows of several metrics are computed.
     """
     part, metric = group.runs, known[group.metric]
-    keys, common = ",".join(run["key"] for run in part), {} if common is None else common
+    keys, common = group.keys, {} if common is None else common
     if keys not in common:
         common[keys] = _common(part, known)
     baseline, stands = baselines.get(group.setting), stands or Standing()

@@ -185,7 +185,7 @@ board = Table(
     Column("others", Text, nullable=False),
     Column("lessons", Text, nullable=False),
     Column("manifest", Text, nullable=False),
-    # Tiers and intervals over images are yet to be drawn.
+    # Tiers and intervals over images are not computed yet.
     Column("pending", Boolean, nullable=False, index=True),
     Index("board_by_data", "metric", "dataset", "evaluation"),
 )

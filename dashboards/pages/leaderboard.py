@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from dashboards import address, asking, figures, samples, source, stages, tables
 from results import advice, formats, sinks
+from results.columns import Column
 from results.leaderboard import metric_of
 
 TITLE = "Leaderboard"
@@ -28,31 +32,33 @@ def overview(board: pd.DataFrame) -> None:
         st.markdown(sinks.markdown(said))
 
 
-def ordered(board: pd.DataFrame) -> pd.DataFrame:
-    """The rows in the order that the reader wants; a click on a heading sorts too, but no link can tell of that."""
-    columns = {column.name: column for column in tables.board_columns(board)}
+def order(columns: Sequence[Column]) -> tuple[str, bool]:
+    """The column that the reader wants to sort by, or "rank", and whether the other way round.
+
+    A click on a heading sorts too, but no link can tell of that.
+    """
+    titles = {column.name: column.title for column in columns}
     with st.sidebar:
-        by = address.choice(
-            "Sort by",
-            "sort",
-            ["rank", *columns],
-            format_func=lambda name: columns[name].title if name in columns else name,
-        )
-        backwards = address.switch("the other way round", "reverse")
+        by = address.choice("Sort by", "sort", ["rank", *titles], format_func=lambda name: titles.get(name, name))
+        return str(by), address.switch("the other way round", "reverse")
+
+
+def ordered(board: pd.DataFrame, by: str, backwards: bool, columns: Sequence[Column]) -> pd.DataFrame:
+    """The rows in the order that the reader wants."""
     if by == "rank":
         return board.iloc[::-1].reset_index(drop=True) if backwards else board
-    best_first = columns[by].direction == "higher"
+    best_first = next(column.direction for column in columns if column.name == by) == "higher"
     return board.sort_values(by, ascending=best_first == backwards, kind="stable", ignore_index=True)
 
 
-def table(board: pd.DataFrame) -> list[str]:
+def table(board: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
     """The table, a page of it where it is long; the keys of the rows that were chosen."""
     with st.sidebar:
         first = source.PAGE * (address.page(len(board), source.PAGE) - 1)
-    shown = board.iloc[first : first + source.PAGE].reset_index(drop=True)
+    shown = source.complete(board.iloc[first : first + source.PAGE], board)
     chosen = address.table(
         "row",
-        tables.board_table(shown),
+        tables.board_table(shown, columns),
         list(shown["row"]),
         several=True,
         hide_index=True,
@@ -60,15 +66,25 @@ def table(board: pd.DataFrame) -> list[str]:
         placeholder="",
         column_config={
             column.title: st.column_config.Column(help=sinks.markdown(column.help) or None, width=width)
-            for column, width in tables.widths(shown).items()
+            for column, width in tables.widths(shown, columns).items()
         },
     )
     if pending := board.attrs.get("pending"):
-        st.caption(f"Tiers and intervals over images of {pending} rows are yet to be drawn: `harness collect` does it.")
-    st.download_button(
-        "Download as CSV", lambda: formats.as_csv(board), "leaderboard.csv", "text/csv", icon=":material/download:"
-    )
+        said = f"Tiers and intervals over images of {pending} rows are not computed yet"
+        st.caption(f"{said}: `harness collect` does it.")
     return chosen
+
+
+def download(board: pd.DataFrame, wanted: dict[str, list[Any]]) -> None:
+    """The rows shown with every column, read when they are asked for."""
+
+    def content() -> str:
+        everything = source.board(wanted, metric_of(board))
+        found = everything.set_index("row", drop=False).reindex(list(board["row"])).reset_index(drop=True)
+        found.attrs = everything.attrs
+        return formats.as_csv(found)
+
+    st.download_button("Download as CSV", content, "leaderboard.csv", "text/csv", icon=":material/download:")
 
 
 def details(board: pd.DataFrame, chosen: str | None) -> None:
@@ -81,7 +97,7 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
     if not board["row"].eq(chosen).any():
         st.info("The row that was chosen is not among those shown. Choose another, or take the filters off.")
         return
-    row = board[board["row"] == chosen].iloc[0]
+    row = source.complete(board[board["row"] == chosen], board).iloc[0]
     keys = row["keys"].split(",")
     st.header(sinks.markdown(f"{row['method']} · {row['student']}@{row['stride']}"))
     st.caption(f"Row `{chosen}`. The address of this page leads to it, with all that was chosen.")
@@ -106,14 +122,25 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
             for seed, key in list(zip(runs["seed"], runs["key"], strict=True))[:LINKED]:
                 address.link("run", f"Curves of seed {seed}", ":material/monitoring:", run=key)
         compared = f" Δ: {row['delta_basis']}." if row["delta_basis"] else ""
-        st.caption(f"Interval: {row[f'{metric_of(board)}_basis']}.{compared}")
+        st.caption(f"Interval: {row[f'{metric_of(board)}_basis']}.{compared}{_cost(row)}")
         samples.draw(keys)
+
+
+def _cost(row: pd.Series) -> str:
+    """What its training cost, in the two parts of it; "" where they are not both known."""
+    own, shared = row["own_training_s"] / 3600, row["shared_training_s"] / 3600
+    if not shared > 0 or pd.isna(own):
+        return ""
+    parts = f"{formats.number(own)} h its own, {formats.number(shared)} h its part of its teacher's and translators'"
+    return f" Training: {formats.number(own + shared)} h, {parts}."
 
 
 def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
     """IoU by class of the `none` beside a row, where it is among the rows shown."""
     none = None if row["method"] in ("none", "teacher") else asking.none_of(board, row)
-    return None if none is None else source.per_class(board.loc[board["row"] == none, "keys"].iloc[0].split(","))
+    if none is None:
+        return None
+    return source.per_class(source.complete(board[board["row"] == none], board)["keys"].iloc[0].split(","))
 
 
 def apart(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -121,7 +148,7 @@ def apart(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     known = stages.hidden().keys()
     if not known:
         return board, board[:0]
-    hidden = board["keys"].map(lambda keys: set(keys.split(",")) <= known).astype(bool)
+    hidden = board["row"].isin(source.all_hidden(metric_of(board), known))
     return board[~hidden].reset_index(drop=True), board[hidden]
 
 
@@ -130,7 +157,8 @@ def hidden_rows(board: pd.DataFrame) -> None:
     if not len(board):
         return
     with st.expander(f"{len(board)} hidden row{'' if len(board) == 1 else 's'}"):
-        st.dataframe(tables.hidden_table(board, stages.hidden()), hide_index=True)
+        shown = source.complete(board.head(source.PAGE), board)
+        st.dataframe(tables.hidden_table(shown, stages.hidden()), hide_index=True)
         st.caption("They count in tiers, intervals and corrections all the same. `harness hide RUN --undo` shows them.")
 
 
@@ -139,13 +167,18 @@ if source.ready():
     wanted, there = asking.data_set()
     ranked = asking.metric(there)
     wanted |= asking.filters(there)
-    rows = advice.within(source.board(wanted, ranked), asking.budget())
-    rows, hidden = apart(rows)
+    limits = asking.budget()
+    rows, hidden = apart(advice.within(source.brief_board(wanted, ranked, limits), limits))
     asking.reads()
     if len(rows):
         overview(rows)
-        rows = ordered(rows)
-        chosen = table(rows)
+        columns = tables.board_columns(rows)
+        by, backwards = order(columns)
+        if by != "rank" and by not in rows:
+            rows, hidden = apart(advice.within(source.brief_board(wanted, ranked, [*limits, by]), limits))
+        rows = ordered(rows, by, backwards, columns)
+        chosen = table(rows, columns)
+        download(rows, wanted)
         if len(chosen) > 1:
             address.link("compare", f"Compare these {len(chosen)} rows", ":material/compare_arrows:", side=chosen[:6])
         details(rows, chosen[-1] if chosen else None)

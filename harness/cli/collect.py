@@ -65,7 +65,7 @@ def collect(
     else:
         typer.echo(str(summary))
         if summary.pending:
-            said = f"tiers and intervals over images of {summary.pending} rows are yet to be drawn"
+            said = f"tiers and intervals over images of {summary.pending} rows are not computed yet"
             typer.echo(f"{said}: run harness collect again, or with --patience 3600", err=True)
     if summary.invalid:
         raise typer.Exit(1)

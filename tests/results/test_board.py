@@ -86,11 +86,11 @@ def test_what_was_not_drawn_is_drawn_on_reading(store: Store, tmp_path: Path) ->
     assert hurried.attrs["pending"] == len(expected) and hurried["tier"].isna().all()
     for name in ("miou", "delta", "p", "p_holm", "frontier", "training_s", "macs"):
         pd.testing.assert_series_equal(hurried.set_index("row")[name], expected.set_index("row")[name])
-    assert any("yet to be drawn" in note for note in formats.notes(hurried))
+    assert any("not computed yet" in note for note in formats.notes(hurried))
     some = leaderboard(store, most_drawn=2)
     assert 0 < some.attrs["pending"] < len(expected)
     whole = leaderboard(store)
-    assert whole.attrs["pending"] == 0 and not any("yet to be drawn" in note for note in formats.notes(whole))
+    assert whole.attrs["pending"] == 0 and not any("not computed yet" in note for note in formats.notes(whole))
     pd.testing.assert_frame_equal(whole, expected)
     assert collect(tmp_path / "runs", store).pending == 0
     pd.testing.assert_frame_equal(leaderboard(store, most_drawn=0), expected)

@@ -1,0 +1,49 @@
+"""Many runs without as many records: those of a database are copied within it, under other keys and recipes.
+
+For questions it makes no difference; collecting is measured on the records themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, Text, func, insert, literal, select
+
+from results import store as schema
+from results.store import Store
+
+LISTS = ("keys", "parents")
+"""Columns that hold several keys, separated by commas."""
+KEY, ROW = 20, 12
+"""Characters of the keys of original runs and rows; those of copies are of another length."""
+
+
+def copy(store: Store, times: int) -> None:
+    """Add so many copies of all runs, with all that hangs on them and their rows of the leaderboard."""
+    with store.write() as connection:
+        for number in range(1, times + 1):
+            for table in (schema.runs, *schema.CHILDREN, schema.board):
+                columns = [_copied(table, column, f"{number:03d}") for column in table.c]
+                connection.execute(
+                    insert(table).from_select(list(table.c.keys()), select(*columns).where(_original(table)))
+                )
+    with store.write() as connection:
+        connection.exec_driver_sql("ANALYZE")
+
+
+def _original(table: Table) -> ColumnElement[bool]:
+    return func.length(table.c.row) == ROW if table is schema.board else func.length(table.c.key) == KEY
+
+
+def _copied(table: Table, column: Any, begin: str) -> Any:
+    name = column.name
+    if name in ("row", "family"):
+        return literal(begin) + func.substr(column, 1, 8)
+    if name == "lessons":  # JSON: [["a", "b"], ["c"]]
+        return func.replace(func.replace(column, '", "', f'", "{begin}'), '["', f'["{begin}')
+    if name in LISTS and table in (schema.runs, schema.board):
+        first = func.substr(literal(begin), 1, func.length(column) * len(begin), type_=Text)
+        return first + func.replace(column, ",", f",{begin}", type_=Text)
+    if name in ("key", "parent"):
+        return literal(begin) + column
+    return column + literal(f"-{begin}") if name == "recipe" else column
