@@ -25,8 +25,9 @@ def over_settings(found: Comparison, metric: str) -> None:
     st.dataframe(comparison.over_settings(gaps, metric_column(source.metrics()[metric])), hide_index=True)
     st.caption(
         "Every data set, student, stride and recipe in which both have two seeds or more. A is better or worse where "
-        "the 95 % interval of the share leaves out one half. IQM: the mean of the middle half of all runs of A, counted "
-        "from the mean of B in the same setting, so that no single setting decides (Agarwal et al., NeurIPS 2021)."
+        "the 95 % interval of the share leaves out one half. IQM: the mean of the middle half of all runs of A, "
+        "counted from the mean of B in the same setting, so that no single setting decides (Agarwal et al., "
+        "NeurIPS 2021)."
     )
 
 

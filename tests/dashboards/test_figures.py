@@ -129,7 +129,15 @@ def test_table_keeps_numbers_and_shows_intervals(board: pd.DataFrame) -> None:
         places = [html.index(text) for text in formats.cells(columns_of(board)["miou"], board)]
         assert places == sorted(places)
     assert "background-color: #d8f0df" in html
-    assert "initial weights" not in style.data and "numerics" in style.data and "student" in style.data
+    assert "initial weights" not in style.data and "numerics" in style.data
+
+
+def test_the_only_student_is_said_above_the_table(board: pd.DataFrame) -> None:
+    student = board.loc[board["method"] == "none", "student"].iloc[0]
+    assert tables.caption(board).startswith(f"student {student} · ")
+    assert "student" not in tables.board_table(board).data
+    two = board.assign(student=board["student"].where(board["stride"] != 32, "another"))
+    assert "student" in tables.board_table(two).data and tables.caption(two) == formats.caption(board)
 
 
 def test_summary(board: pd.DataFrame) -> None:

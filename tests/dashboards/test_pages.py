@@ -215,8 +215,9 @@ def test_a_long_table_comes_in_pages(filled: Path, monkeypatch: pytest.MonkeyPat
 def test_reported_is_labelled(workspace: Path) -> None:
     app = page("reported")
     assert "none was measured by us" in texts(app)
-    assert app.dataframe[0].value.loc["maskd", "DeepLabV3-ResNet18"] == pytest.approx(77.0)
-    assert app.dataframe[0].value.index[0] == "student alone"
+    shown = app.dataframe[0].value.set_index("method")
+    assert shown.loc["maskd", "DeepLabV3-ResNet18"] == pytest.approx(77.0)
+    assert shown.index[0] == "student alone"
 
 
 def test_the_entrance_runs(filled: Path) -> None:
@@ -224,3 +225,12 @@ def test_the_entrance_runs(filled: Path) -> None:
     assert not app.exception and app.title[0].value == "Leaderboard"
     # Nothing but the style, the pages' own texts and their names: no stray string of the entrance is shown.
     assert not [element.value for element in app.markdown if "Streamlit" in str(element.value)]
+
+
+def test_our_own_rows_stand_below_what_is_reported_of_a_data_set(filled: Path) -> None:
+    app = AppTest.from_file(str(PAGES / "reported.py"), default_timeout=120)
+    app.query_params["dataset"] = "CamVid"
+    app.run()
+    assert not app.exception and "Measured here: CamVid" in texts(app)
+    ours = next(one.value for one in app.dataframe if "seeds" in one.value)
+    assert list(ours["method"]) == ["ka", "none"] and set(ours["recipe"]) == {"camvid-1"}
