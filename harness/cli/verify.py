@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Maximum number of images printed; `--json` prints all."""
+REMEDY = "harness rerun trains it again, in another workspace"
 
 
 def verify(
@@ -87,7 +88,7 @@ def _text(found: Verification) -> str:
         if len(worst) > SHOWN:
             lines.append(f"    and {len(worst) - SHOWN} more (--json lists them)")
     elif not found.images:
-        lines.append("  its files match its record" if found.same else "  not evaluated")
+        lines.append("  its files match its record" if found.same else f"  not evaluated: {REMEDY}")
     if found.miou and not found.same:
         lines.append(f"  mIoU [%]: {100 * found.miou[0]:.4f} in the record, {100 * found.miou[1]:.4f} now")
     lines += [f"  {name}: {then} then, {now} now" for name, (then, now) in found.environment.items()]
