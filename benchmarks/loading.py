@@ -8,8 +8,9 @@ nearest neighbour), flip, place it on the crop, normalise and stack; the random 
 what `harness data cache` keeps, here in a temporary folder. They take turns in one process without loader processes;
 figures are medians of processor time on one thread.
 
-The second table times training steps of a student without distillation in elapsed time: with batches from the loader,
-and with one batch that is already in memory. The difference is what a step waits for its batch.
+The second table times training steps of a student without distillation: with batches from the loader, and with one
+batch that is already in memory. The difference is what a step waits for its batch. Time is elapsed time, but processor
+time on a CPU without loader processes, where loading and computing take turns.
 """
 
 from __future__ import annotations
@@ -93,20 +94,21 @@ def step_seconds(
         )
         batches = iter(loader)
         first = next(batches)
-        with_loader = _timed(loop, batches, device) / steps
-        with_batch = _timed(loop, iter([first] * steps), device) / steps
+        clock = time.perf_counter if workers or device.type == "cuda" else time.process_time
+        with_loader = _timed(loop, batches, device, clock) / steps
+        with_batch = _timed(loop, iter([first] * steps), device, clock) / steps
         if count:
             loaded.append(with_loader)
             held.append(with_batch)
     return statistics.median(loaded), statistics.median(held)
 
 
-def _timed(loop: CohortLoop, batches: Iterator[Batch], device: torch.device) -> float:
-    start = time.perf_counter()
+def _timed(loop: CohortLoop, batches: Iterator[Batch], device: torch.device, clock: Callable[[], float]) -> float:
+    start = clock()
     loop.run(batches)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def main() -> None:

@@ -72,10 +72,11 @@ def _told_cohorts(plan: Plan, cohorts: Sequence[tuple[str, ...]]) -> str:
     learners = [sum("teacher" in plan.nodes[key].spec.parents for key in cohort) for cohort in several]
     saved = sum(count - 1 for count in learners if count)
     sizes = ", ".join(str(len(cohort)) for cohort in several)
+    passes = sum(map(bool, learners))
     return (
         f"{sum(map(len, several))} students in {len(several)} cohort{'s' if len(several) > 1 else ''} ({sizes}), each "
-        f"trained in lock-step on the same batches: {sum(map(bool, learners))} teacher passes per batch "
-        f"instead of {sum(learners)}, {saved} passes saved"
+        f"trained in lock-step on the same batches: {passes} teacher pass{'es' * (passes != 1)} per "
+        f"batch instead of {sum(learners)}, {saved} saved"
     )
 
 

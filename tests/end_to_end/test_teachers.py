@@ -109,7 +109,8 @@ def test_teachers_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run(["teacher", "run", *words]) == 0
     assert "done already" in capsys.readouterr().out
     assert run(["teacher", "list", *place]) == 0
-    assert "smp_model:FPN.resnet18/own@32  on shapes" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "smp_model:FPN.resnet18/own@32  imported " in listed and "on shapes" in listed
 
 
 @pytest.mark.slow
