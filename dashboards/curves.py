@@ -53,7 +53,7 @@ def _events(file: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # half a line: it is being written
         if isinstance(event, dict):
             found.append(event)

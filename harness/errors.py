@@ -78,6 +78,19 @@ class ChangedSincePlanned(HarnessError):
         )
 
 
+def refuse_undecodable(text: str) -> None:
+    """Check that a text can be written as UTF-8: neither a record nor a database can hold others.
+
+    Raises:
+        HarnessError: it holds bytes of a file's name that no encoding explains.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = text.encode(errors="backslashreplace").decode()
+        raise HarnessError(f"'{shown}' is not UTF-8 text", "rename the file or folder") from error
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint for an unknown word: similar known words, or the whole list if none is similar."""
     known = sorted(known)
@@ -101,6 +114,15 @@ _SURROUNDINGS = {
     errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n), or use fewer --loader-workers"),
     errno.ENFILE: ("too many files are open on this machine", "end other programs, or use fewer --loader-workers"),
     errno.ENOMEM: ("out of memory", "use fewer --workers, or a machine with more memory"),
+    errno.ENAMETOOLONG: ("the name is too long for this file system", "choose a shorter one"),
+    errno.ELOOP: ("its symbolic links form a circle", "mend the links"),
+    errno.ENOTDIR: ("a part of its path is a file, not a folder", "name another place"),
+    errno.EFBIG: ("the file would be larger than allowed", "raise the limit (ulimit -f), or use another file system"),
+    errno.EBUSY: ("it is in use", "end the program that uses it, and try again"),
+    errno.ENODEV: ("the device is not there", "check the mount"),
+    errno.ENXIO: ("the device is not there", "check the mount"),
+    errno.ENOTCONN: ("the file system is not mounted any more", "mount it again"),
+    errno.EREMOTEIO: ("input/output error of the shared file system", "check the mount, and try again"),
     errno.EAGAIN: ("no more processes can be started", "raise the limit (ulimit -u), or use fewer --workers"),
 }
 

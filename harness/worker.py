@@ -14,15 +14,16 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from harness.errors import ChangedSincePlanned, HarnessError, StageFailed, WorkerExit, surroundings
-from harness.system.guard import claim_process
+from harness.system.guard import claim_process, text_of
 from harness.system.memory import out_of_memory
-from harness.system.processes import adopt_orphans, end_children
+from harness.system.processes import adopt_orphans, end_children, leave_within
 from harness.system.waiting import StoppedWaiting, set_patience
 from harness.workspace.events import Movement
 from harness.workspace.files import file_digest
@@ -33,6 +34,8 @@ from harness.workspace.trials import Trial, read_rehearsal, write_trial
 DONE, FAILED, INTERRUPTED, REFUSED, TOO_LARGE = WorkerExit  # in order of declaration
 ORPHAN_GRACE_S = 60.0
 """Seconds in which a process must save a checkpoint and end after its launcher has died."""
+LEAVING_S = 5.0
+"""Seconds in which a process must end after its work; threads of third-party code may keep it from ending."""
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals by which a scheduler announces the end of a job."""
 
@@ -100,6 +103,7 @@ def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bo
     if own_process:
         for process in end_children():
             print(f"note: ended process {process}, which the run left running", file=sys.stderr, flush=True)
+        leave_within(LEAVING_S, code)
     return code
 
 
@@ -141,6 +145,7 @@ def rehearse(file: Path, log: Path | None = None, parent_pid: int = 0) -> int:
             found = Trial(name=trial.job.name, problem=_sentence(error))
         write_trial(Workspace(Path(trial.job.workspace)), trial.key, found)
     end_children()
+    leave_within(LEAVING_S, DONE)
     return DONE
 
 
@@ -218,10 +223,19 @@ class _Cohort:
         if place in self._codes or self._jobs[place].folder.done():
             return
         self._codes[place], outcome, reason = _outcome(error, getattr(self._stop, "reason", ""))
-        if not self._helper and self._attempts[place].outcome() is None:
-            self._attempts[place].end(outcome, reason)
         name = f"{self._jobs[place].name}: " if len(self._jobs) > 1 else ""
-        print(f"{name}{outcome}: {reason}", file=sys.stderr, flush=True)
+        _say(f"{name}{outcome}: {reason}")
+        if not self._helper and self._attempts[place].outcome() is None:
+            try:
+                self._attempts[place].end(outcome, reason)
+            except OSError as failure:  # a full disk, say; the launcher tries again
+                _say(f"{name}its outcome cannot be written: {failure}")
+
+
+def _say(text: str) -> None:
+    """Print to the log, unless the output is closed or full."""
+    with suppress(OSError, ValueError, AttributeError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _outcome(error: BaseException, asked: str) -> tuple[int, str, str]:
@@ -244,7 +258,7 @@ def _sentence(error: BaseException) -> str:
     """An unexpected error in one line; out-of-memory errors and plugins are named as such."""
     from harness.plugins.registry import plugin_place
 
-    text = " ".join(str(error).split())[:400]
+    text = " ".join(text_of(error).split())[:400]
     if out_of_memory(error):
         return f"out of memory: {text}"
     around, place = surroundings(error), plugin_place(error)

@@ -186,7 +186,7 @@ def _read_some(changed: Sequence[_Changed], origin: str) -> list[_Row | str]:
     for folder, stamps in changed:
         try:
             found.append(_row(folder, origin, stamps))
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever is odd about one record, the others are collected
             found.append(_why(error))
     return found
 

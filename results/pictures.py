@@ -88,7 +88,7 @@ def pictures(workspace: Path, key: str) -> Kept:
         return {}
     try:
         found = _Index.model_validate(json.loads((folder / INDEX).read_bytes())).pictures
-    except (OSError, ValueError, ValidationError):
+    except (OSError, ValueError, ValidationError, RecursionError):
         return {}
     return {
         one.name: (folder, one)

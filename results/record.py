@@ -288,7 +288,7 @@ def schema_version(content: bytes) -> int:
     """The version that a record says it has, valid or not; 0 if it says none."""
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return 0
     version = found.get("schema_version") if isinstance(found, dict) else None
     return version if isinstance(version, int) else 0

@@ -304,7 +304,7 @@ def open_store(url_or_path: str | Path, readonly: bool = False) -> Store:
         ValueError: it cannot be opened, is missing (read-only), is none of ours, or of another schema version.
     """
     url = parse_url(url_or_path)
-    name = url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    name = url.database or "" if url.get_backend_name() == "sqlite" else _shown(url)
     sqlite = url.get_backend_name() == "sqlite"
     engine = _sqlite(Path(name), readonly) if sqlite else _postgresql(url, readonly)
     store = Store(engine, name, readonly)
@@ -354,6 +354,12 @@ def in_schema(url: str | Path, name: str) -> str:
     """The URL of the same PostgreSQL database, with the tables in a schema of that name."""
     found = parse_url(url).update_query_dict({"options": f"-csearch_path={name}"})
     return found.render_as_string(hide_password=False)
+
+
+def _shown(url: URL) -> str:
+    """The URL for messages: without password, also where it stands among the parameters."""
+    public = {name: value for name, value in url.query.items() if "pass" not in name.lower()}
+    return url.set(query=public).render_as_string(hide_password=True)
 
 
 def parse_url(url_or_path: str | Path) -> URL:

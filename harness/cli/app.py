@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -48,7 +49,7 @@ from harness.cli.teacher_list import teacher_list
 from harness.cli.teacher_run import teacher_run
 from harness.cli.terms import terms
 from harness.cli.verify import verify
-from harness.errors import Exit, HarnessError, surroundings
+from harness.errors import Exit, HarnessError, refuse_undecodable, surroundings
 
 # BadParameter is a UsageError, which is a ClickException; this also works if typer bundles its own click.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -115,7 +116,10 @@ def run(arguments: list[str]) -> int:
     from harness.system.guard import listen_to_ctrl_c
 
     listen_to_ctrl_c()
+    _print_what_the_terminal_can_show()
     try:
+        for word in arguments:
+            refuse_undecodable(word)
         return app(arguments, standalone_mode=False) or 0
     except HarnessError as error:
         _tell(error.message, error.hint)
@@ -136,6 +140,13 @@ def run(arguments: list[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return Exit.DONE
         return _fault(error)
+
+
+def _print_what_the_terminal_can_show() -> None:
+    """Print `?` for characters that the output's encoding lacks (Δ in Latin-1), instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="replace")
 
 
 def _reader_has_gone(error: BaseException) -> bool:

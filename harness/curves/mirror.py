@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.curves.base import SINKS, CurveSink, MirroredRun
+from harness.system.guard import guard_process, text_of
 from harness.workspace.folders import AttemptFolder
 from harness.workspace.job import Job
 
@@ -73,7 +74,7 @@ class Mirror:
         for line in whole.splitlines():
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(event, dict):
                 self._tell_event(event)
@@ -92,10 +93,11 @@ class Mirror:
     def _tell(self, what: str, *words: Any) -> None:
         for sink in list(self._sinks):
             try:
-                getattr(sink, what)(*words)
+                with guard_process():
+                    getattr(sink, what)(*words)
             except (Exception, SystemExit) as error:
                 self._sinks.remove(sink)
-                why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                why = " ".join(f"{type(error).__name__}: {text_of(error)}".split())[:300]
                 print(f"note: {self._run.name}: no longer mirrored to {sink.name}: {why}", file=sys.stderr, flush=True)
 
 

@@ -20,6 +20,7 @@ from harness.evaluation.fitting import Fitting
 from harness.evaluation.inference import infer
 from harness.numerics.modes import autocast, evaluation_mode
 from harness.specs.spec import Precision, Protocol
+from harness.system.guard import guard_process
 from harness.workspace.files import write_atomic
 
 
@@ -85,7 +86,7 @@ def evaluate(
     device = torch.device(device)
 
     def logits(images: Tensor) -> Tensor:
-        with autocast(device, precision):
+        with autocast(device, precision), guard_process():
             return network(images).logits  # type: ignore[no-any-return]
 
     layout = torch.channels_last if channels_last else torch.contiguous_format

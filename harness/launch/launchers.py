@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, refuse_undecodable
 from harness.launch.base import LAUNCHERS, Launcher, LaunchResult, Options, describe_settings
 from harness.launch.settings import LauncherSettings
 from harness.system.secrets import database_without_password
@@ -73,14 +73,16 @@ def make_options(
     """
     from harness.plugins.load import load_plugins
 
+    for folder in (workspace, rest.get("data_root")):
+        refuse_undecodable(str(folder.resolve()) if folder else "")
     if workspace.exists() and not workspace.is_dir():
         raise HarnessError(f"the workspace {workspace} is a file", "name a folder with --workspace")
-    folder = Workspace(workspace)
+    opened = Workspace(workspace)
     files = load_plugins(plugins)
     if launcher is not None:
         settings_of(launcher, rest.get("settings") or {})
     return Options(
-        workspace=folder, database=database_without_password(db or str(folder.database)), plugins=files, **rest
+        workspace=opened, database=database_without_password(db or str(opened.database)), plugins=files, **rest
     )
 
 

@@ -127,7 +127,7 @@ def _try_writing(workspace: Workspace) -> None:
         workspace.root.mkdir(parents=True, exist_ok=True)
         probe = workspace.root / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another sweep that begins may have removed it
         free = shutil.disk_usage(workspace.root).free
     except OSError as error:
         raise HarnessError(f"cannot write to {workspace.root}: {error.strerror}", "name another --workspace") from error

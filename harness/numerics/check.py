@@ -196,7 +196,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     """The content of a cache file; empty if it is missing or damaged."""
     try:
         data = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.errors import HarnessError, StageFailed
 from harness.plugins.registries import METHODS
-from harness.system.guard import guard_process
+from harness.system.guard import guard_process, text_of
 from methods.base import Method, Translator
 
 P = ParamSpec("P")
@@ -34,10 +34,12 @@ def call_plugin(cls: type[Method], doing: str, call: Callable[P, T], *args: P.ar
     except (HarnessError, torch.OutOfMemoryError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        if "not enough memory" in str(error) or "out of memory" in str(error):
+        text = text_of(error)
+        if "not enough memory" in text or "out of memory" in text:
             raise
+        what = f"method {display_name(cls)} failed in {doing}, {_place(error, cls)}"
         raise StageFailed(
-            f"method {display_name(cls)} failed in {doing}, {_place(error, cls)}: {type(error).__name__}: {error}",
+            f"{what}: {type(error).__name__}: {text[:2000]}",
             f"check it with `harness check-method {cls.name}`",
         ) from error
 
@@ -140,3 +142,6 @@ def check_scalar(cls: type[Method], name: str, value: Any, where: str) -> None:
         raise StageFailed(
             f"method {display_name(cls)}: {name} is {what} ({where})", "it must be a scalar floating tensor"
         )
+    if value.device.type == "meta":
+        what = f"method {display_name(cls)}: {name} is on the meta device, which has no values ({where})"
+        raise StageFailed(what, "compute it on the device of the student's maps")

@@ -15,6 +15,7 @@ from torch import Tensor
 from harness.errors import HarnessError, StageFailed
 from harness.evaluation.metrics.base import ConfusionMetric, Metric
 from harness.plugins.registry import Entry, plugin_place
+from harness.system.guard import guard_process, text_of
 from harness.workspace.files import write_atomic
 from results.metrics import COUNT_METRICS
 from results.record import MetricValue
@@ -91,13 +92,15 @@ class MetricValues:
 
 def _call(entry: Entry[Metric], doing: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
-        return call(*args, **kwargs)
+        with guard_process():
+            return call(*args, **kwargs)
     except (HarnessError, torch.OutOfMemoryError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
         where = plugin_place(error)
         what = (
-            f"metric {_name(entry)} failed in {doing}{f', {where}' if where else ''}: {type(error).__name__}: {error}"
+            f"metric {_name(entry)} failed in {doing}{f', {where}' if where else ''}: "
+            f"{type(error).__name__}: {text_of(error)}"
         )
         raise StageFailed(what, "fix the metric, or omit its plugin; the training is kept") from error
 

@@ -17,7 +17,9 @@ from harness.errors import HarnessError
 
 Kind = Literal["teacher", "translator", "student"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Side = Annotated[int, Field(gt=0, le=65536)]
+"""Height or width of an image in pixels."""
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """The maximum of a signed 64-bit database column."""
 
@@ -56,7 +58,9 @@ class WeightsSpec(Frozen):
     """For a whole network: the index in the file of each class of the data set; empty if the classes are equal."""
 
 
-_WORD = re.compile(r"^(?P<family>[A-Za-z_][\w-]*):(?P<encoder>[\w.\-]+)(?:/(?P<head>[\w\-]+))?(?:@(?P<stride>\d+))?$")
+_WORD = re.compile(
+    r"^(?P<family>[A-Za-z_][\w-]*):(?P<encoder>[\w.\-]+)(?:/(?P<head>[\w\-]+))?(?:@(?P<stride>\d{1,9}))?$"
+)
 
 
 class ModelSpec(Frozen):
@@ -99,6 +103,8 @@ def parse_model(word: str, head: str | None = None, stride: int | None = None) -
         raise HarnessError(f"model '{word}' names no head", "write it as ENCODER/HEAD, or give --head")
     if not found_stride:
         raise HarnessError(f"model '{word}' names no output stride", "write it as MODEL@16, or give --strides")
+    if not int(found_stride):
+        raise HarnessError(f"model '{word}': there is no output stride {found_stride}", "write it as MODEL@16")
     return ModelSpec(family=match["family"], encoder=match["encoder"], head=found_head, stride=int(found_stride))
 
 
@@ -188,7 +194,7 @@ _OVERLAP = 1 / 3
 class Protocol(Frozen):
     """How a network is asked for the classes of a whole image: at once or by windows, at one scale or at several."""
 
-    window: tuple[Positive, Positive] | None = None
+    window: tuple[Side, Side] | None = None
     """(height, width) of a window that slides over the image; None for the whole image at once."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = _OVERLAP
     """The least part of a window that its neighbour covers too."""
@@ -225,9 +231,9 @@ class LossSpec(Frozen):
 class Recipe(Frozen):
     """Training settings of one stage. The name is for display; only the content enters the key."""
 
-    crop: tuple[Positive, Positive] = (64, 64)
+    crop: tuple[Side, Side] = (64, 64)
     batch_size: Positive = 16
-    iterations: Annotated[int, Field(ge=0)] = 300
+    iterations: Annotated[int, Field(ge=0, lt=2**31)] = 300
     """0 for an imported network, which is evaluated but not trained."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -239,7 +245,7 @@ class Recipe(Frozen):
     deterministic: bool = True
     validate_every: Annotated[int, Field(ge=0)] = 0
     """Iterations between evaluations on the validation split; 0 for the final one only."""
-    eval_size: tuple[Positive, Positive] | None = None
+    eval_size: tuple[Side, Side] | None = None
     """Size to which images, but not labels, are resized for evaluation."""
     eval_batch: Annotated[int, Field(ge=0)] = 0
     """Images per evaluation batch; 0 for 8, or 1 if sizes vary. Halved when memory runs out."""

@@ -25,6 +25,10 @@ _CONSTANTS: dict[str, Any] = {
     **dict.fromkeys(("null", "Null", "NULL", "None"), None),
 }
 _BRACKETS = {"(": ")", "[": "]"}
+_DEEPEST = 40
+"""Brackets within brackets."""
+_LONGEST = 400
+"""Characters of a number."""
 
 
 class ValueParser:
@@ -32,9 +36,19 @@ class ValueParser:
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
+        self._depth = 0
 
     def value(self) -> Any:
         """Parse the value at the current position."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise self.error("too many brackets within brackets", f"at most {_DEEPEST}")
+        try:
+            return self._value()
+        finally:
+            self._depth -= 1
+
+    def _value(self) -> Any:
         for opening, closing in _BRACKETS.items():
             if self.take(opening):
                 items = self.items(closing)
@@ -42,6 +56,8 @@ class ValueParser:
         if self.take("{"):
             return self.pairs()
         if match := self.match(_NUMBER):
+            if len(match) > _LONGEST:
+                raise self.error("the number is too long", f"write it with at most {_LONGEST} characters")
             return int(match) if re.fullmatch(r"[+-]?\d+", match) else float(match)
         at = self.at
         if match := self.match(_QUOTED):

@@ -30,6 +30,8 @@ def parse_yaml(text: str) -> Any:
         raise InvalidYaml(f"{where}{' '.join(str(problem).split())}") from error
     except (YAMLError, ValueError, TypeError) as error:  # for example an invalid date, or a mapping as a key
         raise InvalidYaml(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise InvalidYaml("it is nested too deeply") from error
 
 
 def read_yaml(path: Path) -> Any:

@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,6 +55,21 @@ def end_children(keep: Iterable[int] = ()) -> list[str]:
         except psutil.Error:
             continue
     return ended
+
+
+def leave_within(seconds: float, code: int) -> None:
+    """End this process with an exit code if it has not ended by itself by then.
+
+    A thread that third-party code started, or what it registered to run at exit, may otherwise keep it for ever.
+    """
+
+    def leave() -> None:
+        time.sleep(seconds)
+        waiting = [thread.name for thread in threading.enumerate() if not thread.daemon]
+        print(f"note: ended although {', '.join(waiting)} is still running", file=sys.stderr, flush=True)
+        os._exit(code)
+
+    threading.Thread(target=leave, name="leave", daemon=True).start()
 
 
 def end_group(leader: int) -> None:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from harness.system.guard import HarnessInterruption
+
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 600.0
 """Default time limit of a wait, in seconds."""
@@ -27,8 +29,8 @@ class GivenUpWaiting(Exception):
     """The wait took too long or is hopeless; the message says why."""
 
 
-class _Ended(BaseException):
-    """Raised by the alarm. Not an `Exception`, because the interrupted code may have an `except Exception`."""
+class _Ended(HarnessInterruption):
+    """Raised by the alarm."""
 
 
 @dataclass

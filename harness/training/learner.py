@@ -20,6 +20,8 @@ from harness.data.loading import Batch
 from harness.errors import StageFailed
 from harness.numerics.modes import autocast
 from harness.specs.spec import Precision, Recipe
+from harness.system.guard import guard_process
+from harness.system.memory import out_of_memory
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.distributed import process_count
 from harness.training.gradients import pulls
@@ -259,12 +261,12 @@ class Learner:
 
     def _backward(self, images: Tensor, labels: Tensor, maps: TeacherMaps | None, part: Part) -> Losses:
         """Add a part's gradients; return its terms, weighted as parts of the whole."""
-        with autocast(self.device, self.precision):
+        with autocast(self.device, self.precision), guard_process():
             place = () if part is WHOLE else (part,)
             losses: Losses = self.call(images, labels, self.progress.iteration, self.recipe.iterations, maps, *place)
         if part.number == 0:
             self._look_at_gradients(losses)
-        self.scaler.scale(losses.total).backward()
+        self._propagate(losses.total)
         if maps is not None:
             for piece in maps.asked:
                 piece.askers += 1
@@ -275,6 +277,21 @@ class Learner:
             share_of = self.objective.share_of
             terms = {name: value * share_of(name, part) for name, value in terms.items()}  # type: ignore[operator]
         return Losses(losses.total.detach(), terms)
+
+    def _propagate(self, loss: Tensor) -> None:
+        """Add the gradients of a loss.
+
+        Raises:
+            StageFailed: autograd cannot, for what a method did to the graph; the message names the methods.
+        """
+        try:
+            self.scaler.scale(loss).backward()
+        except RuntimeError as error:
+            methods = "+".join(name for name in _methods_of(self.objective))
+            if not methods or out_of_memory(error) or "CUDA" in str(error):
+                raise
+            what = f"the backward pass through the terms of {methods} failed: {' '.join(str(error).split())[:300]}"
+            raise StageFailed(what, f"check it with `harness check-method {methods.partition('+')[0]}`") from error
 
     def _update(self) -> dict[str, Tensor]:
         """Step all optimisers; return the discriminators' losses."""
@@ -430,3 +447,9 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
         self.control.events.write("resume", iteration=self.progress.iteration)
+
+
+def _methods_of(objective: nn.Module) -> list[str]:
+    """Names of the methods whose terms are in an objective."""
+    spec = objective.distiller.spec if isinstance(objective, SegmentationObjective) else None
+    return [part.name for part in spec.parts] if spec else []

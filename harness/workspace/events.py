@@ -71,7 +71,7 @@ def last_events(path: Path, tail_bytes: int = 8192) -> dict[str, dict[str, Any]]
         try:
             event = json.loads(line)
             found[event["event"]] = event
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return found
 
@@ -85,7 +85,7 @@ def read_events(path: Path, event: str) -> list[dict[str, Any]]:
         for line in lines:
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(value, dict) and value.get("event") == event:
                 found.append(value)

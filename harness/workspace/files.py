@@ -26,7 +26,8 @@ def write_atomic(path: Path, content: bytes | str, durable: bool = True, private
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    data = content.encode() if isinstance(content, str) else content
+    # Half a surrogate pair (of a file's name that is not UTF-8) is written as an escape, which in JSON means the same.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     try:
         opener = partial(os.open, mode=0o600 if private else 0o666)
         with open(temporary, "wb", opener=opener) as file:
@@ -45,10 +46,10 @@ def write_json(path: Path, value: Any, private: bool = False) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """The JSON in a file; None if it is missing or incomplete."""
+    """The JSON in a file; None if it is missing, incomplete, or nested too deeply to be read."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from harness.errors import HarnessError, StageFailed
 from harness.workspace.files import now, read_json, write_atomic, write_json
@@ -83,7 +86,8 @@ class AttemptFolder:
         try:
             file.write_text(json.dumps(facts))
         except OSError:
-            file.touch()  # works on a full disk, too
+            with suppress(OSError):  # the folder may be gone, or the file system read-only
+                file.touch()  # works on a full disk, too
 
     def heartbeat(self) -> dict[str, Any]:
         """The content of the last heartbeat."""
@@ -103,7 +107,8 @@ class AttemptFolder:
             return False
         begun = self.started()
         if begun.get("host") == socket.gethostname():
-            return psutil.pid_exists(int(begun.get("pid", -1)))
+            pid = begun.get("pid")
+            return isinstance(pid, int) and 0 < pid < 2**31 and psutil.pid_exists(pid)
         return silence > -STALE_S
 
     def silence_s(self) -> float:
@@ -115,28 +120,44 @@ class AttemptFolder:
 
     def end(self, outcome: str, reason: str = "") -> None:
         """Record how the attempt ended."""
-        write_json(self.path / "outcome.json", {"ended": now(), "outcome": outcome, "reason": reason})
+        write_json(self.path / "outcome.json", {"ended": now(), "outcome": outcome, "reason": _readable(reason)})
 
     def started(self) -> dict[str, Any]:
         """The content written by `begin`."""
-        return read_json(self.path / "attempt.json") or {}
+        found = read_json(self.path / "attempt.json")
+        return found if isinstance(found, dict) else {}
 
     def outcome(self) -> dict[str, Any] | None:
         """The content written by `end`, or None."""
-        return read_json(self.path / "outcome.json")
+        found = read_json(self.path / "outcome.json")
+        return found if isinstance(found, dict) else None
 
     def summary(self) -> Attempt:
         """The attempt as stored in a record."""
         begun, end = self.started(), self.outcome() or {}
-        return Attempt(
-            number=self.number,
-            started=begun.get("started", ""),
-            ended=end.get("ended", ""),
-            outcome=end.get("outcome", "unknown"),
-            reason=end.get("reason", ""),
-            resumed_at=begun.get("resumed_at", 0),
-            code=begun.get("code", ""),
-        )
+        told = {
+            "started": begun.get("started", ""),
+            "ended": end.get("ended"),
+            "outcome": end.get("outcome"),
+            "reason": end.get("reason"),
+            "resumed_at": begun.get("resumed_at"),
+            "code": begun.get("code"),
+        }
+        try:
+            return Attempt.model_validate({"number": self.number, **{k: v for k, v in told.items() if v is not None}})
+        except ValidationError:
+            # Files of an attempt that somebody damaged must not cost its stage the record.
+            return Attempt(number=self.number, started="", reason="its files are damaged")
+
+
+def _readable(text: str) -> str:
+    """Text without halves of surrogate pairs (from a file's name that is not UTF-8), which no record can hold."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def is_key(text: str) -> bool:
+    """Whether a text has the form of a stage's key: letters and digits, so that it is no path."""
+    return text.isalnum() and text.isascii()
 
 
 def close_silent_attempts(folder: StageFolder, before: int) -> None:
@@ -224,9 +245,11 @@ class StageFolder:
             NewerRecord: a record of a newer version exists, and is kept.
             StageFailed: the record would not be readable; nothing is written.
         """
-        content = record.model_dump_json(indent=1).encode()
         try:
+            content = record.model_dump_json(indent=1).encode()
             self._parsed(content)
+        except PydanticSerializationError as error:
+            raise StageFailed(f"the record of stage {self.key} could not be written: {error}") from error
         except InvalidRecord as error:
             raise StageFailed(f"the record of stage {self.key} could not be read back: {error.why}") from error
         self.missing()
@@ -270,7 +293,7 @@ class StageFolder:
         folder = self.path / "attempts"
         if not folder.is_dir():
             return []
-        numbers = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+        numbers = sorted(int(p.name) for p in folder.iterdir() if re.fullmatch(r"[1-9][0-9]{0,8}", p.name))
         return [AttemptFolder(folder / str(n)) for n in numbers]
 
     def last_attempt(self) -> AttemptFolder | None:
@@ -302,7 +325,7 @@ class Workspace:
         Raises:
             HarnessError: invalid key.
         """
-        if not (key.isalnum() and key.isascii()):
+        if not is_key(key):
             raise HarnessError(f"'{key}' is not a stage key")
         return StageFolder(self.root / "stages" / key)
 

@@ -13,7 +13,14 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.workspace.events import last_events
 from harness.workspace.files import read_json, write_json
-from harness.workspace.folders import AttemptFolder, InvalidRecord, NewerRecord, StageFolder, Workspace
+from harness.workspace.folders import (
+    AttemptFolder,
+    InvalidRecord,
+    NewerRecord,
+    StageFolder,
+    Workspace,
+    is_key,
+)
 
 
 class State(StrEnum):
@@ -37,6 +44,9 @@ FINAL = frozenset({State.DONE, State.FAILED, State.BLOCKED})
 STILL_S = 120.0
 """Seconds without progress after which a running attempt is reported as stalled."""
 
+
+_A_YEAR_S = 365 * 86400.0
+"""A longer standstill is a damaged file."""
 
 _OPEN = frozenset({State.WAITING, State.INTERRUPTED, State.LOST, State.FAILED})
 """States from a stage's files that a scheduler may override, since the stage may have been submitted again."""
@@ -118,11 +128,25 @@ def saved_sweeps(workspace: Workspace, sweep: str | None = None) -> list[SavedSw
 def _saved_sweep(file: Path) -> SavedSweep | None:
     try:
         said, saved = dict(read_json(file) or {}), file.stat().st_mtime
-        stages = [PlannedStage(s["key"], s["name"], s["kind"], tuple(s["parents"])) for s in said["stages"]]
+        stages = [_planned_stage(stage) for stage in said["stages"]]
         skips = [(str(s["cell"]), str(s["reason"])) for s in said.get("skips", [])]
         return SavedSweep(file.stem, str(said.get("command", "")), saved, tuple(stages), tuple(skips))
     except (OSError, TypeError, ValueError, KeyError):
         return None
+
+
+def _planned_stage(said: Any) -> PlannedStage:
+    """A stage as written in a plan.
+
+    Raises:
+        TypeError, ValueError, KeyError: it is not one.
+    """
+    texts = [said["key"], said["name"], said["kind"], *said["parents"]]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(said["parents"], list):
+        raise TypeError("a plan's stage consists of texts")
+    if not is_key(said["key"]):
+        raise ValueError(f"{said['key']} is not a key")
+    return PlannedStage(said["key"], said["name"], said["kind"], tuple(said["parents"]))
 
 
 def read_sweeps(workspace: Workspace, sweep: str | None = None) -> list[PlannedStage]:
@@ -132,6 +156,9 @@ def read_sweeps(workspace: Workspace, sweep: str | None = None) -> list[PlannedS
         HarnessError: unknown sweep, or no sweep was planned in this workspace.
     """
     saved = saved_sweeps(workspace, sweep)
+    if not saved and (unreadable := sorted(workspace.sweeps.glob(f"{sweep or ''}*.json"))):
+        hint = "run the same harness sweep again, which writes it anew: finished stages are kept"
+        raise HarnessError(f"{unreadable[0]} cannot be read as the plan of a sweep", hint)
     if not saved:
         what = f"no sweep '{sweep}' in {workspace.root}" if sweep else f"no sweep was planned in {workspace.root} yet"
         raise HarnessError(what, "start one with harness sweep, or name another --workspace")
@@ -163,9 +190,9 @@ def stage_state(folder: StageFolder) -> tuple[State, str, int]:
             return State.LOST, f"its last heartbeat on {host} {ahead}", len(attempts)
         return State.LOST, f"no heartbeat for {silence:.0f} s on {host}", len(attempts)
     reason = str(outcome.get("reason", ""))
-    if outcome["outcome"] == "done":
+    if outcome.get("outcome") == "done":
         return State.LOST, "it ended without a record", len(attempts)
-    if outcome["outcome"] == "failed":
+    if outcome.get("outcome") == "failed":
         return State.FAILED, reason, len(attempts)
     return State.INTERRUPTED, reason, len(attempts)
 
@@ -189,7 +216,8 @@ def _stage_state_again(folder: StageFolder, done: dict[str, int] | None) -> tupl
 def _stillness(attempt: AttemptFolder) -> str:
     """A message on a running attempt without progress; "" if it makes progress."""
     beat = attempt.heartbeat()
-    still_s = float(beat.get("still_s", 0.0)) + max(0.0, attempt.silence_s())
+    said = beat.get("still_s", 0.0)
+    still_s = (said if isinstance(said, int | float) and 0 <= said < _A_YEAR_S else 0.0) + max(0.0, attempt.silence_s())
     if still_s < STILL_S:
         return ""
     since = time.strftime("%H:%M:%S", time.localtime(time.time() - still_s))
@@ -217,7 +245,10 @@ def stage_states(
         if state in _OPEN:
             if scheduler:
                 status = scheduler(stage, status)
-            culprit = next((found[p] for p in stage.parents if found[p].state in (State.FAILED, State.BLOCKED)), None)
+            culprit = next(
+                (found[p] for p in stage.parents if p in found and found[p].state in (State.FAILED, State.BLOCKED)),
+                None,
+            )
             if culprit and status.state is not State.FAILED:
                 # A blocked parent's reason already names the failed stage.
                 why = culprit.reason if culprit.state is State.BLOCKED else f"{culprit.name} failed: {culprit.reason}"

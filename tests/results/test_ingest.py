@@ -194,6 +194,11 @@ BAD: dict[str, Any] = {
     "a metric that is no fraction": lambda text: changed(
         text, metrics={"values": {"hits": {"value": 50.0, "heading": "hits", "unit": "%"}}}
     ),
+    "a spec whose method is none": lambda text: changed(text, spec={"method": {"parts": 5}}),
+    "a recipe that no database can hold": lambda text: changed(
+        text, spec={"recipe": {"iterations": 2**62, "batch_size": 16}}
+    ),
+    "nested too deeply": lambda text: "[" * 100_000 + "]" * 100_000,
     "the same attempt twice": lambda text: changed(text, attempts=2 * json.loads(text)["attempts"]),
 }
 

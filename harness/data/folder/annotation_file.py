@@ -24,7 +24,7 @@ def reading(file: Path, kind: str, hint: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise HarnessError(f"{file}: is missing", "correct annotations: in dataset.yaml") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise HarnessError(f"{file}: is not JSON: {error}") from error
     except (LookupError, TypeError, AttributeError, StopIteration) as error:
         raise HarnessError(f"{file}: is not {kind} JSON: {error!r}", hint) from error

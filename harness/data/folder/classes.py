@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.data.base import IGNORE
 from harness.data.decode import LabelPicture
+from harness.data.folder.tree import is_text
 from harness.errors import HarnessError, did_you_mean
 
 RGB = tuple[int, int, int]
@@ -248,6 +249,8 @@ def _refuse_doubles(entries: Sequence[ClassEntry]) -> None:
         doubled = sorted({str(v) for v in found if found.count(v) > 1})
         if doubled:
             raise HarnessError(f"the class table has the {what} {doubled[0]} twice", "fix classes: in dataset.yaml")
+    if unnamed := [e.name for e in entries if not e.name.strip() or not is_text(e.name)]:
+        raise HarnessError(f"the class table has the name {unnamed[0]!r}", "give every class a name of visible text")
     wrong = [v for v in values if not 0 <= v <= LARGEST]
     if wrong:
         raise HarnessError(f"the class table has the value {wrong[0]}", f"values are 0 to {LARGEST}")
@@ -444,7 +447,7 @@ def _labelmap_entry(line: str) -> ClassEntry:
 def _parse_json(text: str) -> list[ClassEntry]:
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HarnessError(f"is not JSON: {error}") from error
     for key in ("classes", "categories", "labels", "names"):
         if isinstance(data, dict) and isinstance(data.get(key), list | dict):

@@ -38,7 +38,15 @@ class Tree:
 
     @cached_property
     def pictures(self) -> tuple[str, ...]:
-        return tuple(file for file in self.files if posixpath.splitext(file)[1].lower() in SUFFIXES)
+        """The pictures among the files.
+
+        Raises:
+            HarnessError: the name of one is no text, so that no list, template or record could name it.
+        """
+        found = tuple(file for file in self.files if posixpath.splitext(file)[1].lower() in SUFFIXES)
+        if odd := next((file for file in found if not is_text(file)), None):
+            raise HarnessError(f"the name of the file {odd!r} is no text", "rename it: no control characters, UTF-8")
+        return found
 
     def path(self, file: str) -> Path:
         return self.root / file
@@ -77,6 +85,11 @@ class Tree:
         for key, file in composed.items():
             last[posixpath.basename(key).casefold()].append(file)
         return composed, folded, last
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is valid UTF-8 without control characters."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
 
 
 def _composed(text: str) -> str:

@@ -118,7 +118,7 @@ def _job_lines(file: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             jobs.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return jobs
 

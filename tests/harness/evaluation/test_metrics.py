@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,10 @@ def test_a_bad_declaration_is_refused(changes: dict[str, Any], said: str) -> Non
         check_metric(made(**changes))
 
 
+def leaving(*_: Any) -> float:
+    raise GeneratorExit
+
+
 def raising(*_: Any) -> Tensor:
     raise IndexError("on purpose")
 
@@ -218,6 +223,8 @@ def raising(*_: Any) -> Tensor:
         ({"unit": "%"}, "for a percentage"),
         ({"states": lambda self: np.zeros((1, 2, 2))}, "states have shape"),
         ({"__init__": raising}, "constructor"),
+        ({"image_state": lambda *_: os._exit(0)}, r"failed in update.*it called os._exit\(0\)"),
+        ({"value": leaving}, "failed in value.*it raised GeneratorExit"),
     ],
 )
 def test_what_a_metric_does_wrongly_names_it(changes: dict[str, Any], said: str) -> None:

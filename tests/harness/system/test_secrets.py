@@ -44,6 +44,27 @@ def test_the_password_of_a_database_goes_to_the_environment(monkeypatch: pytest.
     assert options.database == "postgresql://me@host/db" and os.environ["PGPASSWORD"] == "a@b"
 
 
+@pytest.mark.parametrize("command", [["collect"], ["leaderboard"], ["show", "kd", "16"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:SECRET@127.0.0.1:1/db",
+        "postgresql://127.0.0.1:1/db?user=me&password=SECRET",
+        "postgresql://me@127.0.0.1:1/db?sslpassword=SECRET",
+        "postgresql://me:SECRET@[::1/db",
+        "mysql://me:SECRET@host/db",
+    ],
+)
+def test_no_message_on_a_database_holds_the_password(
+    url: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "")
+    (tmp_path / "stages").mkdir()
+    assert run([*command, "--workspace", str(tmp_path), "--db", url]) == 2
+    said = capsys.readouterr()
+    assert "SECRET" not in said.out + said.err
+
+
 def test_no_file_of_a_workspace_holds_the_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_stage_without_a_record_is_missing(tmp_path: Path) -> None:
         (lambda f: edit(f, colour="red"), "colour: Extra inputs are not permitted"),
         (lambda f: edit(f, schema_version=0), "schema_version: Input should be 1"),
         (lambda f: edit(f, schema_version="2"), "schema_version: Input should be 1"),
+        (lambda f: f.record_file.write_text("[" * 100_000 + "]" * 100_000), "Invalid JSON"),
     ],
 )
 def test_a_bad_record_is_set_aside_and_named(

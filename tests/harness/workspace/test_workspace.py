@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from harness.errors import HarnessError
 from harness.workspace.events import Events, Movement
 from harness.workspace.files import read_json, write_atomic, write_json
 from harness.workspace.folders import StageFolder, Workspace, close_silent_attempts
-from harness.workspace.status import State, stage_state
+from harness.workspace.status import State, read_sweeps, stage_state, stage_states
 
 
 def test_write_atomic_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -152,3 +153,71 @@ def test_attempts_that_ended_without_a_word_are_closed_and_living_ones_left_alon
 
 def test_read_json_of_a_missing_file(tmp_path: Path) -> None:
     assert read_json(tmp_path / "nothing.json") is None
+
+
+_DAMAGED = {
+    "empty": b"",
+    "null": b"null",
+    "list": b"[1]",
+    "no text": b"\xff\xfe\x00",
+    "deep": b"[" * 100_000,
+    "odd": b'{"outcome": 5, "reason": [1], "pid": "x", "host": 7, "still_s": null, "started": 4, "resumed_at": -1}',
+    "huge": b'{"outcome": "zebra", "pid": 99999999999999999999, "still_s": 1e308, "resumed_at": 1e400}',
+    "half a pair": b'{"outcome": "failed", "reason": "\\ud800", "started": "", "ended": ""}',
+}
+
+
+@pytest.mark.parametrize("content", _DAMAGED.values(), ids=_DAMAGED)
+@pytest.mark.parametrize("file", ["attempt.json", "outcome.json", "heartbeat", "events.jsonl"])
+def test_a_damaged_file_of_an_attempt_costs_no_record(file: str, content: bytes, tmp_path: Path) -> None:
+    folder = Workspace(tmp_path).stage("abc")
+    attempt = folder.new_attempt()
+    attempt.begin()
+    (attempt.path / file).write_bytes(content)
+    assert isinstance(stage_state(folder)[1], str)
+    close_silent_attempts(folder, 2)
+    assert attempt.summary().number == 1
+
+
+def test_what_is_no_attempt_is_passed_over(tmp_path: Path) -> None:
+    folder = Workspace(tmp_path).stage("abc")
+    folder.new_attempt()
+    for name in ("0", "007", "²", "٣", "rank1", "9" * 30):
+        (folder.path / "attempts" / name).mkdir()
+    assert [attempt.number for attempt in folder.attempts()] == [1]
+
+
+def test_a_reason_that_no_record_can_hold_is_made_text(tmp_path: Path) -> None:
+    """As the name of a file that is not UTF-8 brings it into an error."""
+    attempt = Workspace(tmp_path).stage("abc").new_attempt()
+    attempt.begin()
+    attempt.end("failed", "cannot read \udcff.png")
+    assert attempt.summary().reason == "cannot read \\udcff.png"
+
+
+def test_a_heartbeat_outlives_its_folder(tmp_path: Path) -> None:
+    attempt = Workspace(tmp_path).stage("abc").new_attempt()
+    shutil.rmtree(tmp_path / "stages")
+    attempt.beat(iteration=1)
+    assert not attempt.shows_life()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[" * 100_000,
+        '{"stages": [{"key": 5, "name": "a", "kind": "student", "parents": []}]}',
+        '{"stages": [{"key": "a", "name": null, "kind": "student", "parents": []}]}',
+        '{"stages": [{"key": "../../etc", "name": "a", "kind": "student", "parents": []}]}',
+        '{"stages": [{"key": "a", "name": "a", "kind": "student", "parents": "bc"}]}',
+    ],
+)
+def test_a_damaged_plan_is_named_and_stops_no_other(content: str, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_atomic(workspace.sweeps / "bad.json", content)
+    with pytest.raises(HarnessError, match=r"bad\.json cannot be read as the plan of a sweep"):
+        read_sweeps(workspace)
+    good = {"stages": [{"key": "a", "name": "a", "kind": "student", "parents": ["gone"]}], "command": ""}
+    write_json(workspace.sweeps / "good.json", good)
+    assert [status.state for status in stage_states(workspace, read_sweeps(workspace))] == [State.WAITING]

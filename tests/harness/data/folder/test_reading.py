@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,10 @@ def test_the_255th_class_is_told_from_ignored(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("classes: [a, a]", "name a twice"),
+        ('classes: [a, ""]', "the class table has the name ''"),
+        ('classes: [a, "  "]', "the class table has the name '  '"),
+        ('classes: [a, "\\e[2J"]', "the class table has the name"),
+        ('classes: [a, "\\uD800"]', "the class table has the name"),
         ("classes: {a: 1, b: 1}", "value 1 twice"),
         ("classes: {a: [1, 2, 3], b: [1, 2, 3]}", "colour"),
         ("classes: [a]", "two are needed"),
@@ -316,6 +322,15 @@ def test_two_pictures_of_one_name_are_told_until_one_is_meant(tmp_path: Path) ->
     problems = dataset(tmp_path, HEAD + text).check()
     assert [Path(p.file).name for p in problems] == ["a.png"] and "same name as a.jpg" in problems[0].what
     assert dataset(tmp_path, HEAD.replace("images/{name}", "images/{name}.png") + text).check() == []
+
+
+@pytest.mark.parametrize("name", [b"\xff.png", b"a\nb.png", b"\x1b[2J.png"])
+def test_a_file_whose_name_is_no_text_is_refused_and_not_left_out(name: bytes, tmp_path: Path) -> None:
+    """No template or list can name it: it was passed over without a word."""
+    one(tmp_path, photo(0), label(0), "classes: [a, b, c, d]\n")
+    shutil.copy(tmp_path / "images/a.png", os.fsencode(tmp_path / "images") + b"/" + name)
+    with pytest.raises(HarnessError, match="is no text"):
+        open_dataset("folder", tmp_path).check()
 
 
 def test_templates_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
