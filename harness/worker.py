@@ -103,7 +103,6 @@ def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bo
     if own_process:
         for process in end_children():
             print(f"note: ended process {process}, which the run left running", file=sys.stderr, flush=True)
-        leave_within(LEAVING_S, code)
     return code
 
 
@@ -145,7 +144,6 @@ def rehearse(file: Path, log: Path | None = None, parent_pid: int = 0) -> int:
             found = Trial(name=trial.job.name, problem=_sentence(error))
         write_trial(Workspace(Path(trial.job.workspace)), trial.key, found)
     end_children()
-    leave_within(LEAVING_S, DONE)
     return DONE
 
 
@@ -357,5 +355,8 @@ if __name__ == "__main__":
         print("usage: python -m harness.worker JOB.json [JOB.json ...]", file=sys.stderr)
         raise SystemExit(2)
     if sys.argv[1] == "--rehearse":
-        raise SystemExit(rehearse(Path(sys.argv[2])))
-    raise SystemExit(main([Path(word) for word in sys.argv[1:]]))
+        exit_code = rehearse(Path(sys.argv[2]))
+    else:
+        exit_code = main([Path(word) for word in sys.argv[1:]])
+    leave_within(LEAVING_S, exit_code)
+    raise SystemExit(exit_code)

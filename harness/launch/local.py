@@ -21,7 +21,7 @@ from pydantic import Field
 
 from harness.launch.base import Launcher, LaunchResult, Options, make_job, parents_done
 from harness.launch.settings import LauncherSettings
-from harness.system.processes import end_group, memory_kills
+from harness.system.processes import end_group, leave_within, memory_kills
 from harness.worker import TOO_LARGE
 from harness.workspace.events import last_events
 from harness.workspace.folders import Workspace
@@ -59,18 +59,22 @@ def main_module_hidden() -> Iterator[None]:
 
 
 def _work(job_files: list[str], parent_pid: int) -> None:
-    from harness.worker import main
+    from harness.worker import LEAVING_S, main
 
     # Ctrl-C reaches the whole process group; the launcher asks workers to stop.
     os.setpgrp()
-    raise SystemExit(main([Path(file) for file in job_files], capture=True, parent_pid=parent_pid))
+    code = main([Path(file) for file in job_files], capture=True, parent_pid=parent_pid)
+    leave_within(LEAVING_S, code)
+    raise SystemExit(code)
 
 
 def _try_out(file: str, log: str, parent_pid: int) -> None:
-    from harness.worker import rehearse
+    from harness.worker import LEAVING_S, rehearse
 
     os.setpgrp()
-    raise SystemExit(rehearse(Path(file), Path(log), parent_pid))
+    code = rehearse(Path(file), Path(log), parent_pid)
+    leave_within(LEAVING_S, code)
+    raise SystemExit(code)
 
 
 Unit = tuple[str, ...]

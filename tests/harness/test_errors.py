@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from harness.cli import app as command_line
 from harness.errors import surroundings
 from tests.end_to_end.tiny import tiny_flags
 from tests.processes import Command
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _rolled_back() -> Exception:

@@ -22,9 +22,12 @@ from harness.workspace.folders import AttemptFolder, StageFolder
 _CHILD = """
 import sys
 from pathlib import Path
-from harness.worker import main
+from harness.system.processes import leave_within
+from harness.worker import LEAVING_S, main
 files = [Path(word) for word in sys.argv[2:]]
-raise SystemExit(main(files, capture=True, parent_pid=int(sys.argv[1])))
+code = main(files, capture=True, parent_pid=int(sys.argv[1]))
+leave_within(LEAVING_S, code)
+raise SystemExit(code)
 """
 
 
