@@ -95,7 +95,7 @@ def _curves(key: str, live: bool) -> None:
             done, total = int(progress["iteration"]), max(1, int(progress["iterations"]))
             st.progress(min(1.0, done / total), f"{done} of {total} iterations, {progress['eta_s']:.0f} s left")
         else:
-            st.caption("It has begun; no iteration is done yet.")
+            st.caption("It has started; no iteration is done yet.")
     found = stages.curves_of(key)
     if not len(found):
         st.caption("No curves: the workspace holds no events of this run.")

@@ -85,12 +85,12 @@ def state_of(key: str) -> StageStatus | None:
 
 
 def job(key: str) -> dict[str, Any]:
-    """What its worker was told; empty where that is not there."""
+    """The job file of its worker; empty where there is none."""
     return _json(key, "job.json")
 
 
 def spec(key: str) -> dict[str, Any]:
-    """Its specification; empty where that is not there."""
+    """Its specification; empty where there is none."""
     return _json(key, "spec.json")
 
 

@@ -195,7 +195,7 @@ def reading(board: pd.DataFrame) -> list[str]:
         return formats.notes(board)
     low, high = int(students["seeds"].min()), int(students["seeds"].max())
     seeds = f"{low} seed{'s' if low > 1 else ''}" if low == high else f"{low} to {high} seeds"
-    said = [f"Each row rests on {seeds}: the same training, begun from other random numbers."]
+    said = [f"Each row rests on {seeds}: the same training, started from other random numbers."]
     if high > 1:
         ranked = sinks.markdown(columns_of(board)[metric_of(board)].heading)
         said.append(

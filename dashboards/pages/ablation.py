@@ -56,7 +56,7 @@ st.title("Ablation")
 if source.ready():
     known = {one.method: one for one in answers.ablations()}
     if not known:
-        st.info("No method was trained without one of its terms yet. Take one apart:")
+        st.info("No method was trained without one of its terms yet. To do that:")
         st.code("harness ablate ka --strides 16 --seeds 0,1,2", language="bash")
         st.stop()
     metric = metric_column(source.metrics()[asking.metric(source.rows_in_brief())])

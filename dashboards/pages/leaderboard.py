@@ -33,14 +33,14 @@ def overview(board: pd.DataFrame) -> None:
 
 
 def order(columns: Sequence[Column]) -> tuple[str, bool]:
-    """The column that the reader wants to sort by, or "rank", and whether the other way round.
+    """The column to sort by, or "rank", and whether in reverse.
 
-    A click on a heading sorts too, but no link can tell of that.
+    A click on a heading sorts too, but is not in the link.
     """
     titles = {column.name: column.title for column in columns}
     with st.sidebar:
         by = address.choice("Sort by", "sort", ["rank", *titles], format_func=lambda name: titles.get(name, name))
-        return str(by), address.switch("the other way round", "reverse")
+        return str(by), address.switch("in reverse", "reverse")
 
 
 def ordered(board: pd.DataFrame, by: str, backwards: bool, columns: Sequence[Column]) -> pd.DataFrame:
@@ -143,7 +143,7 @@ def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
     return source.per_class(source.complete(board[board["row"] == none], board)["keys"].iloc[0].split(","))
 
 
-def apart(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split_hidden(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows to be shown, and those all of whose runs are hidden."""
     known = stages.hidden().keys()
     if not known:
@@ -168,14 +168,14 @@ if source.ready():
     ranked = asking.metric(there)
     wanted |= asking.filters(there)
     limits = asking.budget()
-    rows, hidden = apart(advice.within(source.brief_board(wanted, ranked, limits), limits))
+    rows, hidden = split_hidden(advice.within(source.brief_board(wanted, ranked, limits), limits))
     asking.reads()
     if len(rows):
         overview(rows)
         columns = tables.board_columns(rows)
         by, backwards = order(columns)
         if by != "rank" and by not in rows:
-            rows, hidden = apart(advice.within(source.brief_board(wanted, ranked, [*limits, by]), limits))
+            rows, hidden = split_hidden(advice.within(source.brief_board(wanted, ranked, [*limits, by]), limits))
         rows = ordered(rows, by, backwards, columns)
         chosen = table(rows, columns)
         download(rows, wanted)

@@ -25,13 +25,13 @@ def overview(sweeps: Sequence[SavedSweep]) -> None:
     rows = []
     for sweep in sweeps:
         counts = count_states(stages.states(sweep.stages))
-        row = {"asked for": time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep.saved)), "stages": len(sweep.stages)}
+        row = {"started": time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep.saved)), "stages": len(sweep.stages)}
         row |= {str(state): counts.get(state, 0) for state in stages.ORDER if counts.get(state)}
         rows.append(row | {"command": sinks.visible(sweep.command)})
-    columns = ["asked for", "stages", *(str(state) for state in stages.ORDER), "command"]
+    columns = ["started", "stages", *(str(state) for state in stages.ORDER), "command"]
     frame = pd.DataFrame(rows)
     frame = frame[[name for name in columns if name in frame]]
-    numbers = [str(name) for name in frame if name not in ("asked for", "command")]
+    numbers = [str(name) for name in frame if name not in ("started", "command")]
     frame[numbers] = frame[numbers].fillna(0).astype(int)
     address.table("sweep", frame, [sweep.id for sweep in sweeps], hide_index=True, height=min(38 + 35 * len(rows), 220))
 
