@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+FORGOTTEN = re.compile(r"https?://[^/]+/media/[0-9a-f]+\.\w+")
+"""A picture that left the page while the browser was about to ask for it: Streamlit forgets it at once. Whether
+pictures that stay are drawn is asked of the pictures themselves (`naturalWidth`)."""
 
 
 def watch(page: Any) -> list[str]:
     """Everything that goes wrong on a page from now on, as it happens."""
     wrong: list[str] = []
+
+    def note(url: str, said: str) -> None:
+        if not ("404" in said and FORGOTTEN.fullmatch(url)):
+            wrong.append(f"{said} {url}")
+
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    page.on("response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    page.on("console", lambda said: note(said.location["url"], said.text) if said.type == "error" else None)
+    page.on("response", lambda answer: note(answer.url, str(answer.status)) if answer.status >= 400 else None)
     return wrong
 
 
