@@ -37,6 +37,7 @@ from harness.specs.spec import (
     parse_model,
 )
 from harness.specs.values import value_text
+from harness.system.guard import guard_process
 from harness.workspace.files import file_digest
 from results.record import Cell
 
@@ -228,9 +229,16 @@ def make_plan(sweep: SweepSpec, data_root: Path | None = None, weights_dir: Path
 
 
 def _evaluated(dataset: Dataset) -> Evaluated:
+    """The numbers of evaluated images, for estimates; none where a plugin's split raises, which the run reports."""
     splits = dataset.splits
-    validation = len(dataset.split("val")) if "val" in splits else 0
-    reported = validation if splits[-1] == "val" else len(dataset.split(splits[-1]))
+    try:
+        with guard_process():
+            validation = len(dataset.split("val")) if "val" in splits else 0
+            reported = validation if splits[-1] == "val" else len(dataset.split(splits[-1]))
+    except HarnessError:
+        raise
+    except (Exception, SystemExit):
+        return Evaluated(0, 0, dataset.eval_size)
     return Evaluated(reported, validation, dataset.eval_size)
 
 
