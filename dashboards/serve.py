@@ -5,6 +5,7 @@ Streamlit imports a page's modules when somebody first opens it; that took two o
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 
@@ -17,11 +18,13 @@ def _load() -> None:
 
 
 def main() -> None:
-    """As `streamlit` on the command line."""
+    """As `streamlit` on the command line; Ctrl-C is the normal way to end."""
     threading.Thread(target=_load, daemon=True).start()
+    from click import Abort
     from streamlit.web.cli import main as streamlit
 
-    streamlit(prog_name="streamlit")
+    with contextlib.suppress(Abort):
+        streamlit(prog_name="streamlit", standalone_mode=False)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -39,20 +38,9 @@ def dashboard(
     place = {"HARNESS_WORKSPACE": str(workspace.absolute()), "HARNESS_DB": _absolute(database(workspace, db))}
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
     typer.echo(f"The board: http://{shown}:{port}  (Ctrl-C to stop)")
-    process = subprocess.Popen(command(host, port, no_browser), env=os.environ | place)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:  # the normal way to end
-        code = 0
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if code:
-        raise HarnessError(f"streamlit ended with exit code {code}", "see its message above")
+    sys.stdout.flush()
+    words = command(host, port, no_browser)
+    os.execve(words[0], words, os.environ | place)  # this process becomes the server: what ends it ends the server
 
 
 def command(host: str, port: int, no_browser: bool) -> list[str]:

@@ -67,10 +67,13 @@ def _described(recipe: RecipeFile) -> dict[str, Any]:
 
 
 def _show(recipe: RecipeFile) -> None:
-    from harness.specs.recipes import KINDS
+    from harness.specs.recipes import fields
 
-    for kind in KINDS:
-        typer.echo(f"{kind}: {recipe.for_kind(kind).model_dump_json()}")
+    for path, by_kind in fields(recipe).items():
+        values = {kind: json.dumps(value) for kind, value in by_kind.items()}
+        alike = set(values.values())
+        said = alike.pop() if len(alike) == 1 else ", ".join(f"{kind} {value}" for kind, value in values.items())
+        typer.echo(f"  {path}: {said}")
 
 
 def _compare(one: RecipeFile, other: RecipeFile, as_json: bool) -> None:

@@ -56,7 +56,7 @@ def _print_board(result: FinishedSweep, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"sweep": result.plan.id, "rows": json.loads(render(table, "json"))}))
     else:
-        typer.echo(render(table, "table"))
+        typer.echo(render(table, "table") if len(table) else "no student of this sweep is done yet")
         for sentence in warnings(table):
             typer.secho(sentence, fg="yellow", err=True)
         typer.echo("See it in a browser: harness dashboard --workspace " + str(result.workspace.root))

@@ -151,6 +151,12 @@ def differences(one: RecipeFile, other: RecipeFile) -> list[tuple[str, Any, Any]
     return rows
 
 
+def fields(recipe: RecipeFile) -> dict[str, dict[Kind, Any]]:
+    """Every field by its dotted path: its value for each kind of stage."""
+    found = {kind: _flat(recipe.for_kind(kind).model_dump(mode="json")) for kind in KINDS}
+    return {path: {kind: found[kind][path] for kind in KINDS} for path in found[KINDS[0]]}
+
+
 def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """The values by dotted path."""
     result: dict[str, Any] = {}

@@ -211,7 +211,9 @@ def test_progress_prints_names_and_reasons_as_they_are(capsys: pytest.CaptureFix
 def test_recipes_are_shown_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["recipes", "camvid"], ["recipes", "show", "camvid"]):
         assert run(words) == 0
-        assert "student: {" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert "  crop: [288, 288]\n" in shown
+        assert "  iterations: teacher 368, translator 46, student 368\n" in shown
     assert run(["recipes", "show", "ka-cityscapes", "--diff", "cirkd-cityscapes"]) == 0
     assert "crop: [769, 769] -> [512, 1024]" in capsys.readouterr().out
     assert run(["recipes", "--diff", "camvid"]) == 2
