@@ -243,7 +243,7 @@ def codes_behind(attempts: Sequence[Attempt]) -> list[str]:
         attempts: in order.
     """
     found: list[str] = []
-    for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
+    for attempt, following in zip(attempts, [*attempts[1:], None], strict=False):
         if attempt.resumed_at == 0:
             found = []
         if following is None or following.resumed_at > attempt.resumed_at:

@@ -239,7 +239,7 @@ def put(file: Path, values: np.ndarray) -> None:
     [
         (lambda r: cut(r / "train/train1.jpg"), "train/train1.jpg", "cannot be decoded", False),
         (lambda r: cut(r / "valannot/val1.png"), "valannot/val1.png", "cannot be decoded", False),
-        (lambda r: (r / "test/test2.jpg").write_bytes(b""), "test/test2.jpg", "is not a picture", False),
+        (lambda r: (r / "test/test2.jpg").write_bytes(b""), "test/test2.jpg", "is an empty file", False),
         (lambda r: (r / "test/test2.jpg").write_text("no"), "test/test2.jpg", "is not a picture", False),
         (lambda r: (r / "trainannot/train0.png").unlink(), "train/train0.jpg", "has no label in trainannot/", True),
         (lambda r: (r / "train/train0.jpg").unlink(), "trainannot/train0.png", "has no image in train/", True),

@@ -11,19 +11,25 @@ _FAULTS = """
 import resource, sys, torch
 from harness.system.memory import keep_freed_memory
 
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    maps = [torch.ones(7 << 20) for _ in range(8)]
+    del maps
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
 assert sys.argv[1] == "off" or keep_freed_memory()
-torch.ones(7 << 20)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(7 << 20)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(faults() for _ in range(12)))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 def test_memory_that_was_freed_is_allocated_again_without_page_faults() -> None:
-    """28 MB are 7168 pages of 4 KB."""
+    """A step allocates 8 maps of 28 MB, 57344 pages of 4 KB, and frees them all. Without this, most are given back.
+
+    The least of 12 steps counts: the first ones of a process fault in either case.
+    """
     faults = {}
     for choice in ("off", "on"):
         done = subprocess.run([sys.executable, "-c", _FAULTS, choice], capture_output=True, text=True, check=True)
         faults[choice] = int(done.stdout)
-    assert faults["on"] < 700 < 5000 < faults["off"]
+    assert faults["on"] < 5000 < 20000 < faults["off"]

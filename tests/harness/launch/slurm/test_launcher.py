@@ -176,6 +176,7 @@ def test_dry_run_sends_nothing(world: World, fake: FakeSlurm) -> None:
 
     class Plan:
         nodes = {key: Node(job) for key, job in world.jobs.items()}  # noqa: RUF012
+        evaluated = None
 
     options = Options(world.workspace, "db", settings={"partition": "gpu", "max_parallel": 2})
     text = SlurmLauncher().describe(Plan(), list(world.jobs), options)  # type: ignore[arg-type]
