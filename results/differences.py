@@ -119,14 +119,18 @@ class Differing:
 def differing(sides: Sequence[Side]) -> list[Differing]:
     """All that is not the same on all sides, in the order in which records say it; what is the same is left out.
 
-    So are the parameters of a method that a side does not have: its expression says that.
+    So are the parameters of a method that a side does not have: its expression says that; and, in recipes of one name
+    and digest, fields that an older record does not have: a field at its default is not part of the digest.
     """
     told = [[dict(_facts(record)) for record in side.records.values()] for side in sides]
     names = dict.fromkeys(name for side in told for record in side for name in record)
     order = {section: place for place, section in enumerate(_SECTIONS)}
+    one_recipe = len({record.cell and record.cell.recipe for side in sides for record in side.records.values()}) == 1
     found = []
     for section, name in sorted(names, key=lambda pair: order[pair[0]]):
         if (part := _PART.match(name)) and not all(_has(side, section, part[0]) for side in told):
+            continue
+        if one_recipe and section == "recipe" and not all((section, name) in one for side in told for one in side):
             continue
         values = tuple(_joined(record.get((section, name), "") for record in side) for side in told)
         if len(set(values)) > 1:

@@ -54,6 +54,17 @@ def test_runs_of_equal_making_differ_in_nothing(filled: Store) -> None:
     assert differing(sides(filled, a=KA[:1], b=KA[:1])) == []
 
 
+@pytest.mark.parametrize(("recipe", "told"), [("quick-1a2b3c", []), ("quick-9f9f9f", ["accumulate"])])
+def test_a_field_that_an_older_record_lacks_is_at_its_default(recipe: str, told: list[str], tmp_path: Path) -> None:
+    """Two recipes of one name and digest are one recipe."""
+    older = Fake("none", recipe_fields={"precision": "fp32"})
+    newer = Fake("none", seed=1, recipe=recipe, recipe_fields={"precision": "fp32", "accumulate": 1})
+    with open_store(tmp_path / "board.db") as store:
+        collect(write_all(tmp_path, [older, newer]), store)
+        found = differing(sides(store, older=[older], newer=[newer]))
+    assert [one.name for one in found if one.section == "recipe"] == told
+
+
 def test_what_differs_within_a_side_is_joined(filled: Store) -> None:
     assert differing(sides(filled, a=KA[:2], b=KA[:2])) == []
     mixed = load_sides(filled, {"a": [KA[1].key, LATER[0].key], "b": [KA[1].key]})
