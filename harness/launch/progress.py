@@ -6,6 +6,7 @@ import html
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 15.0
 """Seconds between two lines of progress without a terminal."""
+LINE_STAGES = 4
+"""The most running stages that such a line names: a cohort has many, all at one iteration."""
 
 
 @contextmanager
@@ -129,8 +132,12 @@ class Display:
         return f"  about {_span(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
 
     def _plain(self, running: Mapping[str, Mapping[str, Any]]) -> None:
-        stages = "; ".join(f"{self._name(key)}: {_info(events)}" for key, events in running.items())
-        self._console.print(f"{self._ended}/{len(self._keys)}{self._eta()} | {stages}", highlight=False, soft_wrap=True)
+        stages = [f"{self._name(key)}: {_info(events)}" for key, events in islice(running.items(), LINE_STAGES)]
+        if len(running) > LINE_STAGES:
+            stages.append(f"and {len(running) - LINE_STAGES} more")
+        self._console.print(
+            f"{self._ended}/{len(self._keys)}{self._eta()} | {'; '.join(stages)}", highlight=False, soft_wrap=True
+        )
 
 
 class NotebookBars:

@@ -208,6 +208,21 @@ def test_progress_prints_names_and_reasons_as_they_are(capsys: pytest.CaptureFix
     assert "see [red]this[/red]" in shown
 
 
+def test_a_line_of_progress_names_few_of_many_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.launch.progress import LINE_STAGES, Display
+    from harness.planning.parse_sweep import sweep_spec
+    from harness.planning.plan import make_plan
+
+    words = {"methods": "none", "strides": "32", "students": "timm:resnet18", "seeds": "0,1,2,3,4,5,6"}
+    plan = make_plan(sweep_spec(words, None))
+    with Display(plan, list(plan.nodes)) as display:
+        display.update(
+            {key: {"progress": {"iteration": 1, "iterations": 9, "loss": 1.0, "eta_s": 2.0}} for key in plan.nodes}
+        )
+    shown = _plain(capsys.readouterr().err)
+    assert shown.count("none timm:resnet18") == LINE_STAGES and "; and 3 more" in shown
+
+
 def test_recipes_are_shown_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["recipes", "camvid"], ["recipes", "show", "camvid"]):
         assert run(words) == 0
