@@ -108,12 +108,14 @@ def ablations() -> list[ablation.Ablation]:
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the database ...")
-def _contributions(target: str, changed: str, rows: tuple[tuple[str, str], ...], metric: str) -> pd.DataFrame:
+def _contributions(
+    target: str, changed: str, rows: tuple[tuple[str, str], ...], metric: str, hidden: tuple[str, ...]
+) -> pd.DataFrame:
     with open_store(target, readonly=True) as store:
-        return ablation.contributions(store, rows, metric=metric)
+        return ablation.contributions(store, rows, metric=metric, hidden=hidden)
 
 
-def contributions(rows: tuple[tuple[str, str], ...], metric: str) -> pd.DataFrame:
-    """The table of an ablation, of all settings."""
+def contributions(rows: tuple[tuple[str, str], ...], metric: str, hidden: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The table of an ablation, of all settings; rows all of whose runs are hidden are left out."""
     target = source.database()
-    return _contributions(target, source.stamp(target), rows, metric)
+    return _contributions(target, source.stamp(target), rows, metric, hidden)

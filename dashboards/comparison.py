@@ -75,8 +75,11 @@ def _macs(side: Side) -> float:
 
 
 def gaps(found: Sequence[Gap], column: Column) -> pd.DataFrame:
-    """One row a pair: difference with interval, verdict, p-values, and what they rest on."""
-    return pd.DataFrame([_gap(gap, column) for gap in found])
+    """One row a pair, called by what tells them apart: difference with interval, verdict, p-values, and what they rest
+    on."""
+    labels = list(dict.fromkeys(label for gap in found for label in (gap.theirs, gap.ours)))
+    names = dict(zip(labels, short(labels), strict=True))
+    return pd.DataFrame([_gap(gap, names, column) for gap in found])
 
 
 def over_settings(found: Sequence[FamilyGap], column: Column) -> pd.DataFrame:
@@ -114,14 +117,14 @@ def more_seeds(found: Sequence[Gap]) -> str:
     return "\n".join(f"* {name}: {gap.more}" for name, gap in zip(names, told, strict=True))
 
 
-def _gap(gap: Gap, column: Column) -> dict[str, Any]:
+def _gap(gap: Gap, names: Mapping[str, str], column: Column) -> dict[str, Any]:
     factor, digits = column.factor, (column.digits or 0) + 1
     low, value, high = (factor * n for n in (gap.difference.low, gap.difference.value, gap.difference.high))
     interval = "" if math.isnan(low) else f"{low:+.{digits}f} to {high:+.{digits}f}"
     unit = "points" if column.unit == "%" else column.unit
     return {
-        "A": sinks.visible(gap.ours),
-        "minus B": sinks.visible(gap.theirs),
+        "A": sinks.visible(names[gap.ours]),
+        "minus B": sinks.visible(names[gap.theirs]),
         f"difference [{unit}]" if unit else "difference": "" if math.isnan(value) else f"{value:+.{digits}f}",
         "95 % interval": interval,
         "A is": gap.reason or gap.verdict,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,10 @@ ORDER = (
     State.DONE,
 )
 """States in the order in which one wants to see them."""
+TO_COME = (State.QUEUED, State.WAITING)
+"""States that a running sweep or a scheduler ends."""
+Planned = frozenset[tuple[str, int]]
+"""The files of sweeps, and when they were written (nanoseconds)."""
 
 
 def workspace() -> Workspace:
@@ -62,6 +68,16 @@ def hidden() -> dict[str, Hidden]:
 def sweeps() -> list[SavedSweep]:
     """All sweeps that were started in this workspace, the newest first."""
     return sorted(saved_sweeps(workspace()), key=lambda sweep: -sweep.saved)
+
+
+def planned() -> Planned:
+    """Changes when a sweep is started, or started again."""
+    found = set()
+    with contextlib.suppress(OSError), os.scandir(workspace().sweeps) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                found.add((entry.name, entry.stat().st_mtime_ns))
+    return frozenset(found)
 
 
 @st.cache_resource

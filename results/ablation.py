@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,11 @@ class _Row:
 
 
 def contributions(
-    store: Store, rows: Sequence[tuple[str, str]], keys: Iterable[str] | None = None, metric: str = HEADLINE
+    store: Store,
+    rows: Sequence[tuple[str, str]],
+    keys: Iterable[str] | None = None,
+    metric: str = HEADLINE,
+    hidden: Collection[str] = (),
 ) -> pd.DataFrame:
     """The rows of an ablation with their differences to `none` and to the full method, from finished runs.
 
@@ -54,6 +58,7 @@ def contributions(
         rows: (label, expression) of every row: `none` first, the full method second.
         keys: the stages of the sweep; other runs are not looked at. None: of all runs the newest of equal cells.
         metric: of which the differences are.
+        hidden: keys of runs; rows all of whose runs are among them are left out, but compared with all the same.
 
     Returns:
         Columns `columns(metric)`, in the order of `rows` within each setting; only rows that have runs with the metric.
@@ -74,7 +79,9 @@ def contributions(
         for teacher in teachers:
             shown = part[part["teacher"].isin(("", teacher))]
             place = dict(zip(SETTING, setting, strict=True)) | {"teacher": teacher}
-            found += _setting_rows(store, place, shown, rows, full, known[metric])
+            aside = {method for method, keys in shown.groupby("method")["key"] if set(keys) <= set(hidden)}
+            told = _setting_rows(store, place, shown, rows, full, known[metric])
+            found += [row for row in told if row["expression"] not in aside]
     return pd.DataFrame(found, columns=columns(metric))
 
 

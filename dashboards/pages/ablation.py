@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, answers, asking, source
+from dashboards import address, answers, asking, source, stages
 from results import formats, sinks
 from results.ablation import PLACE, Ablation, bracketed
 from results.columns import Column, metric_column
@@ -64,7 +64,7 @@ if source.ready():
     left, right = st.columns([1, 2])
     with left:
         chosen = known[address.choice("Method", "method", list(known), format_func=sinks.visible)]
-    everything = answers.contributions(chosen.rows, metric.name)
+    everything = answers.contributions(chosen.rows, metric.name, tuple(sorted(stages.hidden())))
     if not len(everything):
         st.info("None of its runs was evaluated.")
         st.stop()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, answers, asking, source
+from dashboards import address, answers, asking, hiding, source
 from results import formats, sinks
 from results.figures.classes import class_differences, class_intervals
 from results.frontier import members_of
-from results.standing import Member
+from results.metrics import HEADLINE
 
 TITLE = "Classes"
 ICON = ":material/category:"
@@ -53,9 +55,9 @@ def score(name: str) -> str:
     return SCORES.get(name) or source.metrics()[name].heading
 
 
-def member(row: pd.Series) -> Member:
-    """The runs of a row."""
-    return members_of(pd.DataFrame([row]))[0]
+def runs_of(row: pd.Series, board: pd.DataFrame) -> Mapping[int, str]:
+    """Seed -> key of each run of a row."""
+    return members_of(source.complete(board[board["row"] == row["row"]], board))[0].runs
 
 
 def table(found: pd.DataFrame) -> pd.DataFrame:
@@ -95,7 +97,7 @@ if source.ready():
     wanted, there = asking.data_set()
     wanted |= asking.filters(there)
     asking.reads()
-    board = source.board(wanted)
+    board = hiding.left_out(source.brief_board(wanted, HEADLINE))
     if not len(board):
         st.info("No row fits these filters.")
         st.stop()
@@ -103,7 +105,7 @@ if source.ready():
         st.info(f"{len(board)} rows fit: the {MOST} best can be chosen from. Filters show the others.")
         board = board[board["row"].isin([address.get("row"), address.get("against")]) | (board.index < MOST)]
     mine, other = sides(board)
-    ours = member(mine).runs
+    ours = runs_of(mine, board)
     measured = answers.by_class(list(ours.values()))
     if not measured:
         st.info("The confusion matrices of this row's images were not kept: nothing is known class by class.")
@@ -114,7 +116,7 @@ if source.ready():
     with right:
         order = address.choice("Order", "order", list(ORDERS), format_func=ORDERS.__getitem__)
     try:
-        found = answers.class_table(ours, member(other).runs if other is not None else None, metric)
+        found = answers.class_table(ours, runs_of(other, board) if other is not None else None, metric)
     except ValueError as error:
         st.info(f"{sinks.markdown(error)}.")
         st.stop()

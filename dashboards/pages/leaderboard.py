@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, asking, figures, samples, source, stages, tables
+from dashboards import address, asking, figures, hiding, samples, source, stages, tables
 from results import advice, formats, sinks
 from results.columns import Column
+from results.exports import EXPORTS
 from results.leaderboard import metric_of
 
 TITLE = "Leaderboard"
 ICON = ":material/leaderboard:"
 ORDER = 1
 LINKED = 5  # runs of a row that have a link
+FILES = {
+    "csv": ("Download as CSV", "csv", "text/csv"),
+    "md": ("Markdown", "md", "text/markdown"),
+    "latex": ("LaTeX", "tex", "application/x-tex"),
+    "json": ("JSON", "json", "application/json"),
+    "parquet": ("Parquet", "parquet", "application/vnd.apache.parquet"),
+}  # format -> label, ending, type
 
 
 def overview(board: pd.DataFrame) -> None:
@@ -75,16 +84,20 @@ def table(board: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
     return chosen
 
 
-def download(board: pd.DataFrame, wanted: dict[str, list[Any]]) -> None:
+def download(board: pd.DataFrame, wanted: dict[str, list[Any]], hidden: int) -> None:
     """The rows shown with every column, read when they are asked for."""
 
-    def content() -> str:
+    def content(form: str) -> bytes:
         everything = source.board(wanted, metric_of(board))
         found = everything.set_index("row", drop=False).reindex(list(board["row"])).reset_index(drop=True)
-        found.attrs = everything.attrs
-        return formats.as_csv(found)
+        found.attrs = everything.attrs | {"hidden": hidden}
+        return EXPORTS[form](found)
 
-    st.download_button("Download as CSV", content, "leaderboard.csv", "text/csv", icon=":material/download:")
+    with st.container(horizontal=True):
+        for form, (label, suffix, mime) in FILES.items():
+            st.download_button(
+                label, partial(content, form), f"leaderboard.{suffix}", mime, icon=":material/download:", key=form
+            )
 
 
 def details(board: pd.DataFrame, chosen: str | None) -> None:
@@ -143,15 +156,6 @@ def _baseline(board: pd.DataFrame, row: pd.Series) -> pd.DataFrame | None:
     return source.per_class(source.complete(board[board["row"] == none], board)["keys"].iloc[0].split(","))
 
 
-def split_hidden(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows to be shown, and those all of whose runs are hidden."""
-    known = stages.hidden().keys()
-    if not known:
-        return board, board[:0]
-    hidden = board["row"].isin(source.all_hidden(metric_of(board), known))
-    return board[~hidden].reset_index(drop=True), board[hidden]
-
-
 def hidden_rows(board: pd.DataFrame) -> None:
     """Rows that are hidden, and why."""
     if not len(board):
@@ -168,17 +172,17 @@ if source.ready():
     ranked = asking.metric(there)
     wanted |= asking.filters(there)
     limits = asking.budget()
-    rows, hidden = split_hidden(advice.within(source.brief_board(wanted, ranked, limits), limits))
+    rows, hidden = hiding.split(advice.within(source.brief_board(wanted, ranked, limits), limits))
     asking.reads()
     if len(rows):
         overview(rows)
         columns = tables.board_columns(rows)
         by, backwards = order(columns)
         if by != "rank" and by not in rows:
-            rows, hidden = split_hidden(advice.within(source.brief_board(wanted, ranked, [*limits, by]), limits))
+            rows, hidden = hiding.split(advice.within(source.brief_board(wanted, ranked, [*limits, by]), limits))
         rows = ordered(rows, by, backwards, columns)
         chosen = table(rows, columns)
-        download(rows, wanted)
+        download(rows, wanted, len(hidden))
         if len(chosen) > 1:
             address.link("compare", f"Compare these {len(chosen)} rows", ":material/compare_arrows:", side=chosen[:6])
         details(rows, chosen[-1] if chosen else None)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, answers, asking, figures, source
+from dashboards import address, answers, asking, figures, hiding, source
 from results import formats, sinks, strides
 from results.figures.strides import gain_map, metric_over_stride
 
@@ -99,7 +99,7 @@ if source.ready():
     ranked = asking.metric(there)
     student, recipe, methods = setting(there)
     asking.reads()
-    rows = strides.one_setting(board(wanted, ranked, student, recipe), student, recipe)
+    rows = strides.one_setting(hiding.left_out(board(wanted, ranked, student, recipe)), student, recipe)
     rows = rows[rows["method"].isin([*methods, "none", "teacher"])] if methods else rows
     rows = rows.reset_index(drop=True)
     if (rows["method"] != "teacher").any():

@@ -120,7 +120,7 @@ def failures(sweep: SavedSweep, failed: Sequence[StageStatus]) -> None:
 
 
 def look(sweeps: Sequence[SavedSweep], live: bool) -> None:
-    """The page below its title; drawn again and again while something runs."""
+    """The page below its title; drawn again and again while something runs, or will by itself."""
     overview(sweeps)
     asked = address.get("sweep")
     chosen = next((sweep for sweep in sweeps if sweep.id == asked), sweeps[0])
@@ -136,13 +136,20 @@ def look(sweeps: Sequence[SavedSweep], live: bool) -> None:
 
 
 def moving(sweeps: Sequence[SavedSweep]) -> bool:
-    """Something can still happen by itself."""
+    """Something can still happen by itself: between two stages nothing runs, but something waits."""
     listed = {stage.key: stage for sweep in sweeps for stage in sweep.stages}
-    return any(status.state is State.RUNNING for status in stages.states(listed.values()))
+    return any(status.state in (State.RUNNING, *stages.TO_COME) for status in stages.states(listed.values()))
+
+
+def watch(known: stages.Planned) -> None:
+    """Draw the page anew when a sweep is started, or started again."""
+    if stages.planned() != known:
+        st.rerun()
 
 
 st.title("Sweeps")
-found = stages.sweeps()
+planned, found = stages.planned(), stages.sweeps()
+st.fragment(partial(watch, planned), run_every=EVERY_S)()
 if not found:
     st.info(f"**No sweep was started in `{source.workspace()}` yet.**", icon=":material/hourglass_empty:")
     st.code("harness sweep --methods none,kd,ka --strides 8,16,32", language="bash")

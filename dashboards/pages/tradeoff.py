@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, answers, asking, figures, source, tables
+from dashboards import address, answers, asking, figures, hiding, source, tables
 from results import advice, formats, sinks
 from results.figures.tradeoff import COSTS, PICKED
 from results.leaderboard import columns_of, metric_of
@@ -69,14 +69,15 @@ if source.ready():
     wanted, there = asking.data_set()
     ranked = asking.metric(there)
     wanted |= asking.filters(there)
-    rows = advice.within(source.board(wanted, ranked), asking.budget())
+    limits = asking.budget()
     asking.reads()
+    rows = hiding.left_out(advice.within(source.brief_board(wanted, ranked, limits), limits))
     if len(rows):
         st.caption(sinks.markdown(formats.caption(rows)))
-        rows, cost = shown(rows)
         if len(rows) > MOST:
             st.info(f"{len(rows)} rows fit: the {MOST} best are drawn, and the frontier. Filters show the others.")
-            rows = rows[rows["frontier"] | (rows.index < MOST)].reset_index(drop=True)
+        some = rows[rows["frontier"] | (rows.index < MOST)]
+        rows, cost = shown(source.complete(some, rows))
         doubt = answers.doubt(rows, cost)
         if said := advice.cheapest_near_best(rows, cost):
             st.markdown(sinks.markdown(said))

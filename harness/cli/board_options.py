@@ -102,12 +102,18 @@ def first_rows(workspace: Path, target: str, rows: Rows, top: int) -> tuple[pd.D
         raise HarnessError(str(error)) from error
 
 
-def _not_hidden(store: Store, board: pd.DataFrame, workspace: Path, rows: Rows) -> pd.DataFrame:
+def hidden_keys(workspace: Path, rows: Rows) -> set[str]:
+    """The runs that are not to be shown."""
     from harness.workspace.folders import Workspace
     from harness.workspace.hidden import hidden_runs
+
+    return set() if rows.hidden else set(hidden_runs(Workspace(workspace)))
+
+
+def _not_hidden(store: Store, board: pd.DataFrame, workspace: Path, rows: Rows) -> pd.DataFrame:
     from results.board import all_hidden
 
-    hidden = set() if rows.hidden else all_hidden(store, rows.metric, hidden_runs(Workspace(workspace)))
+    hidden = all_hidden(store, rows.metric, hidden_keys(workspace, rows))
     shown = board[~board["row"].isin(hidden)].reset_index(drop=True)
     shown.attrs["hidden"] = len(board) - len(shown)
     return shown

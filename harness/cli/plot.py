@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.board_options import Rows, measured, tell_hidden
+from harness.cli.board_options import Rows, hidden_keys, measured, tell_hidden
 from harness.cli.option_groups import with_groups
 from harness.cli.options import DEFAULT_WORKSPACE, Database, Workspace, database
 from harness.errors import HarnessError, did_you_mean
@@ -61,7 +61,7 @@ def plot(
         raise HarnessError("no row fits", "take a filter off, or look at harness leaderboard")
     try:
         with open_store(target, readonly=True) as store:
-            chart = draw(store, name, board, over)
+            chart = draw(store, name, board, over, hidden_keys(workspace, rows))
         save(chart, out)
     except ValueError as error:
         raise HarnessError(str(error)) from error

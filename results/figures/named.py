@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,37 +19,37 @@ from results.ranking import COMPARABLE
 from results.store import Store
 
 
-def _tradeoff(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+def _tradeoff(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
     cost = "macs" if over == "stride" else over
     rows = board[board["method"] != "teacher"].reset_index(drop=True)
     return accuracy_against_cost(rows, look, cost, frontier.frontier_doubt(store, rows, cost) or None)
 
 
-def _strides(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
-    return metric_over_stride(_of_one_student(store, board), look, over)
+def _strides(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
+    return metric_over_stride(_of_one_student(store, board, hidden), look, over)
 
 
-def _gains(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
-    return gain_map(_of_one_student(store, board), look)
+def _gains(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
+    return gain_map(_of_one_student(store, board, hidden), look)
 
 
-def _classes(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+def _classes(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
     row, found = _class_table(store, board)
     return class_intervals(found, look, look.colours[row["method"]])
 
 
-def _class_gains(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+def _class_gains(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
     row, found = _class_table(store, board)
     return class_differences(found, look, look.colours[row["method"]])
 
 
-def _ablation(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
+def _ablation(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
     there = {one.method: one for one in ablation.ablations(store)}
     asked = [name for name in there if board["method"].eq(name).any()]
     method = _one("method that was taken apart", asked, "method")
     shown = board[board["method"].eq(method)]
     metric = columns_of(board)[metric_of(board)]
-    table = ablation.contributions(store, there[method].rows, metric=metric.name)
+    table = ablation.contributions(store, there[method].rows, metric=metric.name, hidden=hidden)
     same = [name for name in (*SETTING, "teacher") if name in table]
     table = table.merge(shown[same].drop_duplicates(), on=same)
     for name in same:
@@ -57,7 +57,7 @@ def _ablation(store: Store, board: pd.DataFrame, look: Looks, over: str) -> Any:
     return term_gains(table, look, look.colours[method], metric)
 
 
-FIGURES: Mapping[str, Callable[[Store, pd.DataFrame, Looks, str], Any]] = {
+FIGURES: Mapping[str, Callable[[Store, pd.DataFrame, Looks, str, Collection[str]], Any]] = {
     "tradeoff": _tradeoff,
     "strides": _strides,
     "gains": _gains,
@@ -68,20 +68,21 @@ FIGURES: Mapping[str, Callable[[Store, pd.DataFrame, Looks, str], Any]] = {
 """Name -> a figure of the rows of a leaderboard, over a cost or the stride."""
 
 
-def draw(store: Store, name: str, board: pd.DataFrame, over: str = "stride") -> Any:
+def draw(store: Store, name: str, board: pd.DataFrame, over: str = "stride", hidden: Collection[str] = ()) -> Any:
     """A figure for paper.
 
     Args:
         name: one of `FIGURES`.
         board: the rows that are asked for.
         over: "stride" or a column that is a cost: what lies along the axis of `tradeoff` and `strides`.
+        hidden: keys of runs that are not drawn, where a figure shows more rows than are asked for.
 
     Raises:
         ValueError: the rows are of two data sets, or of more than the figure can show; or there is nothing to draw.
     """
     for column in COMPARABLE:
         _one(column, sorted(set(map(str, board[column]))), "dataset")
-    chart = FIGURES[name](store, board, looks(_named(store, board)).for_paper(), over)
+    chart = FIGURES[name](store, board, looks(_named(store, board)).for_paper(), over, hidden)
     if chart is None:
         raise ValueError("there is nothing to draw: no row has what the figure shows")
     return chart
@@ -90,6 +91,11 @@ def draw(store: Store, name: str, board: pd.DataFrame, over: str = "stride") -> 
 def _named(store: Store, board: pd.DataFrame) -> pd.DataFrame:
     """Methods and students of the whole database: each looks the same in every figure."""
     return pd.concat([queries.rows_in_brief(store)[["method", "student"]], board[["method", "student"]]])
+
+
+def _all_of(rows: pd.DataFrame, keys: Collection[str]) -> pd.Series:
+    """Rows all of whose runs are among some keys."""
+    return rows["keys"].map(lambda own: set(own.split(",")) <= set(keys)).astype(bool)
 
 
 def _one(what: str, names: Sequence[str], option: str) -> str:
@@ -105,13 +111,13 @@ def _one(what: str, names: Sequence[str], option: str) -> str:
     return names[0]
 
 
-def _of_one_student(store: Store, board: pd.DataFrame) -> pd.DataFrame:
+def _of_one_student(store: Store, board: pd.DataFrame, hidden: Collection[str]) -> pd.DataFrame:
     """The rows of the one student and recipe, and its teacher, which a filter may have left out."""
     own = board[board["method"] != "teacher"]
     student, recipe = (_one(name, sorted(set(own[name])), name) for name in ("student", "recipe"))
     everything = leaderboard(store, {"dataset": [str(board["dataset"].iloc[0])]}, metric=metric_of(board))
     kept = everything[everything["row"].isin(set(own["row"])) | everything["method"].eq("teacher")]
-    kept = kept[kept["evaluation"].eq(board["evaluation"].iloc[0])]
+    kept = kept[kept["evaluation"].eq(board["evaluation"].iloc[0]) & ~_all_of(kept, hidden)]
     return strides.one_setting(kept, student, recipe)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import source
+from harness.workspace.folders import Workspace
+from harness.workspace.hidden import hide
+from results import queries
 from results.ingest import collect
 from results.store import open_store
 from tests.dashboards.conftest import look_at
@@ -119,6 +123,17 @@ def test_ablation(filled: Path) -> None:
     assert table["row"].tolist() == ["none", "full", "without affinity, only adapt"]
     assert table["affinity"].tolist() == ["○", "●", "○"] and table["adapt"].tolist() == ["○", "●", "●"]
     assert table["gain over none"].str.startswith("+").sum() == 2 and len(app.get("vega_lite_chart")) == 1
+
+
+def test_hidden_rows_are_left_out_of_every_figure(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = look_at(shutil.copytree(swept, tmp_path / "hiding"), monkeypatch)
+    with open_store(root / "results.db", readonly=True) as store:
+        aside = queries.runs(store, {"method": ["ka-affinity"]})["key"]
+    hide(Workspace(root), aside, "trained on the wrong split")
+    for name in ("tradeoff", "strides", "classes"):
+        assert "1 hidden row is left out" in texts(page(name))
+    assert page("strides").dataframe[0].value["method"].tolist() == ["ka", "kd"]
+    assert page("ablation").dataframe[0].value["row"].tolist() == ["none", "full"]
 
 
 def test_without_an_ablation_the_page_says_how_to_make_one(workspace: Path) -> None:

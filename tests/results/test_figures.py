@@ -13,7 +13,7 @@ import pytest
 from results import ablation, advice, classes, compare, frontier, queries, strides
 from results.figures import ablation as term_figures
 from results.figures import classes as class_figures
-from results.figures import files, looks
+from results.figures import files, looks, named
 from results.figures import strides as stride_figures
 from results.figures.tradeoff import accuracy_against_cost
 from results.ingest import collect
@@ -202,6 +202,22 @@ def test_contributions_of_all_runs(store: Store, look: looks.Looks) -> None:
     chart = term_figures.term_gains(sixteen, look, "#123456")
     assert chart is not None and len(data_of(chart)[0]) == 3
     assert term_figures.term_gains(sixteen[sixteen["row"] == "none"], look, "#123456") is None
+
+
+def test_hidden_rows_are_not_drawn_but_compared_with(store: Store) -> None:
+    found = ablation.ablations(store)[0]
+    everything = ablation.contributions(store, found.rows)
+    aside = queries.runs(store, {"method": ["none", "ka-affinity"], "stride": [16]})
+    some = ablation.contributions(store, found.rows, hidden=set(aside["key"]))
+    assert set(some.loc[some["stride"] == 16, "expression"]) == {"ka", "ka-adapt"}
+    assert set(some.loc[some["stride"] == 8, "expression"]) == {"none", "ka"}
+    gains = [table.set_index(["stride", "expression"])["gain"] for table in (everything, some)]
+    assert gains[1].equals(gains[0].loc[gains[1].index])
+    one = ablation.contributions(store, found.rows, hidden={aside["key"].iloc[0]})
+    assert len(one) == len(everything)
+    board = leaderboard(store, {"method": ["none", "ka"], "stride": [16]})
+    drawn = [named.draw(store, "ablation", board, hidden=keys) for keys in ((), set(aside["key"]))]
+    assert [len(data_of(chart)[0]) for chart in drawn] == [3, 2]
 
 
 def test_contributions_to_another_metric(store: Store) -> None:
