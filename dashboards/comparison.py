@@ -77,8 +77,7 @@ def _macs(side: Side) -> float:
 def gaps(found: Sequence[Gap], column: Column) -> pd.DataFrame:
     """One row a pair, called by what tells them apart: difference with interval, verdict, p-values, and what they rest
     on."""
-    labels = list(dict.fromkeys(label for gap in found for label in (gap.theirs, gap.ours)))
-    names = dict(zip(labels, short(labels), strict=True))
+    names = _names(found)
     return pd.DataFrame([_gap(gap, names, column) for gap in found])
 
 
@@ -112,9 +111,15 @@ def methods(sides: Sequence[Side]) -> tuple[str, ...]:
 
 def more_seeds(found: Sequence[Gap]) -> str:
     """How many seeds would tell the pairs apart that cannot be, as Markdown."""
-    told = [gap for gap in found if gap.more]
-    names = [sinks.markdown(f"{gap.ours} minus {gap.theirs}") for gap in told]
-    return "\n".join(f"* {name}: {gap.more}" for name, gap in zip(names, told, strict=True))
+    names = _names(found)
+    said = ((sinks.markdown(f"{names[gap.ours]} minus {names[gap.theirs]}"), gap.more) for gap in found if gap.more)
+    return "\n".join(f"* {pair}: {more}" for pair, more in said)
+
+
+def _names(found: Sequence[Gap]) -> dict[str, str]:
+    """Label -> the words of it that tell it from the others."""
+    labels = list(dict.fromkeys(label for gap in found for label in (gap.theirs, gap.ours)))
+    return dict(zip(labels, short(labels), strict=True))
 
 
 def _gap(gap: Gap, names: Mapping[str, str], column: Column) -> dict[str, Any]:

@@ -134,8 +134,12 @@ def grid(
 def _attempts(key: str, run: Run | None) -> None:
     found = pd.DataFrame([a.model_dump() for a in run.record.attempts]) if run else stages.attempts(key)
     if len(found):
+        for name in ("started", "ended"):
+            found[name] = found[name].str[:19].str.replace("T", " ")
+        order = ("number", "outcome", "started", "ended", "reason")
+        shown = found[[*order, *(name for name in found if name not in order)]]
         st.subheader("Attempts")
-        st.dataframe(found.map(_visible), hide_index=True)
+        st.dataframe(shown.map(_visible), hide_index=True)
 
 
 def _visible(value: Any) -> Any:

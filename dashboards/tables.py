@@ -42,7 +42,7 @@ SEEDS = ("seed", METRIC, "best_miou", "loss_last", "seconds", "attempts", "preci
 def board_columns(board: pd.DataFrame) -> list[Column]:
     """The columns of the leaderboard page.
 
-    Those that are the same in all rows are left to the caption; those by which rows of one method, student and stride
+    Those that are the same in all rows are left to the caption, and empty ones are left out; those by which rows of one method, student and stride
     differ stand beside these.
     """
     columns, metric = columns_of(board), metric_of(board)
@@ -51,6 +51,7 @@ def board_columns(board: pd.DataFrame) -> list[Column]:
         for name in ("teacher", "recipe", "weights", "evaluation", "numerics")
         if board[name].replace("", pd.NA).nunique() <= (0 if name == "numerics" else 1)
     }
+    shared |= {name for name in ("tier", "gap_closed") if board[name].isna().all()}
     if only_student(board):
         shared.add("student")
     named = board.groupby(["method", "student", "stride"], dropna=False)

@@ -21,6 +21,9 @@ st.set_page_config(page_title="Segmentation distillation", page_icon=ICON, layou
 st.markdown(
     "<style>.block-container{padding-top:2.6rem;padding-bottom:3rem;padding-left:2.5rem;padding-right:2.5rem;max-width:1600px}"
     "[data-testid='stMetricValue']{font-size:1.6rem}"
+    # On a narrow window charts, switches and numbers go below one another before they or their names are cut.
+    "[data-testid='stColumn']:has([data-testid='stVegaLiteChart'],[data-testid='stCheckbox'],[data-testid='stMetric'])"
+    "{min-width:min(100%,220px)}"
     # The pages' own button gives every column; the tables' own gives minus infinity for what is empty.
     "[data-testid='stElementToolbar'] button[aria-label='Download as CSV']{display:none}</style>",
     unsafe_allow_html=True,

@@ -126,7 +126,7 @@ def finished(chart: Any, look: Looks, height: int, width: int = 460) -> Any:
     )
     return (
         sized.configure_axis(**labels, **colours, gridColor=grid, domainColor=line, tickColor=line, titlePadding=10)
-        .configure_axisQuantitative(tickCount=8, labelOverlap=True)
+        .configure_axisQuantitative(tickCount=8, labelOverlap=True, labelFlush=False)
         .configure_legend(labelFontSize=12, titleFontSize=12, symbolSize=90, labelLimit=260, **colours)
         .configure_view(strokeWidth=0)
     )
