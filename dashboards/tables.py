@@ -42,8 +42,8 @@ SEEDS = ("seed", METRIC, "best_miou", "loss_last", "seconds", "attempts", "preci
 def board_columns(board: pd.DataFrame) -> list[Column]:
     """The columns of the leaderboard page.
 
-    Those that are the same in all rows are left to the caption, and empty ones are left out; those by which rows of one method, student and stride
-    differ stand beside these.
+    Those that are the same in all rows are left to the caption, and empty ones are left out; those by which rows of one
+    method, student and stride differ stand beside these.
     """
     columns, metric = columns_of(board), metric_of(board)
     shared = {
