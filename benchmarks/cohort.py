@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from commands import sweep_parser
 
 from harness.launch.base import Options, make_job
 from harness.planning.cohorts import make_cohorts
@@ -49,15 +50,7 @@ def run(plan: Plan, keys: Sequence[str], root: Path) -> float:
 
 def main() -> None:
     """Parse the flags, measure, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", default="all")
-    parser.add_argument("--strides", default="16,32")
-    parser.add_argument("--student", default="timm:mobilenetv2_100/linear")
-    parser.add_argument("--teacher", default="timm:resnet50/aspp@8")
-    parser.add_argument("--dataset", default="shapes[size=128,train=64,val=4,test=8]")
-    parser.add_argument("--iterations", type=int, default=40)
-    parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=4)
+    parser = sweep_parser(__doc__)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     recipe = {"crop": [asked.crop] * 2, "batch_size": asked.batch, "iterations": asked.iterations}

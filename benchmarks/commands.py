@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import os
@@ -16,6 +17,20 @@ from typing import Any
 
 _SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2): processes whose parents have ended are waited for here."""
+
+
+def sweep_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the flags of a small sweep."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default="all")
+    parser.add_argument("--strides", default="16,32")
+    parser.add_argument("--student", default="timm:mobilenetv2_100/linear")
+    parser.add_argument("--teacher", default="timm:resnet50/aspp@8")
+    parser.add_argument("--dataset", default="shapes[size=128,train=64,val=4,test=8]")
+    parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=4)
+    return parser
 
 
 @dataclass

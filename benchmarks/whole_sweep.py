@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from commands import Run, sweep
+from commands import Run, sweep, sweep_parser
 
 KINDS = ("lock-step", "one by one", "none")
 
@@ -42,16 +42,8 @@ def words(asked: argparse.Namespace, kind: str) -> list[str]:
 
 def main() -> None:
     """Parse the flags, measure, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", default="all")
-    parser.add_argument("--strides", default="16,32")
-    parser.add_argument("--student", default="timm:mobilenetv2_100/linear")
-    parser.add_argument("--teacher", default="timm:resnet50/aspp@8")
-    parser.add_argument("--dataset", default="shapes[size=128,train=64,val=4,test=8]")
-    parser.add_argument("--iterations", type=int, default=40)
+    parser = sweep_parser(__doc__)
     parser.add_argument("--teacher-iterations", type=int, default=10)
-    parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--only", choices=KINDS, nargs="+", default=KINDS)
     asked = parser.parse_args()
     runs = {}

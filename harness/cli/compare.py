@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from harness.cli.compare_families import compare_families
 from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, database
+from harness.cli.tables import difference_unit, print_table, wide_console
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from results.columns import Column
     from results.differences import Differing, Gap, Side
-    from results.statistics import Estimate, SeedScores
+    from results.statistics import SeedScores
 
 IMAGES = 3
 """Images that are named each way; `--json` names all."""
@@ -72,7 +73,7 @@ def compare(
         harness compare none kd ka --family --where 'mobilenetv2_100'
     """
     if family:
-        _compare_families(database(workspace, db), names, metric, where, as_json)
+        compare_families(database(workspace, db), names, metric, where, as_json)
         return
     if where:
         raise HarnessError("--where restricts families of settings only", "add --family, or leave --where out")
@@ -110,56 +111,6 @@ def _compared(target: str, names: Sequence[str], metric: str) -> _Comparison:
             )
     except ValueError as error:
         raise HarnessError(str(error)) from error
-
-
-# ------------------------------------------------------------------------------------------ many settings
-
-
-def _compare_families(target: str, methods: Sequence[str], metric: str, where: str, as_json: bool) -> None:
-    """Methods over families of settings."""
-    from rich.console import Console
-
-    from results import families, sinks
-    from results.columns import metric_column
-    from results.naming import filters_of
-    from results.queries import metrics
-    from results.store import open_store
-
-    if not 2 <= len(set(methods)) == len(methods):
-        raise HarnessError("two or more methods are compared, each named once", "harness compare none ka --family")
-    try:
-        with open_store(target, readonly=True) as store:
-            known = [method for name in methods for method in filters_of(store, f"method={name}")["method"]]
-            scores = families.scores_by_setting(store, known, filters_of(store, where), metric)
-            info = metrics(store)[metric]
-        gaps = families.family_gaps(scores, known, info)
-    except ValueError as error:
-        raise HarnessError(str(error)) from error
-    if as_json:
-        facts = [{**asdict(gap), "verdict": gap.verdict} for gap in gaps]
-        typer.echo(sinks.json(json.dumps({"metric": metric, "gaps": facts}, indent=1, ensure_ascii=False)))
-        return
-    console, column = Console(highlight=False, width=shutil.get_terminal_size((160, 24)).columns), metric_column(info)
-    headings = ["ours", "theirs", "settings", "P(a run of ours is better)", f"gain [{_unit(column)}], IQM", "verdict"]
-    _table(console, f"{column.heading} over {where or 'all settings'}", headings, [
-        (
-            gap.ours, gap.theirs, str(gap.settings), _with_ends(gap.improvement, 1, 2, ""),
-            _with_ends(gap.gain, column.factor, 1 if column.digits is None else column.digits, "+"), gap.verdict,
-        )
-        for gap in gaps
-    ])  # fmt: skip
-    if single := max(gap.left_out for gap in gaps):
-        console.print(f"  up to {single} settings are left out: a method has one seed there", style="dim")
-    console.print(
-        "  95 % intervals of a bootstrap of the runs within each setting (Agarwal et al., NeurIPS 2021). A verdict is "
-        "said where that of P leaves out one half.",
-        style="dim",
-    )
-
-
-def _with_ends(found: Estimate, factor: float, digits: int, sign: Literal["", "+"]) -> str:
-    value, low, high = (f"{factor * number:{sign}.{digits}f}" for number in (found.value, found.low, found.high))
-    return f"{value} ({low} to {high})"
 
 
 # ----------------------------------------------------------------------------------------------- for programs
@@ -205,17 +156,16 @@ def _known(value: float) -> float | None:
 
 def _print(found: _Comparison) -> None:
     """One block a subject."""
-    from rich.console import Console
-
-    console = Console(highlight=False, width=shutil.get_terminal_size((160, 24)).columns)
+    console = wide_console()
     letters = [chr(ord("A") + place) for place in range(len(found.sides))]
     scores = [_score(found, place) for place in range(len(found.sides))]
-    _table(console, found.column.title, ["", "run or row", "seeds", found.column.title], [
+    print_table(console, found.column.title, ["", "run or row", "seeds", found.column.title], [
         (letter, side.label, ", ".join(map(str, side.records)), score)
         for letter, side, score in zip(letters, found.sides, scores)
     ])  # fmt: skip
     named = {side.label: letter for side, letter in zip(found.sides, letters)}
-    _table(console, "differences", ["", f"Δ [{_unit(found.column)}]", "verdict", "p", "p, Holm", "rests on"], [
+    headings = ["", f"Δ [{difference_unit(found.column)}]", "verdict", "p", "p, Holm", "rests on"]
+    print_table(console, "differences", headings, [
         (f"{named[gap.ours]} - {named[gap.theirs]}", *_gap(gap, found.column)) for gap in found.gaps
     ])  # fmt: skip
     for gap in found.gaps:
@@ -223,16 +173,16 @@ def _print(found: _Comparison) -> None:
             console.print(f"  {named[gap.ours]} - {named[gap.theirs]}: {gap.more}", style="dim")
     if len(found.gaps) > 1:
         console.print("  a verdict is of its pair alone; p after Holm's correction counts all pairs shown", style="dim")
-    _table(console, "what differs", ["", "", *letters], [(d.section, d.name, *d.values) for d in found.differing])
+    print_table(console, "what differs", ["", "", *letters], [(d.section, d.name, *d.values) for d in found.differing])
     if not found.differing:
         console.print("  nothing in specification, recipe, environment, plan or training")
     deltas = [f"{letter} - A" for letter in letters[1:]]
-    _table(console, "IoU by class [%]", ["class", *letters, *deltas], [
+    print_table(console, "IoU by class [%]", ["class", *letters, *deltas], [
         _class(row) for row in found.classes.to_dict("records")
     ])  # fmt: skip
     if found.images is not None and len(found.images):
         both_ways = [*found.images.to_dict("records")[:IMAGES], *found.images.to_dict("records")[-IMAGES:]]
-        _table(console, "images that differ most", ["image", "A", "B", "B - A"], [
+        print_table(console, "images that differ most", ["image", "A", "B", "B - A"], [
             (
                 row["image"],
                 *(_percent(row[name], found.column) for name in ("theirs", "ours")),
@@ -242,34 +192,12 @@ def _print(found: _Comparison) -> None:
         ])  # fmt: skip
 
 
-def _table(console: Any, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A block; nothing where there are no rows."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    from results import sinks
-
-    if not rows:
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    for place, heading in enumerate(headings):
-        table.add_column(Text(sinks.terminal(heading)), overflow="fold", no_wrap=place == 0)
-    for row in rows:
-        table.add_row(*(Text(sinks.terminal(text)) for text in row))
-    console.print(table)
-
-
 def _score(found: _Comparison, place: int) -> str:
     """Mean over the seeds."""
     from results import formats
 
     values = list(found.scores[place].scores.values())
     return formats.cell(found.column, sum(values) / len(values)) if values else ""
-
-
-def _unit(column: Column) -> str:
-    return "points" if column.unit == "%" else column.unit or column.heading
 
 
 def _gap(gap: Gap, column: Column) -> tuple[str, str, str, str, str]:

@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from harness.numerics.convolutions import ConvCase, torch_convolve
+from harness.numerics.modes import full_precision
 
 Pair = tuple[int, int]
 
@@ -131,7 +132,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair, dil
         dtype = torch.get_autocast_dtype("cpu")
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-        with torch.autocast("cpu", enabled=False):
+        with full_precision(x.device):
             return _Depthwise.apply(x, weight, bias, padding, dilation)  # type: ignore[no-untyped-call,no-any-return]
     return _Depthwise.apply(x, weight, bias, padding, dilation)  # type: ignore[no-untyped-call,no-any-return]
 
@@ -150,7 +151,7 @@ class _Depthwise(torch.autograd.Function):
         last = x.is_contiguous(memory_format=torch.channels_last)
         gradient = gradient.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         to_x, to_weight, to_bias = ctx.needs_input_grad[:3]
-        with torch.autocast("cpu", enabled=False):
+        with full_precision(x.device):
             return (
                 _input_gradient(gradient, weight, ctx.padding, ctx.dilation) if to_x else None,
                 weight_gradient(x, gradient, weight, ctx.padding, ctx.dilation) if to_weight else None,

@@ -29,3 +29,8 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Autocast at a precision; autocast is disabled for fp32."""
     return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Disable autocast: operators run in the data types of their inputs."""
+    return autocast(device, "fp32")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.numerics.convolutions import ConvCase
+from harness.numerics.modes import full_precision
 
 
 def reference_convolution(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ def reference_result(case: ConvCase, device: torch.device) -> ReferenceResult:
     x = normal(case.batch, case.in_channels, *case.size).requires_grad_()
     ends = (case.in_channels, case.out_channels) if case.transposed else (case.out_channels, case.in_channels)
     weight = normal(ends[0], ends[1] // case.groups, *case.kernel).requires_grad_()
-    with torch.enable_grad(), torch.autocast(place.type, enabled=False):
+    with torch.enable_grad(), full_precision(place):
         y = reference_convolution(case, x, weight)
         gradient = normal(*y.shape)
         x_gradient, weight_gradient = torch.autograd.grad(y, (x, weight), gradient)

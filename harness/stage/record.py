@@ -21,7 +21,7 @@ from harness.specs.spec import Precision, Recipe
 from harness.stage.context import Context
 from harness.system.devices import environment_record
 from harness.training.checkpoint import save_weights
-from harness.training.learner import Progress, median
+from harness.training.progress import Progress, median
 from harness.workspace.files import file_digest, now
 from harness.workspace.folders import Workspace
 from results.record import Best, Cell, Cost, Metrics, Record, Training
