@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from harness.errors import ChangedSincePlanned, HarnessError, StageFailed, WorkerExit, surroundings
+from harness.system.crashes import trace_crashes
 from harness.system.guard import claim_process, text_of
 from harness.system.memory import out_of_memory
 from harness.system.processes import adopt_orphans, end_children, leave_within
@@ -97,6 +98,7 @@ def main(job_files: Path | Sequence[Path], stop: Stop | None = None, capture: bo
             print(note, file=sys.stderr, flush=True)
     cohort = _Cohort(jobs, attempts, stop, helper=rank > 0)
     if own_process:
+        trace_crashes()
         set_patience(jobs[0].loader_timeout_s, stop)
     with _Heartbeat(cohort, stop, parent_pid):
         code = cohort.run()

@@ -14,7 +14,7 @@ from results import formats
 from results import store as schema
 from results.board import read_rows
 from results.columns import board_columns
-from results.leaderboard import checked_metric, drawn, leaderboard, metric_of
+from results.leaderboard import checked_metric, drawn, leaderboard, metric_of, with_reason
 from results.metrics import HEADLINE
 from results.queries import Filters, matching, metrics
 from results.ranking import ranked
@@ -60,7 +60,8 @@ def brief(
     conditions = [schema.board.c[name].in_(values) for name, values in wanted.items()]
     board = read_rows(store, metric, conditions, columns, beside=("manifest", "pending"))
     whole = wanted.keys() <= {"dataset"}
-    return ranked(store, board, known, metric, named[sort or metric], whole=whole).drop(columns=["manifest", "pending"])
+    board = ranked(store, board, known, metric, named[sort or metric], whole=whole)
+    return with_reason(store, board.drop(columns=["manifest", "pending"]), metric)
 
 
 def _interval(metric: str) -> tuple[str, ...]:

@@ -378,5 +378,5 @@ def render(board: pd.DataFrame, form: str = "table") -> str:
     if form not in FORMATS:
         raise ValueError(f"there is no format '{form}': {', '.join(FORMATS)}")
     if form == "table" and not len(board):
-        return "no row fits"
+        return str(board.attrs.get("why_empty", "no row fits"))
     return FORMATS[form](board)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 import pandas as pd
-from sqlalchemy import and_
+from sqlalchemy import and_, func, select
 
 from results import store as schema
 from results.board import frame_of, lesson_costs, lessons, read_rows, rows_of_runs, runs_of, shared_cost
@@ -77,7 +77,28 @@ def leaderboard(
         board = read_rows(store, metric, conditions, columns)
         board = board if rows is None else board[board["row"].isin(rows)].reset_index(drop=True)
         board = drawn(store, board, known, metric, most_drawn)
-    return ranked(store, board, known, metric, named[sort], descending)[list(named)]
+    board = ranked(store, board, known, metric, named[sort], descending)[list(named)]
+    return with_reason(store, board, metric)
+
+
+def with_reason(store: Store, board: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A board; if it is empty, and not because of a filter, `attrs["why_empty"]` is the sentence that says why."""
+    if len(board):
+        return board
+    with store.read() as connection:
+        rows, runs = (
+            connection.execute(select(func.count()).select_from(table).where(condition)).scalar()
+            for table, condition in (
+                (schema.board, schema.board.c.metric == metric),
+                (schema.runs, schema.runs.c.method.is_not(None)),
+            )
+        )
+    if not runs:
+        board.attrs["why_empty"] = "no results yet: harness collect fills the database from finished runs"
+    elif not rows:
+        what = f"{runs} finished run{'s have' if runs != 1 else ' has'} no {metric}"
+        board.attrs["why_empty"] = f"{what}: no pixel of the labels that they were evaluated on counts"
+    return board
 
 
 def checked_metric(known: Known, metric: str) -> str:

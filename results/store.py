@@ -313,7 +313,7 @@ def open_store(url_or_path: str | Path, readonly: bool = False) -> Store:
     except DBAPIError as error:
         store.close()
         why = str(error.orig).strip().splitlines()[0]
-        raise ValueError(f"{name} cannot be opened: {why}{'' if sqlite else _remedy(why)}") from error
+        raise ValueError(f"{name} cannot be opened: {why}{_file_remedy(why) if sqlite else _remedy(why)}") from error
     except BaseException:
         store.close()
         raise
@@ -348,6 +348,17 @@ def _remedy(why: str) -> str:
     if "database" in why and "does not exist" in why:
         return "; make it on the server (createdb), or name another"
     return "; see that the server runs and can be reached, and look at user and password (PGPASSWORD or ~/.pgpass)"
+
+
+def _file_remedy(why: str) -> str:
+    """What can be done about an SQLite file that cannot be opened, as the end of a sentence."""
+    if "locked" in why:
+        return f" for {BUSY_TIMEOUT_S} s: another program holds it; close that program, or wait for it"
+    if "not a database" in why:
+        return "; name another file, or move this one away"
+    if "unable to open" in why:
+        return "; name a file, in a folder that can be written to"
+    return ""
 
 
 def in_schema(url: str | Path, name: str) -> str:

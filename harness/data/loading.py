@@ -28,6 +28,7 @@ from harness.errors import HarnessError
 from harness.specs.spec import Recipe
 from harness.system.guard import guard_process
 from harness.system.processes import shared_memory
+from harness.system.shipping import Shipped
 from harness.system.waiting import GivenUpWaiting, waiting
 
 if TYPE_CHECKING:
@@ -291,8 +292,9 @@ class _Crew:
         from torch.utils.data import DataLoader
 
         count = min(workers, len(order))
+        source: Any = Shipped(loader.source)
         torch_loader: DataLoader[Any] = DataLoader(
-            loader.source,
+            source,
             batch_size=None,
             collate_fn=_as_it_is,
             sampler=order,

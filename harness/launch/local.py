@@ -21,6 +21,7 @@ from pydantic import Field
 
 from harness.launch.base import Launcher, LaunchResult, Options, make_job, parents_done
 from harness.launch.settings import LauncherSettings
+from harness.system.crashes import crash_place
 from harness.system.processes import end_group, leave_within, memory_kills
 from harness.worker import TOO_LARGE
 from harness.workspace.events import last_events
@@ -257,22 +258,28 @@ class LocalLauncher(Launcher):
             run.attempts[key] -= 1  # the next attempt runs a different cohort
             return False
         if code < 0 and own != "failed" and run.attempts[key] < run.settings.max_attempts:
-            _close_attempt(run.workspace, key, f"killed by {_killer(code)}{_for_memory(code, run.memory_kills)}")
+            _close_attempt(run.workspace, key, self._killed(run, key, code))
             return False
-        why = self._why(reason, state, code, run.memory_kills)
+        why = self._why(run, key, reason, state, code)
         _close_attempt(run.workspace, key, why, outcome="failed")
         run.failed[key] = why
         display.failed(key, why)
         return True
 
-    @staticmethod
-    def _why(reason: str, state: State, code: int, memory_kills: int) -> str:
+    def _why(self, run: _Run, key: str, reason: str, state: State, code: int) -> str:
         """The reason why a stage failed whose process has ended."""
         if reason and state is not State.RUNNING:
             return reason
         if code < 0:
-            return f"killed by {_killer(code)}{_for_memory(code, memory_kills)}"
+            return self._killed(run, key, code)
         return f"its process ended with code {code} and no outcome: some code in it called os._exit, or crashed"
+
+    @staticmethod
+    def _killed(run: _Run, key: str, code: int) -> str:
+        """By which signal a stage's process was killed, and where in the code if it crashed."""
+        attempt = run.workspace.stage(key).last_attempt()
+        place = crash_place(attempt.log) if attempt and code != -signal.SIGKILL else ""
+        return f"killed by {_killer(code)}{_for_memory(code, run.memory_kills)}" + (f" at {place}" if place else "")
 
     def _block(self, run: _Run, display: Any) -> None:
         """Remove stages that depend on a failed one; the other members of their cohort continue."""

@@ -32,7 +32,7 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[int
             network does not accept its images.
     """
     _try_writing(options.workspace)
-    _open_database(options.database)
+    check_database(options.database)
     if not keys:
         return []
     from harness.builders.datasets import open_dataset
@@ -88,8 +88,12 @@ def _refuse(spec: DatasetSpec, problems: Sequence[object]) -> None:
         raise HarnessError(f"data set {spec.label}: {problems[0]}{more}", "run harness data check")
 
 
-def _open_database(database: str) -> None:
-    """Check that the database is writable, before training; collecting replaces one of an older version."""
+def check_database(database: str) -> None:
+    """Check that the database is writable, before training; collecting replaces one of an older version.
+
+    Raises:
+        HarnessError: it is not.
+    """
     from results.store import OtherVersion, open_store
 
     try:
@@ -106,9 +110,7 @@ def _open_database(database: str) -> None:
         raise HarnessError(f"the database {database}: {around.message}", _DATABASE_FILE) from error
 
 
-_DATABASE_FILE = (
-    "name another file with --db, or move this one away: a database is an index of records, nothing is lost"
-)
+_DATABASE_FILE = "name another database with --db: it is an index of records, nothing is lost"
 _DATABASE_URL = "or omit --db: a database is an index of records, and can be filled at any time"
 
 

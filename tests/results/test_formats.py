@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from results import formats
+from results.brief import brief
 from results.ingest import collect
 from results.leaderboard import leaderboard
 from results.reported import render_reported, reported
@@ -78,6 +79,21 @@ def test_an_empty_table_is_said_to_be_empty(board: pd.DataFrame) -> None:
     assert json.loads(formats.render(board.iloc[:0], "json")) == []
     with pytest.raises(ValueError, match="no format 'xml'"):
         formats.render(board, "xml")
+
+
+def test_an_empty_board_says_why(tmp_path: Path) -> None:
+    """Was: "no row fits", and after a sweep "no student is done yet", of students whose mIoU is that of no pixel."""
+    with open_store(tmp_path / "results.db") as store:
+        for read in (leaderboard, brief):
+            assert formats.render(read(store)).startswith("no results yet: harness collect")
+        folder = Fake("kd").write(tmp_path)
+        record = json.loads((folder / "record.json").read_text())
+        record["metrics"] |= {"miou": None, "values": {}}
+        (folder / "record.json").write_text(json.dumps(record))
+        (folder / "confusion.npz").unlink()
+        collect(tmp_path, store)
+        for read in (leaderboard, brief):
+            assert formats.render(read(store)).startswith("1 finished run has no miou: no pixel of the labels")
 
 
 def test_rows_that_look_alike_show_their_variant(tmp_path: Path) -> None:

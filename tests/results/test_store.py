@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,20 @@ def test_an_empty_database_holds_no_leaderboard(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("this is no database" * 100)
-    with pytest.raises(ValueError, match=r"notes\.db cannot be opened"):
+    with pytest.raises(ValueError, match=r"notes\.db cannot be opened: .*move this one away"):
         open_store(tmp_path / "notes.db")
+    with pytest.raises(ValueError, match="name a file, in a folder that can be written to"):
+        open_store(tmp_path)
+
+
+def test_a_file_that_another_program_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("results.store.BUSY_TIMEOUT_S", 0.05)
+    path = tmp_path / "results.db"
+    open_store(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ValueError, match=r"locked for .* s: another program holds it"):
+            open_store(path)
 
 
 def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:

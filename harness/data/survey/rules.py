@@ -136,11 +136,12 @@ def _classes(names: Sequence[str]) -> str:
 
 def shifted_numbers(seen: Seen) -> Iterator[Finding]:
     """Numbers that exceed the classes by one: they begin at 1, or 0 is not a class."""
-    if not any("out of range" in p.what for facts in seen.facts.values() for one in facts for p in one.problems):
-        return
+    count, everything = len(seen.dataset.classes), [one for facts in seen.facts.values() for one in facts]
+    with_it = [one for one in everything if str(count) in one.stored]
+    if not any(one.problems for one in with_it) or any(one.size is not None and not one.problems for one in with_it):
+        return  # it occurs nowhere, or belongs to a class
     values = {value for split in seen.splits.values() for value in split.stored}
     numbers = {int(value) for value in values if not value.startswith("#")}
-    count = len(seen.dataset.classes)
     if count in numbers and not numbers & (set(range(count + 1, IGNORE)) | set(range(IGNORE + 1, 2**16))):
         first = min(numbers)
         guess = "do they begin at 1?" if first else "is one of them not a class, such as 0 for unlabelled?"

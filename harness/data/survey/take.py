@@ -15,6 +15,7 @@ from harness.data.decode import LabelPicture
 from harness.data.survey.facts import Facts, Seen
 from harness.data.survey.report import LEVELS, Finding, Memory, Occurrence, Report, SplitReport
 from harness.data.survey.rules import judge
+from harness.errors import HarnessError
 from harness.specs.spec import DatasetSpec
 from harness.system.guard import guard_process
 
@@ -50,7 +51,7 @@ def survey(
 
 
 def _take(dataset: Dataset, progress: Callable[[int, int], None] | None) -> Report:
-    splits = {name: dataset.split(name) for name in dataset.splits}
+    splits = {name: _split(dataset, name) for name in dataset.splits}
     facts = _facts(splits, len(dataset.classes), progress)
     problems = [problem for found in facts.values() for one in found for problem in one.problems]
     if any(type(split).look is Split.look for split in splits.values()):
@@ -59,6 +60,15 @@ def _take(dataset: Dataset, progress: Callable[[int, int], None] | None) -> Repo
     counted = {name: count(found, dataset.classes) for name, found in facts.items()}
     errors = [_file_error(problem) for problem in dict.fromkeys(problems)]
     return Report(dataset=dataset.name, splits=counted, findings=[*errors, *judge(Seen(dataset, facts, counted))])
+
+
+def _split(dataset: Dataset, name: str) -> Split:
+    with guard_process():
+        split: object = dataset.split(name)
+    if not isinstance(split, Split):
+        what = f"data set '{dataset.name}': its split '{name}' is a {type(split).__name__}, not a Split"
+        raise HarnessError(what, "let its class inherit harness.data.base.Split")
+    return split
 
 
 def _file_error(problem: Problem) -> Finding:

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from harness.system.crashes import crash_place
 from harness.system.processes import end_group
 from harness.workspace.files import read_json, write_json
 from harness.workspace.folders import AttemptFolder, StageFolder
@@ -72,6 +73,12 @@ class Stage:
         if (attempt.outcome() or {}).get("outcome") not in ("done", "failed"):
             attempt.end(outcome, reason)
             self.sentence = f"{self.folder.key} {reason}"
+
+    def crashed(self) -> str:
+        """Where in the code the process of its latest attempt crashed, as the end of a sentence."""
+        attempt = self.folder.last_attempt()
+        place = crash_place(attempt.log) if attempt else ""
+        return f" at {place}" if place else ""
 
     def left_without_outcome(self, code: int) -> None:
         """Handle a process that ended by itself; without a recorded outcome, some code in it has ended it."""
@@ -158,7 +165,7 @@ class Worker:
                 self._split(code)
                 return
             for stage in stages:
-                stage.label("interrupted", f"its process was killed by {signal.Signals(-code).name}")
+                stage.label("interrupted", f"its process was killed by {signal.Signals(-code).name}{stage.crashed()}")
 
     def _left(self) -> list[Stage]:
         """The stages with attempts left; others fail."""

@@ -197,11 +197,18 @@ class SlurmLauncher(Launcher):
         return [status] if status else []
 
     def collect_again(self, workspace: Workspace, changes: Mapping[str, Any]) -> LaunchResult:
-        """Submit the latest submission's collecting job again."""
+        """Submit the latest submission's collecting job again.
+
+        Raises:
+            HarnessError: there was none, or its database cannot be opened from here either.
+        """
+        from harness.launch.preflight import check_database
+
         submission = latest_collecting(workspace)
         if submission is None:
             raise HarnessError("there is no collecting job", "run harness collect")
         last = submission.request
+        check_database(last["collect"][last["collect"].index("--db") + 1])
         settings = {**last["settings"], **_kept({self.setting_name(n): v for n, v in changes.items()})}
         config = settings_config(settings)
         request = Request(workspace, config, last["sweep"], settings, last["collect"], id=submission.folder.name)

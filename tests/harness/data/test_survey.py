@@ -19,6 +19,7 @@ from harness.data.sets.shapes import Shapes, ShapesParams
 from harness.data.survey import Finding, Memory, Report, survey
 from harness.data.survey.sheet import WIDTH, choose, draw_sheet, overlay
 from harness.data.survey.take import look_alike
+from harness.errors import HarnessError
 from harness.specs.spec import DatasetSpec
 
 SIZE = (24, 32)
@@ -206,6 +207,31 @@ def test_one_number_too_many_is_explained(tmp_path: Path, values: tuple[int, ...
     files = [f for f in found if f.kind == "file"]
     assert len(files) == 7 and re.search(r"out of range: 3 in \d+ pixels \(expected 0 to 2", files[0].what)
     assert re.search(guess, the(dataset, "shifted").what)
+
+
+@pytest.mark.parametrize(("values", "explained"), [((0, 1, 2, 3), True), ((1, 2, 3), True), ((1, 2, 4), False)])
+def test_one_number_too_many_is_explained_whoever_reads_the_labels(
+    values: tuple[int, ...], explained: bool, tmp_path: Path
+) -> None:
+    """Was: a rule that looked for words of one reader's message, which a dataset.yaml's reader words otherwise."""
+    make(tmp_path, values)
+    file = tmp_path / "dataset.yaml"
+    places = "images: '{split}/images/{name}'\nmasks: '{split}/labels/{name}'\n"
+    file.write_text(f"layout: masks\n{places}splits: {{train: train, val: val, test: test}}\nclasses: [a, b, c]\n")
+    found = survey(open_dataset(str(file))).of("error")
+    assert len([f for f in found if f.kind == "file"]) == 7
+    assert (found[0].kind == "shifted") == explained, found
+    file.write_text(file.read_text().replace("[a, b, c]", "{a: 1, b: 2, c: 3, d: 0, e: 4}"))
+    assert not survey(open_dataset(str(file))).of("error")
+
+
+def test_a_split_that_is_none_is_the_plugins_fault() -> None:
+    class Odd(Made):
+        def split(self, name: str) -> Any:
+            return [name]
+
+    with pytest.raises(HarnessError, match=r"its split 'train' is a list, not a Split .*inherit"):
+        survey(Odd(DataParams()))
 
 
 class Made(Dataset):

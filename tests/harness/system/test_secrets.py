@@ -70,7 +70,7 @@ def test_no_file_of_a_workspace_holds_the_password(
 ) -> None:
     """With everything but the server: the sweep is saved as the launcher gets it."""
     monkeypatch.setenv("PGPASSWORD", "")
-    monkeypatch.setattr("harness.launch.preflight._open_database", lambda _: None)
+    monkeypatch.setattr("harness.launch.preflight.check_database", lambda _: None)
     monkeypatch.setattr("harness.launch.opened.OpenedWorkspace.collect", lambda _: None)
     root, words = tmp_path / "runs", tiny_flags(tmp_path / "runs", methods="none")
     url = "postgresql://me:SECRET@127.0.0.1:9/board"

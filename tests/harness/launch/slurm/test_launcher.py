@@ -442,6 +442,12 @@ def test_collecting_that_failed_is_told_and_sent_again(
     assert "password authentication failed" in " ".join(capsys.readouterr().out.split())
     assert run(["retry", "-w", str(world.workspace.root), "--dry-run"]) == 0
     assert len(fake.jobs) == 4 and "password authentication failed" in capsys.readouterr().out
+    # Not while the database cannot be opened from here either.
+    database = Path(read_submissions(world.workspace)[0].request["collect"][-1])
+    database.mkdir()
+    assert run(["retry", "-w", str(world.workspace.root)]) == 2
+    assert len(fake.jobs) == 4 and f"{database} cannot be opened" in capsys.readouterr().err
+    database.rmdir()
     assert run(["retry", "-w", str(world.workspace.root)]) == 0
     assert len(fake.jobs) == 5 and "dependency" not in fake.jobs[4] and fake.jobs[4]["partition"] == "gpu"
     # What the one before said says nothing of this one.
