@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,15 @@ def write_rows(connection: Connection, metric: str, rows: Iterable[Mapping[str, 
 
 def stored(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
     """What the database holds for columns of a row of the leaderboard: NULL for NaN."""
-    named = ((stored_name(name, metric), value) for name, value in row.items())
-    return {name: None if value != value else value for name, value in named if name in schema.board.c}
+    named = ((_place(name, metric), value) for name, value in row.items())
+    return {name: None if value != value else value for name, value in named if name}
+
+
+@lru_cache(maxsize=4096)
+def _place(name: str, metric: str) -> str:
+    """The column of the database that holds one of a leaderboard; "" where none does."""
+    stored_as = stored_name(name, metric)
+    return stored_as if stored_as in schema.board.c else ""
 
 
 def drop_families(connection: Connection, families: Sequence[str]) -> None:

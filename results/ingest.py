@@ -15,16 +15,19 @@ import sys
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from itertools import repeat
 from multiprocessing import get_context
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
@@ -268,7 +271,12 @@ def _clean(row: dict[str, Any]) -> dict[str, Any]:
 
 def _run(record: Record) -> dict[str, Any]:
     """The row of `runs`, all but where it came from."""
-    row = {column.name: _at(record, column.source) for column in columns.STORED if column.source}
+    row: dict[str, Any] = {}
+    for place, names, read in _SOURCES:
+        found: Any = record
+        for name in place:
+            found = getattr(found, name, None)
+        row |= dict(zip(names, read(found) if found is not None else repeat(None)))
     parents = ",".join(sorted(set(record.parents.values())))
     counted: dict[str, Any] = {"manifest": _manifest(record), "variant": _variant(record), "parents": parents}
     counted |= {"uncounted": uncounted(record.cost.uncounted) if record.cost else ""}
@@ -276,16 +284,27 @@ def _run(record: Record) -> dict[str, Any]:
     return row | counted | {"evaluation": protocol_words(record.spec) if record.metrics else ""}
 
 
-def _at(data: Any, path: str) -> Any:
-    """What stands at a dotted path of a record, as an object or as JSON; None where the way ends early."""
-    for name in path.split("."):
-        if data is None:
-            return None
-        if isinstance(data, BaseModel):
-            data = getattr(data, name)
-        else:
-            data = data[int(name)] if name.isdigit() else data.get(name)
-    return data
+_Source = tuple[tuple[str, ...], list[str], Callable[[Any], Iterable[Any]]]
+"""The way to a part of a record, the columns whose values stand in it, and what reads these."""
+
+
+def _sources() -> list[_Source]:
+    """Every part of a record that columns stand in."""
+    parts: dict[tuple[str, ...], dict[str, str]] = {}
+    for column in columns.STORED:
+        if column.source:
+            *place, last = column.source.split(".")
+            parts.setdefault(tuple(place), {})[column.name] = last
+    return [(place, list(there), _reader(list(there.values()))) for place, there in parts.items()]
+
+
+def _reader(names: Sequence[str]) -> Callable[[Any], Iterable[Any]]:
+    """What reads these attributes, or items, of a part of a record."""
+    read: Callable[[Any], Any] = itemgetter(*map(int, names)) if names[0].isdigit() else attrgetter(*names)
+    return read if len(names) > 1 else lambda part: (read(part),)
+
+
+_SOURCES = _sources()
 
 
 def _manifest(record: Record) -> str:
@@ -437,8 +456,35 @@ def _arrays(path: Path, record: Record) -> dict[str, NDArray[Any]]:
     promised = record.artefacts.get(path.name)
     if promised and hashlib.sha256(content).hexdigest() != promised:
         raise ValueError("its sha256 is not the one in the record")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    with zipfile.ZipFile(io.BytesIO(content)) as arrays:
+        return {name.removesuffix(".npy"): _array(arrays.read(name)) for name in arrays.namelist()}
+
+
+_NPY = b"\x93NUMPY\x01\x00"
+"""What a file of an array begins with, in the version of the format that NumPy writes."""
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """The array in a file: `np.load` without reading equal headers again, which takes it longest.
+
+    Raises:
+        ValueError: it is no array, or one of Python's objects.
+    """
+    if not content.startswith(_NPY):
+        return np.asarray(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False))
+    start = len(_NPY) + 2 + int.from_bytes(content[len(_NPY) : len(_NPY) + 2], "little")
+    shape, by_columns, dtype = _header(content[len(_NPY) : start])
+    values = np.frombuffer(content, dtype, math.prod(shape), start)
+    return values.reshape(shape, order="F" if by_columns else "C")
+
+
+@lru_cache(maxsize=256)
+def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type of the array that follows."""
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(content))
+    if dtype.hasobject:
+        raise ValueError("Python's objects are not read")
+    return shape, by_columns, dtype
 
 
 def _read_confusion(path: Path, record: Record) -> tuple[list[str], NDArray[np.int64]]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from results import queries
 from results.columns import STORED, refuse_name
-from results.ingest import _at, collect
+from results.ingest import collect
 from results.record import (
     Attempt,
     Best,
@@ -48,6 +48,16 @@ METRIC = st.one_of(
     st.builds(MetricValue, value=st.none() | FINITE, heading=TEXT, unit=TEXT.filter(lambda t: t != "%")),
 )
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: not refuse_name(name))
+
+
+def at(data: Any, path: str) -> Any:
+    """What stands at a dotted path of a record as JSON; None where the way ends early."""
+    for name in path.split("."):
+        if data is None:
+            return None
+        data = data[int(name)] if name.isdigit() else data.get(name)
+    return data
+
 
 METRICS = st.builds(
     Metrics,
@@ -171,7 +181,7 @@ def test_through_a_database(any_store: Store, tmp_path: Path, record: Record) ->
     data = record.model_dump()
     for column in STORED:
         if column.source:
-            assert found.row[column.name] == stored(_at(data, column.source)), column.name
+            assert found.row[column.name] == stored(at(data, column.source)), column.name
     for name, value in (record.metrics.values if record.metrics else {}).items():
         if name not in Metrics.model_fields:
             assert found.row[name] == value.value, name
