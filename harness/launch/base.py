@@ -21,9 +21,24 @@ if TYPE_CHECKING:
     from harness.planning.plan import Node, Plan
 
 
+LARGEST = {
+    "workers": 1024,
+    "threads": 1024,
+    "loader_workers": 1024,
+    "samples": 10_000,
+    "checkpoint_every": 10**9,
+    "gradients_every": 10**9,
+    "loader_timeout_s": 10**9,
+}
+"""The largest sensible value of each numeric option; the smallest is 0."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Options of the user that do not change results.
+
+    Raises:
+        HarnessError: a number is negative, not finite, or above `LARGEST`.
 
     Attributes:
         workers: stages at once on this machine; 0 for the launcher's default.
@@ -53,6 +68,17 @@ class Options:
     log: tuple[str, ...] = ()
     quiet: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, largest in LARGEST.items():
+            value = getattr(self, name)
+            whole = name != "loader_timeout_s"
+            kind = int if whole else int | float
+            if value is None or (isinstance(value, kind) and not isinstance(value, bool) and 0 <= value <= largest):
+                continue
+            flag = f"--{name.removesuffix('_s').replace('_', '-')}"
+            what = "a whole number" if whole else "a number"
+            raise HarnessError(f"{flag} {value} is not {what} from 0 to {largest}", "leave it out for the default")
 
 
 @dataclass(frozen=True)

@@ -223,8 +223,8 @@ def _loader_workers(asked: str | int) -> int | None:
     """
     if asked == "auto":
         return None
-    if not str(asked).isdecimal():
-        raise HarnessError(f"loader workers: '{asked}' is not a number of processes", "give auto, 0, 1, 2, ...")
+    if not str(asked).isdecimal() or len(str(asked)) > 12:
+        raise HarnessError(f"--loader-workers '{asked}' is not a number of processes", "give auto, 0, 1, 2, ...")
     return int(asked)
 
 

@@ -70,7 +70,7 @@ def largest_cohort(choice: str) -> int:
         return AUTO_MOST
     if choice == "off":
         return 1
-    if choice.isdigit() and int(choice) > 0:
+    if choice.isdecimal() and len(choice) < 10 and int(choice) > 0:
         return int(choice)
     raise HarnessError(f"'{choice}' is not a cohort setting: give auto, off or a number of students")
 

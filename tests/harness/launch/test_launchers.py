@@ -10,9 +10,11 @@ import pytest
 
 from harness.cli.app import run
 from harness.errors import HarnessError
-from harness.launch.base import LAUNCHERS, Launcher, check_launcher
-from harness.launch.launchers import settings_of
+from harness.launch.base import LARGEST, LAUNCHERS, Launcher, check_launcher
+from harness.launch.launchers import make_options, settings_of
+from harness.launch.run_sweep import _loader_workers
 from harness.launch.settings import LauncherSettings
+from harness.planning.cohorts import largest_cohort
 from tests.end_to_end.tiny import stage_folders, tiny_flags
 
 PLUGIN = '''
@@ -218,3 +220,18 @@ def test_declarations_that_make_no_sense(changes: dict[str, object], said: str) 
     body = {"name": "odd", "summary": "odd", "launch": lambda *_: None, **changes}
     with pytest.raises(HarnessError, match=said):
         check_launcher(type("Odd", (Launcher,), body))
+
+
+@pytest.mark.parametrize("name", LARGEST)
+@pytest.mark.parametrize("value", [-1, 10**12, float("nan")])
+def test_numbers_that_make_no_sense_are_refused(name: str, value: float, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"^--\S+ \S+ is not a (whole )?number from 0 to \d+"):
+        make_options(tmp_path, None, [], **{name: value})
+    assert getattr(make_options(tmp_path, None, [], **{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("asked", ["-1", "1.5", "9" * 5000, "²"])
+def test_loader_workers_and_cohorts_are_numbers(asked: str) -> None:
+    for read in (_loader_workers, largest_cohort):
+        with pytest.raises(HarnessError):
+            read(asked)
