@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from harness.builders.recognised import Recognised
+    from harness.errors import HarnessError
 
 
 def data_init(
@@ -39,7 +44,10 @@ def data_init(
     file = out or folder / FILE
     if file.exists() and not (force or dry_run):
         raise HarnessError(f"{file} exists already", "give --force to overwrite it, or --dry-run to only print")
-    guess = guess_layout(folder)
+    try:
+        guess = guess_layout(folder)
+    except HarnessError as error:
+        raise _or_known(error, folder) from error
     if out is not None:
         guess.fields = {"name": guess.fields.pop("name"), "root": str(folder.resolve()), **guess.fields}
     text = yaml_text(guess)
@@ -52,12 +60,25 @@ def data_init(
         raise HarnessError(
             f"{file} cannot be written: {error.strerror}", "name another file with --out FILE"
         ) from error
-    _tell(file, sum(map(len, guess.unsure.values())))
+    _tell(file, folder, sum(map(len, guess.unsure.values())))
 
 
-def _tell(file: Path, unsure: int) -> None:
+def _or_known(error: HarnessError, folder: Path) -> HarnessError:
+    """The error, with the data set of the field that the folder may be as its hint."""
+    from harness.builders.recognised import recognised
+    from harness.errors import HarnessError
+
+    found = recognised(folder) if folder.is_dir() else []
+    if not found:
+        return error
+    hint = f"it may be the data set '{found[0].word}' ({found[0].summary})"
+    return HarnessError(error.message, f"{hint}: harness sweep --dataset '{found[0].word}' --data-root {folder}")
+
+
+def _tell(file: Path, folder: Path, unsure: int) -> None:
     """Print a summary of the written file."""
     from harness.builders.datasets import open_dataset
+    from harness.builders.recognised import recognised
 
     typer.echo(
         f"wrote {file}" + (f"; {unsure} remark{'s' * (unsure != 1)} in it to look at (UNSURE)" if unsure else "")
@@ -66,25 +87,18 @@ def _tell(file: Path, unsure: int) -> None:
     counts = ", ".join(f"{name} {len(dataset.split(name))}" for name in dataset.splits)
     names = ", ".join(dataset.classes[:12]) + (", ..." if len(dataset.classes) > 12 else "")
     typer.echo(f"{counts}; {len(dataset.classes)} classes: {names}")
-    for name in _known(file.parent):
-        typer.secho(
-            f"this is the layout of the data set '{name}', which has its classes and splits built in:", bold=True
-        )
-        typer.echo(f"       harness sweep --dataset {name} --data-root {file.parent}")
+    for known in recognised(folder, dataset):
+        _tell_known(known, folder)
     typer.echo(f"next:  harness data check {file}\n       harness sweep --dataset {file}")
 
 
-def _known(folder: Path) -> list[str]:
-    """Built-in data sets whose layout the folder matches."""
-    from harness.errors import HarnessError
-    from harness.plugins.registries import DATASETS
-
-    found = []
-    for entry in DATASETS:
-        if entry.cls.needs_root and entry.name != "folder":
-            try:
-                dataset = entry.cls(entry.cls.Params(), folder)
-                found += [entry.name] if not dataset.check(full=False) else []
-            except (HarnessError, OSError):
-                continue
-    return found
+def _tell_known(known: Recognised, folder: Path) -> None:
+    """Print which data set of the field it may be, and what speaks for it."""
+    typer.secho(f"this may be the data set '{known.word}': {known.summary}", bold=True)
+    samples = ", ".join(f"{count} {name}" for name, count in known.samples.items())
+    typer.echo(
+        f"       here: {samples}. Its names of folders and files are the same, and {known.decoded} labels fit: "
+        f"{known.found} of its {known.classes} classes occur in them. Another data set may look like that too."
+    )
+    typer.echo("       If it is that one, its classes and splits are built in:")
+    typer.echo(f"       harness sweep --dataset {shlex.quote(known.word)} --data-root {folder}")

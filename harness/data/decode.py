@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from harness.data.files import read_file
 from harness.errors import HarnessError
 
 _SUFFIXES = "png jpg jpeg jpe jfif mpo tif tiff bmp webp gif ppm pgm pbm pnm tga jp2 avif"
@@ -169,7 +170,7 @@ def _known(formats: tuple[str, ...]) -> str:
 
 def _bytes_of(path: Path) -> bytes:
     """The bytes of the file, or of the image embedded in a Labelme JSON."""
-    content = path.read_bytes()
+    content = read_file(path)
     if path.suffix.lower() != ".json":
         return content
     embedded = json.loads(content).get("imageData")

@@ -17,6 +17,9 @@ from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
+from harness.data.files import regular_file
+from harness.errors import HarnessError
+
 LARGE = 1 << 28
 """Bytes in all from which on digests are kept between commands."""
 SETTLED = 10.0
@@ -31,11 +34,15 @@ def file_digests(files: Iterable[Path]) -> dict[Path, str]:
     """sha256 of the content of every file, in hexadecimal.
 
     Raises:
+        HarnessError: one is missing, or a pipe, socket or device.
         OSError: one cannot be read.
     """
     stamps, total = {}, 0
     for file in sorted(set(files)):
-        stat = file.stat()
+        try:
+            stat = regular_file(file).stat()
+        except FileNotFoundError as error:
+            raise HarnessError(f"{file}: is missing", "run harness data check") from error
         total += stat.st_size
         stamps[file] = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
     found = {file: _memory[str(file), stamp] for file, stamp in stamps.items() if (str(file), stamp) in _memory}

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.data.base import IGNORE, DataParams, Dataset, Problem
 from harness.data.decode import is_picture
+from harness.data.files import read_text, regular_file
 from harness.data.folder.classes import RGB, Classes, voc_colour
 from harness.data.folder.items import Item, ItemSplit, LabelSource, check_items, items_manifest
 from harness.errors import HarnessError, did_you_mean
@@ -51,9 +52,11 @@ class MatLabel(LabelSource):
         from scipy.io import loadmat
 
         try:
-            found: Any = loadmat(self.path)[self.keys[0]]
+            found: Any = loadmat(regular_file(self.path))[self.keys[0]]
             for key in self.keys[1:]:
                 found = found[key][0, 0]
+        except HarnessError:
+            raise
         except Exception as error:  # scipy raises anything for invalid files
             raise HarnessError(f"{self.path}: contains no matrix {'.'.join(self.keys)}: {error}") from error
         return classes.read_numbers(np.asarray(found), self.path)
@@ -65,7 +68,7 @@ class OfficialDataset(Dataset):
     Attributes:
         places: candidate folders below the data root, in addition to the root itself and the data set's name.
         wanted: parts of the layout, as globs below its folder; the folder with most matches is used.
-        source: where to get the data set, for error messages.
+        source: the archives of the data set, for error messages.
     """
 
     needs_root = True
@@ -81,6 +84,11 @@ class OfficialDataset(Dataset):
     @property
     def splits(self) -> tuple[str, ...]:
         return ("train", "val")
+
+    @property
+    def hint(self) -> str:
+        """What to do where the layout is another."""
+        return f"the layout is that of {self.source}"
 
     @property
     @abstractmethod
@@ -104,7 +112,7 @@ class OfficialDataset(Dataset):
 
     def _find_folder(self) -> Path:
         if self.root is None:
-            raise HarnessError(f"data set '{self.name}' needs a folder", f"--data-root; {self.source}")
+            raise HarnessError(f"data set '{self.name}' needs a folder", f"give --data-root FOLDER; {self.hint}")
         candidates = [self.root / place for place in (".", self.name, *self.places)]
         there = [place for place in candidates if place.is_dir()]
         counts = {place: sum(any(place.glob(part)) for part in self.wanted) for place in there}
@@ -112,14 +120,15 @@ class OfficialDataset(Dataset):
         if best is not None and counts[best] == len(self.wanted):
             return best.resolve()
         looked = " and ".join(self.wanted)
-        partly = ""
+        near, partly = self.root, ""
         if best is not None and counts[best]:
+            near = best
             missing = ", ".join(part for part in self.wanted if not any(best.glob(part)))
             partly = f"; {best} lacks {missing}"
         raise HarnessError(
             f"{self.root} does not contain data set '{self.name}': looked for {looked} in it and in its folders "
-            f"{', '.join((self.name, *self.places))}{partly}; there is {listing(self.root)}",
-            self.source,
+            f"{', '.join((self.name, *self.places))}{partly}; there is {listing(near)}",
+            self.hint,
         )
 
     def split(self, name: str) -> ItemSplit:
@@ -173,7 +182,10 @@ def read_names(file: Path) -> list[str]:
         HarnessError: the file cannot be read.
     """
     try:
-        lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.split() for line in read_text(file).splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        there = f"; there is {listing(file.parent)}" if file.parent.is_dir() else ""
+        raise HarnessError(f"{file}: is missing: the names of a split{there}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"{file}: cannot be read as a list of names: {error}") from error
     return [Path(words[0]).stem if words[0].lower().endswith((".jpg", ".png")) else words[0] for words in lines]

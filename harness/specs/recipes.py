@@ -120,7 +120,7 @@ def load_recipe(name: str) -> RecipeFile:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
-        raise HarnessError(f"there is no recipe '{name}'", did_you_mean(name, recipe_names()) + " Or give a YAML file.")
+        raise HarnessError(f"there is no recipe '{name}'", f"{did_you_mean(name, recipe_names())}; or give a YAML file")
     data = read_mapping(path, "a recipe", "write fields as in harness recipes quick")
     kinds = {kind: data.pop(kind) or {} for kind in KINDS if kind in data}
     recipe = RecipeFile(path.stem, str(data.pop("summary", "")), data, kinds)

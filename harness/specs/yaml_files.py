@@ -11,6 +11,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.errors import HarnessError
 
+LARGEST = 1 << 24
+"""Bytes of a YAML file that are read; a device would never end."""
+
 
 class InvalidYaml(ValueError):
     """The text is not valid YAML; the message gives the error and its position in one line."""
@@ -41,8 +44,12 @@ def read_yaml(path: Path) -> Any:
         InvalidYaml: the text is not YAML, or has a duplicate key.
         OSError: it cannot be read.
     """
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise InvalidYaml(f"it is larger than {LARGEST >> 20} MiB")
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
+        return parse_yaml(content.decode())
     except UnicodeDecodeError as error:
         raise InvalidYaml(f"it is not UTF-8 text: {error.reason} at byte {error.start}") from error
 

@@ -29,4 +29,5 @@ def reading(file: Path, kind: str, hint: str) -> Iterator[None]:
     except (LookupError, TypeError, AttributeError, StopIteration) as error:
         raise HarnessError(f"{file}: is not {kind} JSON: {error!r}", hint) from error
     except HarnessError as error:
-        raise HarnessError(f"{file}: {error.message}", error.hint) from error
+        place = "" if error.message.startswith(f"{file}: ") else f"{file}: "
+        raise HarnessError(f"{place}{error.message}", error.hint) from error

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.data.base import IGNORE
 from harness.data.decode import LabelPicture
+from harness.data.files import read_text
 from harness.data.folder.tree import is_text
 from harness.errors import HarnessError, did_you_mean
 
@@ -403,13 +404,14 @@ def _record(fields: Mapping[Any, Any]) -> ClassEntry:
 
 
 def read_class_file(file: Path) -> list[ClassEntry]:
-    """A class table from JSON, CSV (with or without a header), `labelmap.txt` of CVAT, or one name a line.
+    """A class table from JSON, CSV (with or without a header), CVAT's `labelmap.txt`, CamVid's `label_colors.txt`, or
+    one name a line.
 
     Raises:
         HarnessError: it is none of these.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"{file}: cannot be read as text: {error}") from error
     try:
@@ -429,10 +431,21 @@ def _parse_table(file: Path, text: str) -> list[ClassEntry]:
         return [_labelmap_entry(line) for line in lines]
     if file.suffix.lower() in (".csv", ".tsv"):
         return _parse_csv(lines, "\t" if file.suffix.lower() == ".tsv" else ",")
+    coloured = [_coloured_line(line) for line in lines]
+    if lines and all(coloured):
+        return [entry for entry in coloured if entry]
     numbered = [re.fullmatch(r"(\d+)\s*[:,;\t ]\s*(.+)", line) for line in lines]
     if lines and all(numbered):
         return [ClassEntry(m[2].strip(), int(m[1])) for m in numbered if m]
     return [ClassEntry(line, i) for i, line in enumerate(lines)]
+
+
+def _coloured_line(line: str) -> ClassEntry | None:
+    """`64 128 64 Animal`, as in CamVid's `label_colors.txt`, or `Animal 64 128 64`; else None."""
+    rgb = r"(?P<rgb>\d{1,3}[\s,;]+\d{1,3}[\s,;]+\d{1,3})"
+    match = re.fullmatch(rf"{rgb}[\s,;:]+(?P<name>\D.*)", line) or re.fullmatch(rf"(?P<name>.*\D)[\s,;:]+{rgb}", line)
+    colour = parse_colour(match["rgb"]) if match else None
+    return ClassEntry(match["name"].strip(" \t,;:"), colour=colour) if match and colour else None
 
 
 def _labelmap_entry(line: str) -> ClassEntry:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.base import IGNORE, Problem
+from harness.data.files import read_text
 from harness.data.folder.annotation_file import reading
 from harness.data.folder.classes import ClassEntry, Classes
 from harness.data.folder.config import SPLITS, Config
@@ -43,7 +44,7 @@ def read_coco(file: Path) -> tuple[dict[int, CocoImage], list[dict[str, Any]]]:
 
 @lru_cache(maxsize=4)
 def _read_coco(file: Path, time: int) -> tuple[dict[int, CocoImage], list[dict[str, Any]]]:
-    data = json.loads(file.read_text(encoding="utf-8"))
+    data = json.loads(read_text(file))
     objects: dict[int, list[tuple[int, Any, bool]]] = {image["id"]: [] for image in data["images"]}
     for entry in data.get("annotations", []):
         if entry["image_id"] in objects and entry.get("segmentation"):

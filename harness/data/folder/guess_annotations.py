@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.data.files import regular_file
 from harness.data.folder.coco import read_coco
 from harness.data.folder.drawing import coco_masks
 from harness.data.folder.guess import Guess, fraction_splits, split_of
@@ -28,8 +29,12 @@ def _jsons(tree: Tree) -> list[str]:
 
 
 def _head(tree: Tree, file: str, size: int = 1 << 16) -> str:
-    with tree.path(file).open("rb") as stream:
-        return stream.read(size).decode("utf-8", "replace")
+    """The beginning of a file; nothing of what cannot be read."""
+    try:
+        with regular_file(tree.path(file)).open("rb") as stream:
+            return stream.read(size).decode("utf-8", "replace")
+    except (HarnessError, OSError):
+        return ""
 
 
 # ---------------------------------------------------------------------------------------------------------- COCO
@@ -132,7 +137,7 @@ def guess_yolo(tree: Tree) -> Guess | None:
 
 def _yolo_file(tree: Tree) -> tuple[str | None, dict[str, Any] | None]:
     for file in tree.files:
-        if file.count("/") <= 1 and file.endswith((".yaml", ".yml")):
+        if file.count("/") <= 1 and file.endswith((".yaml", ".yml")) and tree.holds(file, 1 << 20):
             try:
                 data = read_yaml(tree.path(file))
             except (InvalidYaml, OSError):  # whatever it is, it is not the one looked for

@@ -136,7 +136,7 @@ def _table(tree: Tree, pixels: Pixels, near: str) -> tuple[str, list[ClassEntry]
         suffix = posixpath.splitext(name)[1].lower()
         if suffix not in (".csv", ".tsv", ".json", ".txt") or not _TABLE.search(name):
             continue
-        if file.count("/") > 3 or tree.path(file).stat().st_size > 200_000:
+        if file.count("/") > 3 or not tree.holds(file, 200_000):
             continue
         try:
             entries = read_class_file(tree.path(file))

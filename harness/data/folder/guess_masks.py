@@ -361,7 +361,7 @@ def guess_pairs(tree: Tree) -> Guess | None:
     found: dict[str, str] = {}
     every: list[tuple[Path, Path]] = []
     for file in tree.files:
-        if not file.lower().endswith(LISTS) or tree.path(file).stat().st_size > 50_000_000:
+        if not file.lower().endswith(LISTS) or not tree.holds(file, 50_000_000):
             continue
         try:
             pairs = _pairs(tree, file)

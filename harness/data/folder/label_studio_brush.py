@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.data.files import read_text
 from harness.data.folder.annotation_file import reading
 from harness.data.folder.classes import Classes
 from harness.data.folder.drawing import Region, image_size, of_kind, paint
@@ -105,7 +106,7 @@ def brushed(result: Mapping[str, Any]) -> Brushed | None:
 
 def read_entries(file: Path) -> list[Mapping[str, Any]]:
     """The tasks as they are written."""
-    return list(json.loads(file.read_text(encoding="utf-8")))
+    return list(json.loads(read_text(file)))
 
 
 def results_of(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from harness.data.files import read_text
 from harness.data.folder.annotation_file import reading
 from harness.data.folder.classes import ClassEntry, Classes
 from harness.data.folder.config import Config
@@ -72,7 +73,7 @@ def read_labelme(file: Path) -> Mapping[str, Any]:
         HarnessError: it is not such a JSON file.
     """
     with reading(file, "Labelme's", "shapes with label and points"):
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(read_text(file))
         for shape in data["shapes"]:
             shape["label"], shape["points"] = str(shape["label"]), [(float(x), float(y)) for x, y in shape["points"]]
         if data.get("imageHeight") or data.get("imageWidth"):

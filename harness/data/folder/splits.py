@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from harness.data.base import Problem
+from harness.data.files import read_text
 from harness.data.folder.config import Config
 from harness.data.folder.tree import Tree
 from harness.errors import HarnessError
@@ -117,7 +118,7 @@ def read_list(tree: Tree, word: str) -> list[str]:
     if file is None:
         raise HarnessError(f"splits: there is no list {tree.root / word}", "paths are relative to the data root")
     try:
-        text = tree.path(file).read_text(encoding="utf-8-sig")
+        text = read_text(tree.path(file), "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"{tree.path(file)}: cannot be read as text: {error}") from error
     lines = [line.strip() for line in text.splitlines()]

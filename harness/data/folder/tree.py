@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.data.decode import SUFFIXES
+from harness.data.files import regular_file
 from harness.errors import HarnessError
 
 _SKIPPED = {"__MACOSX", "__pycache__", "node_modules"}
@@ -50,6 +51,13 @@ class Tree:
 
     def path(self, file: str) -> Path:
         return self.root / file
+
+    def holds(self, file: str, most: int) -> bool:
+        """Whether it is a regular file of at most so many bytes."""
+        try:
+            return regular_file(self.path(file)).stat().st_size <= most
+        except (HarnessError, OSError):
+            return False
 
     def exact(self, word: str) -> str | None:
         """The file of that path, without regard to how accents are composed, or to case where that is needed.

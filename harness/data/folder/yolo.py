@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data.files import read_text
 from harness.data.folder.classes import ClassEntry, Classes
 from harness.data.folder.config import Config
 from harness.data.folder.drawing import Region, paint
@@ -52,7 +53,7 @@ class YoloLabel(LabelSource):
         if self.path is None:
             return paint(size, [], classes.unlabelled)
         try:
-            lines = self.path.read_text().splitlines()
+            lines = read_text(self.path).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise HarnessError(f"{self.path}: cannot be read as text: {error}") from error
         regions = [self._region(i, line.split(), size, classes) for i, line in enumerate(lines, 1) if line.strip()]

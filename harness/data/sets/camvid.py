@@ -109,8 +109,7 @@ class CamVid(Dataset):
         if self.root is None:
             raise HarnessError("data set 'camvid' needs a folder", hint)
         for folder in (self.root, self.root / self.name, self.root / "CamVid"):
-            segnet = any((folder / f"{split}annot").is_dir() for split in SPLITS)
-            if segnet or (folder / "train").is_dir() or _full_folders(folder):
+            if _has(folder, "annot") or _has(folder, "_labels") or _full_folders(folder):
                 return folder.resolve()
         raise HarnessError(
             f"{self.root} does not contain data set 'camvid': looked for train/ and trainannot/ (SegNet), train/ and "
@@ -122,9 +121,7 @@ class CamVid(Dataset):
     def full(self) -> bool:
         """Whether labels are the 32 colours of the original."""
         folder = self.folder
-        if any((folder / f"{split}annot").is_dir() for split in SPLITS):
-            return False
-        return (folder / "train_labels").is_dir() or _full_folders(folder) is not None
+        return not _has(folder, "annot") and (_has(folder, "_labels") or _full_folders(folder) is not None)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -183,6 +180,11 @@ class CamVid(Dataset):
 def _refuse_unknown(name: str) -> None:
     if name not in SPLITS:
         raise HarnessError(f"data set 'camvid' has no split '{name}'", did_you_mean(name, SPLITS))
+
+
+def _has(folder: Path, ending: str) -> bool:
+    """Whether there is a folder of labels of any split: `trainannot`, `train_labels`."""
+    return any((folder / f"{split}{ending}").is_dir() for split in SPLITS)
 
 
 def _full_folders(folder: Path) -> tuple[Path, Path] | None:

@@ -62,7 +62,7 @@ class Cityscapes(OfficialDataset):
             if any((self.folder / "gtFine/train").rglob(f"*_gtFine_{kind}.png")):
                 return str(kind)
         wanted = "*_gtFine_labelIds.png or *_gtFine_labelTrainIds.png" if asked == "auto" else f"*_gtFine_{asked}.png"
-        raise HarnessError(f"{self.folder / 'gtFine/train'} has no {wanted}", self.source)
+        raise HarnessError(f"{self.folder / 'gtFine/train'} has no {wanted}", self.hint)
 
     @property
     def table(self) -> Classes:

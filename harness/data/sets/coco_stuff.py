@@ -84,8 +84,9 @@ class CocoStuff(OfficialDataset):
 
     def _find_folder(self) -> Path:
         if self.root is None:
-            raise HarnessError(f"data set '{self.name}' needs a folder", f"--data-root; {self.source}")
-        for place in (self.root, self.root / self.name, *(self.root / name for name in self.places)):
+            raise HarnessError(f"data set '{self.name}' needs a folder", f"give --data-root FOLDER; {self.hint}")
+        places = [self.root, *(self.root / name for name in (self.name, *self.places))]
+        for place in places:
             if self.small and (place / "imageLists").is_dir() and any(place.glob("annotations/*.mat")):
                 return place.resolve()
             if not self.small and _part(place, "train", ("images", ".")) and _part(place, "train", LABELS):
@@ -93,10 +94,13 @@ class CocoStuff(OfficialDataset):
         wanted = "imageLists/train.txt, images/*.jpg and annotations/*.mat"
         if not self.small:
             wanted = "images/train2017 and stuffthingmaps/train2017 (or train2017 and annotations/train2017)"
+        near = next((place for place in reversed(places) if place.is_dir()), self.root)
         raise HarnessError(
             f"{self.root} does not contain data set 'coco_stuff', version {self.params.version}: looked for {wanted} "  # type: ignore[attr-defined]
-            f"in it and in its folders {', '.join((self.name, *self.places))}; there is {listing(self.root)}",
-            self.source,
+            f"in it and in its folders {', '.join((self.name, *self.places))}; in {near} there is {listing(near)}",
+            "it looks like version 10k: --dataset 'coco_stuff[version=10k]'"
+            if not self.small and (near / "imageLists").is_dir()
+            else self.hint,
         )
 
     def _converted(self) -> bool:

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from harness.data.base import IGNORE, DataParams, Problem
+from harness.data.files import read_text
 from harness.data.folder.classes import Classes
 from harness.data.folder.items import Item, LabelSource, Mask
 from harness.data.official import (
@@ -17,6 +18,7 @@ from harness.data.official import (
     OfficialDataset,
     generated_palette,
     listed,
+    listing,
     numbered_classes,
     read_names,
 )
@@ -79,6 +81,12 @@ class Context(OfficialDataset):
         return (512, 512)
 
     @property
+    def _places(self) -> tuple[Path, ...]:
+        """Where labels may lie; the archive of the 459 labels may have been unpacked into a folder of its own name."""
+        root = self.root or self.folder
+        return (self.folder, self.folder.parent, root, root / MATRICES)
+
+    @property
     def labels(self) -> Path:
         """The folder of labels.
 
@@ -86,13 +94,13 @@ class Context(OfficialDataset):
             HarnessError: there is none of the three.
         """
         for name in ("SegmentationClassContext", "59_context_labels", MATRICES):
-            for place in (self.folder, self.folder.parent, self.root or self.folder):
+            for place in self._places:
                 if (place / name).is_dir() and (name != MATRICES or any((place / name).glob("*.mat"))):
                     return place / name
         raise HarnessError(
             f"{self.folder} has neither SegmentationClassContext/ nor 59_context_labels/ nor trainval/*.mat, and nor "
-            "has the folder above",
-            self.source,
+            f"has the folder above; there is {listing(self.folder)}",
+            self.hint,
         )
 
     @property
@@ -112,12 +120,12 @@ class Context(OfficialDataset):
         Raises:
             HarnessError: it is missing, or lacks one of the 59 classes.
         """
-        files = [place / name for place in (self.labels, self.labels.parent, self.folder)]
+        files = [place / name for place in (self.labels, self.labels.parent, self.folder, self.root or self.folder)]
         file = next((file for file in files if file.is_file()), None)
         if file is None:
             raise HarnessError(f"{files[1]} is missing: it says which value of {self.labels.name}/ is which class",
-                               self.source)  # fmt: skip
-        found = re.findall(r"^\s*(\d+)\s*:?\s*(\S.*?)\s*$", file.read_text(encoding="utf-8"), re.M)
+                               self.hint)  # fmt: skip
+        found = re.findall(r"^\s*(\d+)\s*:?\s*(\S.*?)\s*$", read_text(file), re.M)
         names = {int(value): _ALIASES.get(name, name) for value, name in found if int(value)}
         if lacking := sorted(set(CLASSES) - set(names.values())):
             raise HarnessError(f"{file}: does not name the 59 classes: {', '.join(lacking[:3])}")
@@ -146,5 +154,5 @@ class Context(OfficialDataset):
             return read_names(own)
         main = self.folder / f"ImageSets/Main/{split}.txt"
         if not main.is_file():
-            raise HarnessError(f"there is neither {own} nor {main}", self.source)
+            raise HarnessError(f"there is neither {own} nor {main}", self.hint)
         return [name for name in read_names(main) if self._label_of(name).is_file()]

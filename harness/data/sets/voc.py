@@ -39,7 +39,7 @@ class Voc(OfficialDataset):
     recipe = "small-voc"
     places = ("VOC2012", "VOCdevkit/VOC2012", "VOCtrainval_11-May-2012/VOCdevkit/VOC2012", "VOC")
     wanted = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt")
-    source = "VOCtrainval_11-May-2012.tar, unpacked"
+    source = "VOCtrainval_11-May-2012.tar"
     Params: ClassVar[type[DataParams]] = VocParams
 
     @property

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.io import savemat
 from typer.testing import CliRunner
 
 from harness.builders.datasets import located, open_dataset, parse_dataset
+from harness.builders.recognised import recognised
 from harness.cli.app import app, run
 from harness.data.folder.guess import guess_group, split_of, yaml_text
 from harness.data.folder.guess_layout import guess_layout
@@ -204,13 +207,44 @@ def test_equal_names_in_two_splits_of_coco_are_told_apart(tmp_path: Path) -> Non
 def test_a_set_of_the_field_is_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trees.segnet(tmp_path / "a")
     assert run(["data", "init", str(tmp_path / "a")]) == 0
-    assert "layout of the data set 'camvid'" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "this may be the data set 'camvid'" in said and "367 train, 101 val" in said
+    assert "of its 11 classes occur in them. Another data set may look like that too" in said
     trees.voc(tmp_path / "b")
-    assert run(["data", "init", str(tmp_path / "b")]) == 0
-    assert "layout of the data set 'voc'" in capsys.readouterr().out
+    assert run(["data", "init", str(tmp_path / "b"), "--out", str(tmp_path / "elsewhere/b.yaml")]) == 0
+    assert f"--dataset voc --data-root {tmp_path / 'b'}" in capsys.readouterr().out
     trees.cvat(tmp_path / "c")
     assert run(["data", "init", str(tmp_path / "c")]) == 0
-    assert "layout of" not in capsys.readouterr().out
+    assert "may be the data set" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("values", "fits"), [((3, 10), True), ((3, 40), False), ((11, 255), False)])
+def test_a_set_of_the_field_is_known_by_its_labels_too(values: tuple[int, int], fits: bool, tmp_path: Path) -> None:
+    """40 is no value of CamVid's; 11 and 255 are void."""
+    trees.segnet(tmp_path)
+    for file in tmp_path.glob("*annot/*"):
+        save(file, np.resize(np.array(values, np.uint8), np.array(Image.open(file)).shape))
+    found = recognised(tmp_path)
+    assert [(known.word, known.classes, known.found) for known in found] == ([("camvid", 11, 2)] if fits else [])
+
+
+def test_a_folder_with_other_classes_is_no_set_of_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trees.segnet(tmp_path)
+    write(tmp_path / "classes.csv", "name,value\n" + "\n".join(f"organ {i},{i}" for i in range(12)) + "\n")
+    assert run(["data", "init", str(tmp_path)]) == 0
+    assert "may be the data set" not in capsys.readouterr().out
+
+
+def test_a_set_of_the_field_that_no_layout_describes_is_named_in_the_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        save(tmp_path / f"images/{split}.jpg", photo(0))
+        write(tmp_path / f"imageLists/{split}.txt", f"{split}\n")
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        savemat(tmp_path / f"annotations/{split}.mat", {"S": label(0)})
+    assert run(["data", "init", str(tmp_path)]) == 2
+    assert "--dataset 'coco_stuff[version=10k]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mask", ["masks/{name}", "masks/{name}_mask", "masks/{name}_L"])

@@ -124,6 +124,8 @@ def test_what_makes_no_sense_is_named(text: str, said: str, tmp_path: Path) -> N
         ("a.csv", "\ufefflabel;x\n"),
         ("a.json", '{"road": [1, 2, 3], "car": "#040506"}'),
         ("a.json", '{"classes": [{"title": "road", "color": "#010203"}, {"title": "car", "color": [4, 5, 6, 255]}]}'),
+        ("label_colors.txt", "1 2 3\troad\n4 5 6\t\tcar\n"),
+        ("a.txt", "road 1 2 3\ncar 4 5 6\n"),
         ("labelmap.txt", "# label:color_rgb:parts:actions\nroad:1,2,3::\ncar:4,5,6:a,b:run\n"),
     ],
 )
