@@ -18,6 +18,8 @@ from backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     check_filled,
+    forget_state,
+    from_state,
     hub,
     load_checked,
     no_hub,
@@ -176,8 +178,9 @@ def _weighted(encoder: str, stride: int, weights: Weights) -> nn.Module:
     state = read_state(weights.file)
     known = on_meta(lambda: timm.create_model(encoder[3:])).state_dict()
     try:
-        built = _create(encoder, stride, weights=True, pretrained_cfg_overlay={"file": str(weights.file)})
+        built = _create(encoder, stride, weights=True, **from_state(state))
     except Exception as error:
         raise ValueError(f"weights file {weights.file} does not fit smp:{encoder}: {error}") from error
+    forget_state(built)
     check_filled(built, state, known, f"smp:{encoder}", weights.file)
     return built

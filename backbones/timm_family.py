@@ -14,7 +14,18 @@ from torch import Tensor, nn
 from backbones.base import Backbone, BackboneFamily, Weights
 from backbones.padding import cut, padded
 from backbones.probe import PROBE, map_sizes, on_meta
-from backbones.weights import IMAGENET_MEAN, IMAGENET_STD, check_filled, hub, no_hub, quiet, read_state, unknown
+from backbones.weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    check_filled,
+    forget_state,
+    from_state,
+    hub,
+    no_hub,
+    quiet,
+    read_state,
+    unknown,
+)
 
 MULTIPLES = (1, 2, 4, 8, 14, 16, 32)
 """Of what the sides of an image may have to be a multiple: of a patch."""
@@ -173,8 +184,9 @@ def _weighted(encoder: str, options: dict[str, Any], weights: Weights) -> nn.Mod
     state = read_state(weights.file)
     known = on_meta(lambda: timm.create_model(encoder)).state_dict()
     try:
-        model = _create(encoder, pretrained=True, pretrained_cfg_overlay={"file": str(weights.file)}, **options)
+        model = _create(encoder, pretrained=True, **from_state(state), **options)
     except Exception as error:
         raise ValueError(f"weights file {weights.file} does not fit timm:{encoder}: {error}") from error
+    forget_state(model)
     check_filled(model, state, known, f"timm:{encoder}", weights.file)
     return model

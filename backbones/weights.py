@@ -57,6 +57,10 @@ _WRAPPERS = (*_AVERAGED, "state_dict", "model_state_dict", "model_state", "model
 timm: where there are both, they are what was evaluated."""
 
 
+_PREFIXES = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before every name."""
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of a file written by torch.save (read with weights_only=True).
 
@@ -85,7 +89,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights file {path} contains no state dict")
-    return {name: value for name, value in state.items() if name != "n_averaged"}  # a counter of torch's swa_utils
+    state = {name: value for name, value in state.items() if name != "n_averaged"}  # a counter of torch's swa_utils
+    while state and (prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), "")):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
 
 
 def _print_of(tensor: Tensor) -> str:
@@ -121,6 +128,18 @@ def check_filled(module: nn.Module, state: Mapping[str, Tensor], known: Iterable
         raise ValueError(
             f"weights file {path} belongs to another encoder: {what} has no {foreign[0]} ({len(foreign)} such keys)"
         )
+
+
+def from_state(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The argument of timm's `create_model` that loads tensors as if they were the encoder's own file of weights."""
+    return {"pretrained_cfg_overlay": {"state_dict": dict(state)}}
+
+
+def forget_state(model: nn.Module) -> None:
+    """Remove the tensors that timm keeps in the configuration of a model loaded by `from_state`."""
+    for module in model.modules():
+        if isinstance(config := getattr(module, "pretrained_cfg", None), dict):
+            config.pop("state_dict", None)
 
 
 def load_checked(module: nn.Module, path: Path, what: str) -> None:

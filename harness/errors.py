@@ -151,6 +151,17 @@ def _of_database(error: BaseException | None) -> bool:
     return module in ("sqlalchemy", "sqlite3", "psycopg") and name in names
 
 
+def _database_remedy(why: str) -> str:
+    again = "then run harness collect: finished stages are kept"
+    if "readonly" in why or "read-only" in why:
+        return f"check the permissions of the file and its folder, or name another with --db; {again}"
+    if "full" in why:
+        return f"free some space, {again}"
+    if "locked" in why:
+        return f"close the program that holds it, {again}"
+    return f"check that it exists and can be reached, {again}"
+
+
 def _around(error: BaseException) -> HarnessError | None:
     if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
         what, hint = _SURROUNDINGS[error.errno]
@@ -162,7 +173,5 @@ def _around(error: BaseException) -> HarnessError | None:
     if _of_database(error):
         text = str(getattr(error, "orig", error)).strip().splitlines()
         why = text[0] if text else type(error).__name__
-        return HarnessError(
-            f"the database cannot be used: {why}", "check that it exists and has free space, then run harness collect"
-        )
+        return HarnessError(f"the database cannot be used: {why}", _database_remedy(why))
     return None

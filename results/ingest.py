@@ -39,7 +39,7 @@ from results.flags import uncounted
 from results.invalid import first_invalid
 from results.metrics import COUNT_METRICS, MetricInfo, mean_of_ratios
 from results.protocol import protocol_words
-from results.record import Metrics, MetricValue, Record, codes_behind
+from results.record import SCHEMA_VERSION, Metrics, MetricValue, Record, codes_behind, schema_version
 from results.refresh import PATIENCE_S, refresh
 from results.statistics import class_counts, mean_iou, predicted_absent
 from results.store import Store, insert_all
@@ -247,7 +247,15 @@ def _row(folder: Path, origin: str, stamps: tuple[str, str]) -> _Row:
         ValueError: it is not a valid record of this folder.
     """
     text = (folder / "record.json").read_bytes()
-    record = Record.model_validate_json(text)
+    try:
+        record = Record.model_validate_json(text)
+    except ValidationError as error:
+        if (version := schema_version(text)) > SCHEMA_VERSION:
+            what = (
+                f"it was written by a newer version of the harness (schema {version}, this one knows {SCHEMA_VERSION})"
+            )
+            raise ValueError(f"{what}: update this one") from error
+        raise
     if record.key != folder.name:
         raise ValueError(f"the record is of key {record.key}, its folder is {folder.name}")
     images, problem = _images(folder, record)

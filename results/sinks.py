@@ -54,21 +54,27 @@ _PLAIN = frozenset(".,-/@%+='")
 """Punctuation that means nothing inside a line of Markdown: left alone, for names are read more often than attacked."""
 
 
+_JOINER = "&#8288;"
+"""A word joiner, which has no width."""
+
+
 def markdown(text: object) -> str:
     """For a line or a table's cell of Markdown, on GitHub and in Streamlit: nothing in it is markup, HTML or a link."""
     escaped = _MARKDOWN.sub(lambda found: found[0] if found[0] in _PLAIN else f"\\{found[0]}", visible(text))
     escaped = escaped.replace("\\&", "&amp;").replace("\\<", "&lt;").replace("\\>", "&gt;")
-    # Bare addresses become links by themselves.
-    escaped = re.sub(r"(?i)\b(https?|ftp)\\:", r"\1&#58;", escaped)
-    escaped = re.sub(r"(?i)\bwww\.", "www&#46;", escaped)
+    # Bare addresses become links by themselves, and Streamlit looks for them in what is left after all escapes.
+    escaped = re.sub(r"(?i)\b(https?|ftp)\\:", rf"\1&#58;{_JOINER}", escaped)
+    escaped = re.sub(r"(?i)\b(www)\.", rf"\1{_JOINER}&#46;", escaped)
+    escaped = re.sub(r"@(?=[-\w\\]+\.[-\w\\])", f"@{_JOINER}", escaped)
     return re.sub(r"^([-+=]|\d+\.)(?=\s|$)", r"\\\1", escaped)
 
 
 def csv(value: object) -> object:
-    """For a cell of CSV: a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """For a cell of CSV: a text that a spreadsheet would take for a formula begins with an apostrophe; nothing in it
+    steers a terminal that the file is printed on."""
     if not isinstance(value, str):
         return value
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else value
+    return f"'{visible(value)}" if value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else visible(value)
 
 
 def html(text: object) -> str:

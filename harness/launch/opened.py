@@ -51,7 +51,8 @@ class OpenedWorkspace:
         try:
             self.not_collected = collect_into(self.workspace.root, self.database).summary.invalid
         except ValueError as error:
-            raise HarnessError(str(error), "name another database with --db") from error
+            hint = "finished stages are kept: mend that, or name another database with --db, and run harness collect"
+            raise HarnessError(str(error), hint) from error
 
     def leaderboard(self, sort: str | None = None, metric: str = "miou", **filters: Wanted) -> pd.DataFrame:
         """The leaderboard: one row per method, student, stride, data set and recipe, over all seeds.

@@ -48,7 +48,7 @@ def prepare(plan: Plan, keys: Sequence[str], options: Options) -> list[tuple[int
     for key in keys:
         model = plan.nodes[key].spec.model
         place = (model.family, model.encoder, model.weights.sha256)
-        if model.weights.source in ("imagenet", "network") and place not in fetched:
+        if model.weights.source != "random" and place not in fetched:
             fetched.add(place)
             file = plan.weights.get(model.weights.sha256)
             build_model(model, len(dataset.classes), Path(file) if file else None)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from safetensors.torch import save_file
@@ -204,6 +205,20 @@ def test_weights_in_a_wrapper_are_found(wrapper: str, tmp_path: Path) -> None:
     assert list(read_state(path)) == ["a.weight"]
     torch.save({"model": {wrapper: {"a.weight": torch.ones(2)}}}, path)
     assert list(read_state(path)) == ["a.weight"]
+
+
+@pytest.mark.parametrize(("family", "encoder"), [*FAMILIES, (SmpFamily(), "resnet18")], ids=["timm", "smp-tu", "smp"])
+def test_checkpoints_of_training_scripts_fill_the_encoder(
+    family: BackboneFamily, encoder: str, whole: Path, tmp_path: Path
+) -> None:
+    """Was: the weights were found in the wrapper, and then timm, which knows other wrappers, read the file again."""
+    state = smp.encoders.get_encoder(encoder, weights=None).state_dict() if encoder == "resnet18" else read_state(whole)
+    path = tmp_path / "w.pth"
+    torch.save({"model_state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}, path)
+    built = family.build(encoder, 32, Weights("file", path))
+    filled = [value for name, value in built.state_dict().items() if name.endswith("weight") and value.ndim == 4]
+    assert filled and all(any(torch.equal(value, given) for given in state.values()) for value in filled)
+    assert not any("state_dict" in getattr(m, "pretrained_cfg", {}) for m in built.modules()), "kept twice in memory"
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "empty", "folder"])

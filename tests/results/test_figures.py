@@ -260,6 +260,16 @@ def test_figures_as_files(tmp_path: Path, board: pd.DataFrame, look: looks.Looks
         assert b"mIoU" in content and look.colours["ka"].encode() in content
 
 
+def test_very_long_names_are_cut_and_stay_two(tmp_path: Path) -> None:
+    """Was: minutes for a name of 50 000 characters."""
+    names = ("a" * 50_000, "a" * 50_000 + "b")
+    with open_store(tmp_path / "results.db") as store:
+        collect(write_all(tmp_path, [Fake(name, images=2) for name in ("none", *names)]), store)
+        files.save(named.draw(store, "tradeoff", leaderboard(store)), tmp_path / "figure.svg")
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert "(1) aaa" in drawn and "(2) aaa" in drawn and "a" * 2 * files.LONGEST not in drawn
+
+
 def test_no_other_kind_of_file(tmp_path: Path, board: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"written as \.svg, \.png, \.pdf, not '\.jpg'"):
         files.save(accuracy_against_cost(board), tmp_path / "figure.jpg")

@@ -219,6 +219,13 @@ def test_bad_records_are_told_and_stop_nobody(store: Store, workspace: Path) -> 
     assert len(collect(workspace, store).invalid) == len(BAD)  # and told again the next time
 
 
+def test_a_newer_record_is_not_called_broken(store: Store, workspace: Path) -> None:
+    file = workspace / "stages" / FAKES[0].key / "record.json"
+    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 7, "novel": {}', 1))
+    ((path, why),) = collect(workspace, store).invalid
+    assert path == file and "written by a newer version of the harness (schema 7" in why and "update" in why
+
+
 def test_a_record_that_went_bad_loses_its_row(store: Store, workspace: Path) -> None:
     collect(workspace, store)
     (workspace / "stages" / FAKES[2].key / "record.json").write_text("{")

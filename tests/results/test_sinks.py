@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+import re
 import unicodedata
 from pathlib import Path
 
@@ -82,6 +84,13 @@ def test_markdown_is_only_text(text: str) -> None:
     assert not shown.startswith(("- ", "1. "))
 
 
+@pytest.mark.parametrize("text", [*HOSTILE, "see https://a.invalid/x", "WWW.a.invalid", "me@a-b.invalid"])
+def test_no_address_becomes_a_link_after_all_escapes(text: str) -> None:
+    """Was: Streamlit found addresses in what `http&#58;//` stands for, and the name of a method could be clicked."""
+    left = html.unescape(re.sub(r"\\(?=[!-/:-@\[-`{-~])", "", sinks.markdown(text)))
+    assert not re.search(r"(?i)https?://|ftp://|www\.|[-.\w+]@[-\w]+\.[-\w]", left), left
+
+
 def test_ordinary_names_stay_readable() -> None:
     for name in ("timm.resnet18", "quick-1a2b3c", "kd+ka-adapt", "52.3 %"):
         assert sinks.markdown(name) == sinks.csv(name) == sinks.terminal(name) == name
@@ -91,6 +100,7 @@ def test_ordinary_names_stay_readable() -> None:
 def test_no_cell_of_csv_is_a_formula(text: str) -> None:
     assert str(sinks.csv(text))[:1] not in {"=", "+", "-", "@", "\t", "\r"}
     assert sinks.csv(-1.5) == -1.5
+    assert "\x1b" not in str(sinks.csv(f"{text}\x1b[31m")), "the file may be printed on a terminal"
 
 
 @pytest.mark.parametrize("text", HOSTILE)

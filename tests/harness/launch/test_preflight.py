@@ -59,6 +59,15 @@ def test_a_crop_that_an_encoder_cannot_take(tmp_path: Path, picky: str) -> None:
         _prepare(tmp_path, students=picky, strides=32, set={"crop": [50, 50], "eval_size": [64, 64]})
 
 
+def test_a_file_that_holds_no_weights_of_the_encoder(tmp_path: Path) -> None:
+    """Was: found by the run; on a cluster after the queue."""
+    file = tmp_path / "random.safetensors"
+    file.write_bytes(b"not weights")
+    with pytest.raises(HarnessError, match=rf"{file} cannot be read"):
+        _prepare(tmp_path, weights=str(file))
+    assert _nothing_ran(tmp_path)
+
+
 @pytest.mark.parametrize("head", ["aspp", "deeplabv3plus"])
 def test_a_batch_of_one_under_a_batch_norm_with_a_map_of_one_pixel(head: str, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"cannot train on 32x32 x 1.*--set batch_size=2"):
