@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -82,7 +83,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
                 f"weights file {path} holds a pickled {unsafe[1]}, and loading one would run its code: save "
                 "network.state_dict() instead"
             ) from error
-        raise ValueError(f"weights file {path} cannot be read: {type(error).__name__}: {error}") from error
+        # torch's own words advise to run whatever code the file holds.
+        why = (
+            "torch.save did not write it" if isinstance(error, UnpicklingError) else f"{type(error).__name__}: {error}"
+        )
+        raise ValueError(f"weights file {path} cannot be read: {why}") from error
     while isinstance(state, Mapping) and (
         wrapper := next((name for name in _WRAPPERS if isinstance(state.get(name), Mapping)), "")
     ):

@@ -92,11 +92,13 @@ def test_another_encoders_file_is_refused(family: BackboneFamily, encoder: str, 
 @pytest.mark.parametrize(("family", "encoder"), FAMILIES, ids=["timm", "smp"])
 def test_files_that_are_no_weights(family: BackboneFamily, encoder: str, tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"not weights")
+    (tmp_path / "random.pth").write_bytes(bytes(range(224, 256)) * 300)
     torch.save({"epoch": 3}, tmp_path / "other.pth")
     torch.save(_Unsafe(), tmp_path / "unsafe.pth")
     for name, said in (
         ("none.safetensors", "does not exist"),
         ("broken.safetensors", "cannot be read"),
+        ("random.pth", "cannot be read: it is no state dict that torch.save wrote$"),
         ("other.pth", "contains no state dict"),
         ("unsafe.pth", "cannot be read"),
     ):
