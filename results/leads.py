@@ -49,7 +49,10 @@ def lead_in_words(teacher: float, student: float, name: str) -> str:
     points = 100 * (teacher - student)
     if points >= 100 * ENOUGH:
         return f"{points:.1f} points ahead of {name} without distillation"
-    where = f"only {points:.1f} points ahead of" if points > 0 else f"{-points:.1f} points behind"
+    shown = round(points, 1)
+    where = (
+        f"only {shown:.1f} points ahead of" if shown > 0 else f"{-shown:.1f} points behind" if shown else "level with"
+    )
     return f"{where} {name} without distillation: a student can hardly gain from it"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results.leads import teacher_leads, warnings
+from results.leads import lead_in_words, teacher_leads, warnings
 
 
 def board(teacher: float, none: float) -> pd.DataFrame:
@@ -30,6 +30,8 @@ def test_a_lead_in_words() -> None:
     assert (row["teacher"], row["weights"]) == ("a/aspp@8", "network:7fe49a6b")
     assert row["leads"] == ["20.0 points ahead of b/linear@16 without distillation"]
     assert not warnings(board(0.6, 0.4))
+    small = [lead_in_words(teacher, 0.4, "b").partition(" without")[0] for teacher in (0.407, 0.40001, 0.3999, 0.38)]
+    assert small == ["only 0.7 points ahead of b", "level with b", "level with b", "2.0 points behind b"]
 
 
 def test_a_teacher_that_is_not_ahead_is_told() -> None:
