@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Place:
 
     Attributes:
         data: image and label of one sample after the other.
-        index: (N, 2), int64: height and width of each; written last.
+        index: (N, 3), int64: height, width and CRC-32 of each; written last.
     """
 
     data: Path
@@ -55,11 +56,15 @@ def place_of(spec: DatasetSpec, split: str) -> Place | None:
 
 
 class DecodedSplit(Split):
-    """A split whose samples come out of a file."""
+    """A split whose samples come out of a file. One that is damaged there is decoded anew.
 
-    def __init__(self, split: Split, place: Place, sizes: np.ndarray) -> None:
-        self._split, self._place, self._sizes = split, place, sizes
-        self._starts = np.concatenate([[0], np.cumsum(sizes.prod(1) * _CHANNELS)])
+    Args:
+        index: as in `Place`.
+    """
+
+    def __init__(self, split: Split, place: Place, index: np.ndarray) -> None:
+        self._split, self._place, self._index = split, place, index
+        self._starts = np.concatenate([[0], np.cumsum(index[:, :2].prod(1) * _CHANNELS)])
 
     @property
     def names(self) -> Sequence[str]:
@@ -69,9 +74,11 @@ class DecodedSplit(Split):
         return self._split.look(index)
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
-        height, width = (int(side) for side in self._sizes[index])
+        height, width, checksum = map(int, self._index[index])
         start, pixels = int(self._starts[index]), height * width
         content = np.memmap(self._place.data, np.uint8, "r", start, (pixels * _CHANNELS,))
+        if crc32(content.data) != checksum:
+            return checked(self._split, index)
         image = content[: 3 * pixels].reshape(height, width, 3)
         return Sample(self.names[index], image, content[3 * pixels :].reshape(height, width))
 
@@ -82,9 +89,11 @@ def decoded(split: Split, spec: DatasetSpec, name: str) -> Split:
     try:
         if place is None or not place.index.is_file():
             return split
-        sizes = np.load(place.index, allow_pickle=False)
-        whole = sizes.shape == (len(split), 2) and place.data.stat().st_size == sizes.prod(1).sum() * _CHANNELS
-        return DecodedSplit(split, place, sizes) if whole else split
+        index = np.load(place.index, allow_pickle=False)
+        if index.shape != (len(split), 3):
+            return split
+        whole = place.data.stat().st_size == index[:, :2].prod(1).sum() * _CHANNELS
+        return DecodedSplit(split, place, index) if whole else split
     except (OSError, ValueError):
         return split
 
@@ -112,22 +121,22 @@ def keep(split: Split, place: Place, needed: int, progress: Callable[[int, int],
     free = shutil.disk_usage(place.data.parent).free
     if needed > free:
         raise HarnessError(
-            f"{place.data.parent}: {needed / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free",
+            f"{place.data.parent}: {needed / 1e9:.3g} GB are needed, and {free / 1e9:.3g} GB are free",
             "name a folder on another disk: HARNESS_DECODED=FOLDER",
         )
     whose = f"{socket.gethostname()}.{os.getpid()}.tmp"
     data, index = (path.with_name(f".{path.name}.{whose}") for path in (place.data, place.index))
-    sizes = []
+    entries = []
     try:
         with data.open("wb") as file:
             for done, sample in enumerate(_in_order(split), 1):
-                file.write(np.ascontiguousarray(sample.image).tobytes())
-                file.write(np.ascontiguousarray(sample.label).tobytes())
-                sizes.append(sample.label.shape)
+                content = np.ascontiguousarray(sample.image).tobytes() + np.ascontiguousarray(sample.label).tobytes()
+                file.write(content)
+                entries.append((*sample.label.shape, crc32(content)))
                 if progress:
                     progress(done, len(split))
         with index.open("wb") as file:
-            np.save(file, np.array(sizes, np.int64).reshape(-1, 2), allow_pickle=False)
+            np.save(file, np.array(entries, np.int64).reshape(-1, 3), allow_pickle=False)
         data.replace(place.data)
         index.replace(place.index)
     finally:

@@ -60,6 +60,15 @@ def test_changed_files_are_decoded_anew_and_what_is_damaged_is_left_alone(root: 
     assert decoded(split, spec, "val") is split
     place.data.write_bytes(place.data.read_bytes()[:-1])
     assert decoded(split, spec, "train") is split
+    assert run(["data", "cache", str(root)]) == 0
+    content = bytearray(place.data.read_bytes())
+    content[5] ^= 1
+    place.data.write_bytes(content)
+    kept = decoded(split, spec, "train")
+    assert isinstance(kept, DecodedSplit)
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(kept, split, strict=True))
+    np.save(place.index, np.load(place.index)[:, :2])
+    assert decoded(split, spec, "train") is split
     picture = sorted(root.parent.rglob("*.jpg"))[0]
     picture.write_bytes(picture.read_bytes() + b"\0")
     assert place_of(parse_dataset(str(root)), "train") != place
