@@ -13,6 +13,7 @@ from harness.errors import HarnessError, did_you_mean
 from harness.plugins.registries import FAMILIES
 from harness.specs.spec import ModelSpec, Recipe, SweepSpec, canonical_json, parse_model
 from harness.specs.yaml_files import read_yaml
+from harness.workspace.files import read_json
 
 _HUB = ("smp-hub:", "smp_hub:")
 _TRAINING = (
@@ -58,6 +59,8 @@ def find_teachers(sweep: SweepSpec, classes: Sequence[str]) -> list[Teacher]:
         for stride in sweep.teacher_strides:
             model, whole = _model(word, sweep.teacher_head, stride)
             file = _network_file(sweep.teacher_weights, whole)
+            if file and not numbers:
+                _refuse_other_classes(file, classes)
             found.setdefault(model, Teacher(model, word, file, numbers if file else ()))
     if numbers and not any(teacher.file for teacher in found.values()):
         raise HarnessError("--teacher-classes needs an imported teacher", "give its --teacher-weights as well")
@@ -133,6 +136,29 @@ def _network_file(asked: str, whole: bool) -> Path | None:
         ) from error
     ours = any("head." in name for name in names) and any("backbone." in name for name in names)
     return path if whole or ours else None
+
+
+def _refuse_other_classes(file: Path, classes: Sequence[str]) -> None:
+    """Check that the record beside weights of another workspace names no other classes, and none in another order.
+
+    Raises:
+        HarnessError: it does; as many classes in another order would be taken for each other without a word.
+    """
+    record = read_json(file.parent / "record.json")
+    metrics = record.get("metrics") if isinstance(record, dict) else None
+    found = metrics.get("classes") if isinstance(metrics, dict) else None
+    names = [str(name) for name in found] if isinstance(found, list) else []
+    here = iter(classes)
+    if not all(name in here for name in names):
+        raise HarnessError(
+            f"--teacher-weights {file}: by its record it knows the classes {_some(names)} in this order; "
+            f"the data set has {_some(classes)}",
+            "say which is which: --teacher-classes MAP.yaml",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _class_numbers(file: str, classes: Sequence[str]) -> tuple[int, ...]:

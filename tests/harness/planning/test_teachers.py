@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,27 @@ def test_tables_of_classes_that_cannot_be(table: str, says: str, tmp_path: Path,
     )
     with pytest.raises(HarnessError, match=says):
         find_teachers(sweep, SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "fits"),
+    [(list(SHAPES), True), (list(SHAPES[::2]), True), (list(SHAPES[::-1]), False), (["tumour", "liver"], False)],
+)
+def test_a_teacher_of_another_workspace_knows_the_classes_of_its_record(
+    recorded: list[str], fits: bool, tmp_path: Path, lraspp: Path
+) -> None:
+    """The record names the classes that occur in the labels, in the order of that data set."""
+    file = Path(shutil.copy(lraspp, tmp_path / "weights.safetensors"))
+    (tmp_path / "record.json").write_text(json.dumps({"metrics": {"classes": recorded}}))
+    (tmp_path / "map.yaml").write_text("{square: 7, sky: 3, ground: 0, disc: 1}")
+    words = {"teachers": ("torchvision:lraspp_mobilenet_v3_large",), "teacher_weights": str(file)}
+    if fits:
+        assert find_teachers(SweepSpec(**words), SHAPES)[0].file == file
+        return
+    with pytest.raises(HarnessError, match=f"it knows the classes {', '.join(recorded)} in this order") as error:
+        find_teachers(SweepSpec(**words), SHAPES)
+    assert "--teacher-classes" in error.value.hint
+    assert find_teachers(SweepSpec(**words, teacher_classes=str(tmp_path / "map.yaml")), SHAPES)[0].classes
 
 
 def test_classes_by_name(tmp_path: Path, lraspp: Path) -> None:
