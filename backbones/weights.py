@@ -84,9 +84,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
                 "network.state_dict() instead"
             ) from error
         # torch's own words advise to run whatever code the file holds.
-        why = (
-            "torch.save did not write it" if isinstance(error, UnpicklingError) else f"{type(error).__name__}: {error}"
-        )
+        strange = isinstance(error, UnpicklingError)
+        why = "it is no state dict that torch.save wrote" if strange else f"{type(error).__name__}: {error}"
         raise ValueError(f"weights file {path} cannot be read: {why}") from error
     while isinstance(state, Mapping) and (
         wrapper := next((name for name in _WRAPPERS if isinstance(state.get(name), Mapping)), "")
