@@ -35,19 +35,15 @@ def data_set() -> tuple[dict[str, list[Any]], pd.DataFrame]:
     rows = source.rows_in_brief()
     wanted: dict[str, list[Any]] = {}
     with st.sidebar:
-        datasets = _with_most_runs_first(rows, "dataset")
+        datasets = source.most_runs_first(rows, "dataset")
         wanted["dataset"] = [address.choice("Data set", "dataset", datasets)]
         there = rows[rows["dataset"] == wanted["dataset"][0]]
-        ways = _with_most_runs_first(there, "evaluation")
+        ways = source.most_runs_first(there, "evaluation")
         if len(ways) > 1:
             words = "Scores of two ways cannot be compared."
             wanted["evaluation"] = [address.choice("Evaluation", "evaluation", ways, help=words)]
             there = there[there["evaluation"] == wanted["evaluation"][0]]
     return wanted, there
-
-
-def _with_most_runs_first(rows: pd.DataFrame, name: str) -> list[str]:
-    return list(rows.groupby(name)["seeds"].sum().sort_values(ascending=False, kind="stable").index)
 
 
 def metric(there: pd.DataFrame) -> str:
@@ -74,7 +70,8 @@ def _described(known: dict[str, MetricInfo], names: list[str]) -> str:
 def filters(there: pd.DataFrame) -> dict[str, list[Any]]:
     """Students, heads, strides, methods and recipes; what is not chosen lets everything pass."""
     wanted: dict[str, list[Any]] = {}
-    heads = sorted(set(there.loc[there["method"] != "teacher", "student"].str.rpartition("/")[2]))
+    models = there.loc[there["method"] != "teacher", "student"].unique()
+    heads = sorted({model.rpartition("/")[2] for model in models})
     with st.sidebar:
         for name, title in FILTERS.items():
             values = sorted(there[name].unique().tolist())

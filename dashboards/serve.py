@@ -1,6 +1,7 @@
-"""The board's process: Streamlit, with what its pages import loaded while the browser is still on its way.
+"""The board's process: Streamlit, with what its first page needs loaded while the browser is still on its way.
 
-Streamlit imports a page's modules when somebody first opens it; that took two of the four seconds to the first paint.
+Streamlit imports a page's modules, and the page asks the database, when somebody first opens it; that took two of the
+four seconds to the first paint.
 """
 
 from __future__ import annotations
@@ -8,13 +9,28 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
+import time
 
 PAGES_NEED = ("pandas", "sqlalchemy", "results.leaderboard", "altair", "dashboards.source", "dashboards.tables")
+PATIENCE_S = 30
+"""So long the server may take to start."""
 
 
 def _load() -> None:
     for name in PAGES_NEED:
         importlib.import_module(name)
+    from streamlit import logger, runtime
+
+    from dashboards import source
+
+    # It would say that there is nobody to show a spinner to.
+    logger.get_logger("streamlit.runtime.scriptrunner_utils.script_run_context").disabled = True
+
+    deadline = time.monotonic() + PATIENCE_S
+    while not runtime.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with contextlib.suppress(ValueError):  # there is no database yet
+        source.prepare()
 
 
 def main() -> None:

@@ -253,6 +253,25 @@ def image_gaps(words: Sequence[str], metric: str, ours: int, theirs: int) -> pd.
     return found
 
 
+def prepare() -> None:
+    """Ask what the first page asks before anybody has chosen anything, so that the answers are there.
+
+    Raises:
+        ValueError: there is no database.
+    """
+    rows = rows_in_brief()
+    if not (choices()["method"] and metrics() and len(rows)):
+        return
+    wanted: dict[str, list[Any]] = {"dataset": most_runs_first(rows, "dataset")[:1]}
+    ways = most_runs_first(rows[rows["dataset"].isin(wanted["dataset"])], "evaluation")
+    brief_board(wanted | ({"evaluation": ways[:1]} if len(ways) > 1 else {}), HEADLINE)
+
+
+def most_runs_first(rows: pd.DataFrame, name: str) -> list[str]:
+    """The values of a column of rows in brief, those with most runs first."""
+    return list(rows.groupby(name)["seeds"].sum().sort_values(ascending=False, kind="stable").index)
+
+
 def ready() -> bool:
     """Whether there is anything to show; if not, the page says what to do."""
     try:

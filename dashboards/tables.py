@@ -64,8 +64,8 @@ def board_columns(board: pd.DataFrame) -> list[Column]:
 def only_student(board: pd.DataFrame) -> str:
     """The student of all rows but the teacher's, of which there is one at most; "" where there are several."""
     teachers = board["method"] == "teacher"
-    students = set(board.loc[~teachers, "student"])
-    return students.pop() if len(students) == 1 and int(teachers.sum()) < 2 else ""
+    students = board.loc[~teachers, "student"].unique()
+    return str(students[0]) if len(students) == 1 and int(teachers.sum()) < 2 else ""
 
 
 def caption(board: pd.DataFrame) -> str:

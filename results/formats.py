@@ -64,13 +64,16 @@ def shared_flags(board: pd.DataFrame) -> list[str]:
     students = board[board["method"] != "teacher"]
     if len(students) < 2:
         return []
-    return [flag for flag in MEANING if all(flag in words.split("; ") for words in students["flags"])]
+    return [flag for flag in MEANING if all(flag in words.split("; ") for words in students["flags"].unique())]
 
 
 def own_flags(board: pd.DataFrame) -> list[str]:
     """The flags of every row, less those that all share."""
     shared = shared_flags(board)
-    return ["; ".join(flag for flag in words.split("; ") if flag not in shared) for words in board["flags"]]
+    own = {
+        words: "; ".join(flag for flag in words.split("; ") if flag not in shared) for words in board["flags"].unique()
+    }
+    return [own[words] for words in board["flags"]]
 
 
 def cells(column: Column, board: pd.DataFrame) -> list[str]:
@@ -143,7 +146,7 @@ def _values(board: pd.DataFrame, name: str) -> list[str]:
     """The values of a column; rows that have no teacher do not make one differ, nor do teachers' own models."""
     students = board[board["method"] != "teacher"]
     rows = students if name == "teacher" and len(students) else board
-    return [value for value in rows[name].dropna().astype(str).unique() if value]
+    return [value for value in rows[name].dropna().drop_duplicates().astype(str).unique() if value]
 
 
 def caption(board: pd.DataFrame) -> str:
@@ -202,7 +205,7 @@ def _of_standing(board: pd.DataFrame) -> list[str]:
         )
     if board["gap_closed"].notna().any():
         said.append("Gap closed: the share of the teacher's lead over `none`, where it is clearly ahead.")
-    shared, own = shared_flags(board), "; ".join(own_flags(board)).split("; ")
+    shared, own = shared_flags(board), "; ".join(set(own_flags(board))).split("; ")
     meanings = {flag: meaning for flag, meaning in MEANING.items() if flag not in ("one seed",)}
     said += [f"All rows: {flag}: {meaning}." for flag, meaning in meanings.items() if flag in shared]
     return said + [f"{flag}: {meaning}." for flag, meaning in meanings.items() if flag in own]

@@ -40,7 +40,7 @@ def ranked(
     Returns:
         The rows with `p_holm` and `frontier`, and in `attrs` what `results.leaderboard.leaderboard` says.
     """
-    datasets = list(dict.fromkeys(board["dataset"]))
+    datasets = board["dataset"].unique().tolist()
     pending = int(board["pending"].sum())
     board["tier"] = board["tier"].astype("Int64")
     board["flags"] = _flags(board, _most_images(board) if whole else most_images(store, metric, datasets))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards import source
@@ -70,6 +73,22 @@ def choose(app: AppTest, name: str, row: int) -> AppTest:
     app.run()
     assert not app.exception
     return app
+
+
+def test_what_the_first_page_asks_is_answered_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="no database"):
+        look_at(tmp_path, monkeypatch)
+        source.prepare()
+    file = collected(tmp_path) / "results.db"
+    rows, written = page("leaderboard").metric[2].value, file.stat().st_mtime_ns
+    st.cache_data.clear()
+    source.prepare()
+    with sqlite3.connect(file) as database:
+        database.execute("DELETE FROM board")
+    os.utime(file, ns=(written, written))
+    assert page("leaderboard").metric[2].value == rows == "7"
 
 
 def test_leaderboard_shows_the_data_set_with_most_runs(filled: Path) -> None:
