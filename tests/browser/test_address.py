@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.browser.test_board import CHARTS, PATIENCE_MS, address, board, browser, page, root
+from tests.browser.watching import settle
 
 __all__ = ["address", "board", "browser", "page", "root"]  # fixtures
 pytestmark = pytest.mark.browser
@@ -24,7 +25,7 @@ def wait_for(page: Any, **wanted: Any) -> None:
     for name, values in wanted.items():
         test = "([n, w]) => JSON.stringify(new URLSearchParams(location.search).getAll(n)) === JSON.stringify(w)"
         page.wait_for_function(test, arg=[name, values])
-    page.wait_for_function("document.querySelectorAll('[data-testid=stStatusWidget]').length === 0")
+    settle(page)
 
 
 def click_row(page: Any, row: int, x: int = 18) -> None:
