@@ -20,6 +20,8 @@ SHOWN, CANDIDATES = 12, 60
 OPACITY = 0.6
 NAMED_SHARE = 0.02
 """Classes with at least this share of an image are labelled by name."""
+MANY = 40
+"""Of more classes than this, the legend has only those that occur."""
 
 
 def draw_sheet(dataset: Dataset, path: Path) -> bool:
@@ -133,19 +135,25 @@ def _pair(split: str, sample: Sample, dataset: Dataset) -> Image.Image:
 
 
 def _legend(dataset: Dataset, samples: Sequence[Sample]) -> Image.Image:
-    """Every class with its colour, number and share of the pixels shown; void last."""
+    """Every class with its colour, number and share of the pixels shown; void last.
+
+    Of more than `MANY` classes only those that occur on the sheet.
+    """
     counts = np.bincount(np.concatenate([sample.label.ravel() for sample in samples]), minlength=256)
     shares = counts / counts.sum()
     entries = [
         (tuple(colour), f"{index}  {name}  {shares[index]:.1%}")
         for index, (name, colour) in enumerate(zip(dataset.classes, dataset.palette))
+        if counts[index] or len(dataset.classes) <= MANY
     ]
+    absent = len(dataset.classes) - len(entries)
+    rest = f"; {absent} classes that do not occur on it are left out" if absent else ""
     entries.append(((0, 0, 0), f"void (hatched)  {shares[IGNORE]:.1%}"))
     width = COLUMNS * (2 * WIDTH + 2) + (COLUMNS - 1) * GAP
     across = 5
     legend = Image.new("RGB", (width, -(-len(entries) // across) * (LINE + 6) + LINE + 6), "white")
     draw = ImageDraw.Draw(legend)
-    _text(draw, (0, 0), f"{dataset.label}: share of the pixels on this sheet", width)
+    _text(draw, (0, 0), f"{dataset.label}: share of the pixels on this sheet{rest}", width)
     for place, (colour, text) in enumerate(entries):
         x, y = place % across * (width // across), (place // across + 1) * (LINE + 6)
         draw.rectangle((x, y, x + LINE, y + LINE - 2), fill=colour, outline=(0, 0, 0))

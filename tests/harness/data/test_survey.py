@@ -17,7 +17,7 @@ from harness.data.base import IGNORE, DataParams, Dataset, Problem, Sample, Spli
 from harness.data.folders import FolderSplit, Labelling, check_splits
 from harness.data.sets.shapes import Shapes, ShapesParams
 from harness.data.survey import Finding, Memory, Report, survey
-from harness.data.survey.sheet import WIDTH, choose, draw_sheet, overlay
+from harness.data.survey.sheet import LINE, WIDTH, _legend, choose, draw_sheet, overlay
 from harness.data.survey.take import look_alike
 from harness.errors import HarnessError
 from harness.specs.spec import DatasetSpec
@@ -521,6 +521,14 @@ def test_an_overlay_shows_classes_void_and_borders() -> None:
     assert drawn[2, 2].tolist() == [40, 160, 40] and drawn[2, 15].tolist() == [112, 112, 112]
     assert {tuple(c) for c in drawn[12:].reshape(-1, 3)} == {(58, 58, 58), (185, 185, 185)}
     assert drawn[2, 10].tolist() == [39, 39, 39]
+
+
+def test_the_legend_of_many_classes_has_those_that_occur() -> None:
+    """Two lines of five entries and a title, not a line for each five of 59 classes."""
+    dataset = open_dataset("context", Path())
+    label = np.repeat(np.arange(8, dtype=np.uint8), 8).reshape(8, 8)
+    legend = _legend(dataset, [Sample("a", np.zeros((8, 8, 3), np.uint8), label)])
+    assert legend.height == (2 + 1) * (LINE + 6)
 
 
 def test_a_sheet_shows_rare_classes_and_a_wrong_order_of_classes_differs(tmp_path: Path) -> None:
