@@ -1,0 +1,12 @@
+"""What no test leaves to the next one."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.system import shipping
+
+
+@pytest.fixture(autouse=True)
+def _plugin_files_are_shipped_by_their_own_test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "_needed", dict(shipping._needed))
