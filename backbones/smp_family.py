@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import timm
@@ -17,14 +17,11 @@ from backbones.probe import map_sizes, meta_copy, on_meta, stride_of
 from backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    check_filled,
-    forget_state,
-    from_state,
+    build_from_file,
     hub,
     load_checked,
     no_hub,
     quiet,
-    read_state,
     unknown,
 )
 
@@ -175,12 +172,6 @@ def _weighted(encoder: str, stride: int, weights: Weights) -> nn.Module:
         built = _create(encoder, stride)
         load_checked(built, weights.file, f"smp:{encoder}")
         return built
-    state = read_state(weights.file)
     known = on_meta(lambda: timm.create_model(encoder[3:])).state_dict()
-    try:
-        built = _create(encoder, stride, weights=True, **from_state(state))
-    except Exception as error:
-        raise ValueError(f"weights file {weights.file} does not fit smp:{encoder}: {error}") from error
-    forget_state(built)
-    check_filled(built, state, known, f"smp:{encoder}", weights.file)
-    return built
+    create = partial(_create, encoder, stride, weights=True)
+    return build_from_file(create, weights.file, known, f"smp:{encoder}")

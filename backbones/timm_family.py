@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import timm
@@ -17,13 +17,10 @@ from backbones.probe import PROBE, map_sizes, on_meta
 from backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    check_filled,
-    forget_state,
-    from_state,
+    build_from_file,
     hub,
     no_hub,
     quiet,
-    read_state,
     unknown,
 )
 
@@ -181,12 +178,6 @@ def _weighted(encoder: str, options: dict[str, Any], weights: Weights) -> nn.Mod
                 return _create(encoder, pretrained=True, **options)
         except Exception as error:
             raise no_hub(encoder, error) from error
-    state = read_state(weights.file)
     known = on_meta(lambda: timm.create_model(encoder)).state_dict()
-    try:
-        model = _create(encoder, pretrained=True, **from_state(state), **options)
-    except Exception as error:
-        raise ValueError(f"weights file {weights.file} does not fit timm:{encoder}: {error}") from error
-    forget_state(model)
-    check_filled(model, state, known, f"timm:{encoder}", weights.file)
-    return model
+    create = partial(_create, encoder, pretrained=True, **options)
+    return build_from_file(create, weights.file, known, f"timm:{encoder}")

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -134,16 +134,27 @@ def check_filled(module: nn.Module, state: Mapping[str, Tensor], known: Iterable
         )
 
 
-def from_state(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The argument of timm's `create_model` that loads tensors as if they were the encoder's own file of weights."""
-    return {"pretrained_cfg_overlay": {"state_dict": dict(state)}}
+def build_from_file(create: Callable[..., nn.Module], path: Path, known: Iterable[str], what: str) -> nn.Module:
+    """Build an encoder of timm with the tensors of a file, as if it were the encoder's own file of weights.
 
+    Args:
+        create: takes further arguments of timm's `create_model`.
+        known: names of all tensors of the whole encoder, as for `check_filled`.
+        what: name of the encoder, for messages.
 
-def forget_state(model: nn.Module) -> None:
-    """Remove the tensors that timm keeps in the configuration of a model loaded by `from_state`."""
-    for module in model.modules():
+    Raises:
+        ValueError: the file cannot be read or does not fit.
+    """
+    state = read_state(path)
+    try:
+        built = create(pretrained_cfg_overlay={"state_dict": dict(state)})
+    except Exception as error:
+        raise ValueError(f"weights file {path} does not fit {what}: {error}") from error
+    for module in built.modules():  # timm keeps the tensors in the configuration
         if isinstance(config := getattr(module, "pretrained_cfg", None), dict):
             config.pop("state_dict", None)
+    check_filled(built, state, known, what, path)
+    return built
 
 
 def load_checked(module: nn.Module, path: Path, what: str) -> None:
