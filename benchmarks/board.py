@@ -142,7 +142,7 @@ def served(workspace: Path, target: str) -> Iterator[tuple[str, psutil.Process]]
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     place = {"HARNESS_WORKSPACE": str(workspace), "HARNESS_DB": target, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command("127.0.0.1", port, True), env=os.environ | place, cwd=ROOT)
+    process = subprocess.Popen(command("127.0.0.1", port), env=os.environ | place, cwd=ROOT)
     try:
         while True:
             with contextlib.suppress(OSError):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import threading
 import time
+import webbrowser
 
 PAGES_NEED = ("pandas", "sqlalchemy", "results.leaderboard", "altair", "dashboards.source", "dashboards.tables")
 PATIENCE_S = 30
@@ -29,6 +31,8 @@ def _load() -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not runtime.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    if address := os.environ.get("HARNESS_BOARD_OPENS"):
+        webbrowser.open(address)
     with contextlib.suppress(ValueError):  # there is no database yet
         source.prepare()
 

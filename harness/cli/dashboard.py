@@ -39,17 +39,23 @@ def dashboard(
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
     typer.echo(f"The board: http://{shown}:{port}  (Ctrl-C to stop)")
     sys.stdout.flush()
-    words = command(host, port, no_browser)
+    if not no_browser:
+        place["HARNESS_BOARD_OPENS"] = f"http://{shown}:{port}"
+    words = command(host, port)
     os.execve(words[0], words, os.environ | place)  # this process becomes the server: what ends it ends the server
 
 
-def command(host: str, port: int, no_browser: bool) -> list[str]:
-    """The command line of Streamlit, with the current Python (`dashboards.serve`)."""
+def command(host: str, port: int) -> list[str]:
+    """The command line of Streamlit, with the current Python (`dashboards.serve`).
+
+    Headless, also where a browser is opened: otherwise Streamlit takes the viewer for a developer, offers to install
+    files for coding agents, and writes them when asked to.
+    """
     app = Path(__file__).resolve().parents[2] / "dashboards" / "entrance" / "server.py"
     flags = {
         "server.address": host,
         "server.port": port,
-        "server.headless": str(no_browser).lower(),
+        "server.headless": "true",
         "server.fileWatcherType": "none",
         "server.showEmailPrompt": "false",
         "browser.gatherUsageStats": "false",

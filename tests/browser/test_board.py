@@ -64,7 +64,7 @@ def served(root: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     place = {"HARNESS_WORKSPACE": str(root), "HARNESS_DB": str(root / "results.db")}
-    process = subprocess.Popen(command("127.0.0.1", port, True), env=os.environ | place, cwd=root)
+    process = subprocess.Popen(command("127.0.0.1", port), env=os.environ | place, cwd=root)
     try:
         deadline = time.monotonic() + 120
         while True:

@@ -18,6 +18,7 @@ import typer
 from typer.testing import CliRunner
 
 from harness.cli.collect import collect
+from harness.cli.dashboard import command as serving
 from harness.cli.dashboard import dashboard
 from harness.cli.leaderboard import leaderboard
 from harness.cli.plot import plot
@@ -136,7 +137,13 @@ def test_dashboard_says_when_its_port_is_taken(workspace: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_dashboard_serves_and_ends(number: signal.Signals, workspace: Path, tmp_path: Path) -> None:
-    """For somebody who has never run Streamlit, which would ask for an e-mail address: nothing is asked."""
+    """For somebody who has never run Streamlit, which would ask for an e-mail address: nothing is asked.
+
+    And who has a coding agent, for which Streamlit would offer to install files: it takes nobody for a developer.
+    """
+    opens, opened = tmp_path / "opens", tmp_path / "opened"
+    opens.write_text(f'#!/bin/sh\necho "$1" > "{opened}"\n')
+    opens.chmod(0o755)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -149,7 +156,7 @@ def test_dashboard_serves_and_ends(number: signal.Signals, workspace: Path, tmp_
         [sys.executable, "-c", code, str(workspace), str(port)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        env={**os.environ, "HOME": str(tmp_path / "home"), "BROWSER": "true"},
+        env={**os.environ, "HOME": str(tmp_path / "home"), "BROWSER": str(opens)},
     )
     try:
         deadline = time.monotonic() + 120
@@ -161,8 +168,18 @@ def test_dashboard_serves_and_ends(number: signal.Signals, workspace: Path, tmp_
             except OSError:
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.2)
+        while not (opened.exists() and opened.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert opened.read_text() == f"http://localhost:{port}\n"
     finally:
         process.send_signal(number)
         assert process.wait(240) in (0, -number)
     with socket.socket() as probe:  # nobody listens there any more
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_the_board_takes_nobody_for_its_developer() -> None:
+    """Streamlit writes files for coding agents on the click of a viewer, unless its server is headless."""
+    words = serving("127.0.0.1", 8501)
+    assert words[words.index("--server.headless") + 1] == "true"
