@@ -8,12 +8,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-import torch
 from torch import Tensor
 
 from harness.errors import HarnessError, StageFailed
 from harness.plugins.registries import METHODS
 from harness.system.guard import guard_process, text_of
+from harness.system.memory import out_of_memory
 from methods.base import Method, Translator
 
 P = ParamSpec("P")
@@ -31,15 +31,14 @@ def call_plugin(cls: type[Method], doing: str, call: Callable[P, T], *args: P.ar
     try:
         with guard_process():
             return call(*args, **kwargs)
-    except (HarnessError, torch.OutOfMemoryError, MemoryError):
+    except HarnessError:
         raise
     except (Exception, SystemExit) as error:
-        text = text_of(error)
-        if "not enough memory" in text or "out of memory" in text:
+        if out_of_memory(error):
             raise
         what = f"method {display_name(cls)} failed in {doing}, {_place(error, cls)}"
         raise StageFailed(
-            f"{what}: {type(error).__name__}: {text[:2000]}",
+            f"{what}: {type(error).__name__}: {text_of(error)[:2000]}",
             f"check it with `harness check-method {cls.name}`",
         ) from error
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from harness.errors import HarnessError, StageFailed
 from harness.evaluation.metrics.base import ConfusionMetric, Metric
 from harness.plugins.registry import Entry, plugin_place
 from harness.system.guard import guard_process, text_of
+from harness.system.memory import out_of_memory
 from harness.workspace.files import write_atomic
 from results.metrics import COUNT_METRICS
 from results.record import MetricValue
@@ -94,9 +94,11 @@ def _call(entry: Entry[Metric], doing: str, call: Callable[P, T], *args: P.args,
     try:
         with guard_process():
             return call(*args, **kwargs)
-    except (HarnessError, torch.OutOfMemoryError, MemoryError):
+    except HarnessError:
         raise
     except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise
         where = plugin_place(error)
         what = (
             f"metric {_name(entry)} failed in {doing}{f', {where}' if where else ''}: "

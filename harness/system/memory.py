@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import platform
 
+from harness.system.guard import text_of
+
 _NAMED = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out."""
-    text = str(error).lower()
+    text = text_of(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in _NAMED)
 
 

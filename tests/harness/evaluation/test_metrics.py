@@ -237,6 +237,15 @@ def test_what_a_metric_does_wrongly_names_it(changes: dict[str, Any], said: str)
         values.finish(matrices)
 
 
+def test_out_of_memory_in_a_metric_is_not_its_fault() -> None:
+    def image_state(*_: Any) -> Tensor:
+        return torch.empty(10**15)
+
+    values = MetricValues([Entry("counted", made(image_state=image_state), "plugin.py", "0")], CLASSES)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        values.update(torch.zeros(2, 2).long(), torch.zeros(2, 2).long())
+
+
 def test_values_and_states_of_all_metrics(tmp_path: Path) -> None:
     pairs = images(5)
     matrices = np.stack([confusion(p[None], t[None], CLASSES)[0].numpy() for p, t in pairs])

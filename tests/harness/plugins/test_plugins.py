@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from harness.builders.distiller import Distiller, build_distiller, resolved_parts, translator_specs
 from harness.builders.expression import resolve
@@ -26,6 +25,7 @@ from harness.planning.plan import make_plan
 from harness.plugins.load import load_plugins
 from harness.plugins.method_calls import checked_health
 from harness.plugins.registries import DATASETS, FAMILIES, HEADS, METHODS
+from harness.system.memory import out_of_memory
 from harness.worker import FAILED, REFUSED, main
 from harness.workspace.folders import Workspace
 from tests.end_to_end.tiny import DATASET, STUDENT, TEACHER, Never, only_student, tiny_flags, tiny_sweep
@@ -625,15 +625,14 @@ def test_a_fault_while_building_names_the_line(mine: Path) -> None:
         built(mine, body)
 
 
-def test_out_of_memory_is_left_as_it_is(mine: Path) -> None:
-    lines = [
-        "    def forward(self, step):",
-        "        import torch",
-        "        raise torch.OutOfMemoryError('out of memory')",
-    ]
-    body = "\n".join(lines) + "\n"
-    with pytest.raises(torch.OutOfMemoryError):
+@pytest.mark.parametrize(
+    "raised", ["torch.empty(10**15)", "raise torch.OutOfMemoryError('out of memory')", "raise MemoryError"]
+)
+def test_out_of_memory_is_left_as_it_is(mine: Path, raised: str) -> None:
+    body = f"    def forward(self, step):\n        import torch\n        {raised}\n"
+    with pytest.raises((MemoryError, RuntimeError)) as found:
         built(mine, body)(random_step(CASES[0]))
+    assert out_of_memory(found.value)
 
 
 def test_not_a_number_is_blamed_on_its_term(mine: Path) -> None:
