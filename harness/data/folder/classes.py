@@ -200,7 +200,11 @@ def build_classes(
         what = f"{len(kept)} classes: a label is one byte a pixel and {IGNORE} means ignored, so at most {IGNORE} fit"
         raise HarnessError(what, "merge: or ignore: some of them")
     if len(kept) < 2:
-        raise HarnessError(f"{len(kept)} class{'es' if len(kept) != 1 else ''}: at least two are needed")
+        found = f"1 class ({kept[0]})" if kept else "no class"
+        remedy = (
+            "look at the masks: every pixel has one value, or the others are ignored; name all classes under classes:"
+        )
+        raise HarnessError(f"{found}: at least two are needed", remedy)
     index = {name: IGNORE if name in names else kept.index(target[name]) for name in target}
     by_value = {e.value: index[e.name] for e in entries if e.value is not None} | dict.fromkeys(numbers, IGNORE)
     by_value |= dict.fromkeys(dropped.get("values", set()), IGNORE)

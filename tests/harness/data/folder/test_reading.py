@@ -72,6 +72,13 @@ def test_255_is_ignored_unless_it_is_a_class(tmp_path: Path) -> None:
     assert set(np.unique(read)) == {0, IGNORE}
 
 
+def test_at_least_two_classes() -> None:
+    for ignored, said in [(["b"], r"1 class \(a\)"), (["a", "b"], "no class")]:
+        with pytest.raises(HarnessError, match=f"{said}: at least two are needed") as found:
+            build_classes([ClassEntry("a", 0), ClassEntry("b", 1)], ignore=ignored)
+        assert "classes:" in str(found.value.hint)
+
+
 def test_at_most_255_classes() -> None:
     assert len(build_classes([ClassEntry(f"c{i}", i) for i in range(255)]).names) == 255
     many = [ClassEntry(f"c{i}", i) for i in range(300)]
