@@ -20,7 +20,7 @@ Database = Annotated[
     typer.Option(
         "--db",
         envvar="HARNESS_DB",
-        help="Database: a file, or a URL such as postgresql://user@host/name.",
+        help="Database: a file, or a URL such as postgresql://user@host/name (password: PGPASSWORD or ~/.pgpass).",
         show_default="WORKSPACE/results.db",
     ),
 ]
