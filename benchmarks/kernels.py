@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from harness.builders.models import build_model
 from harness.numerics.check import DTYPES, check
 from harness.numerics.convolutions import ConvCase, torch_convolve
-from harness.numerics.kernels import own_convolve, use_own_gradients
+from harness.numerics.kernels import own_convolve, use_own_kernels
 from harness.specs.spec import Precision, parse_model
 from harness.system.devices import device_name
 
@@ -86,7 +86,7 @@ def networks(word: str, crop: tuple[int, int], batch: int, rounds: int) -> list[
     torch.manual_seed(0)
     plain = build_model(parse_model(word), CLASSES).train()
     own = copy.deepcopy(plain)
-    use_own_gradients(own)
+    use_own_kernels(own)
     images = torch.randn(batch, 3, *crop)
 
     def step(network: nn.Module, x: Tensor, precision: str) -> None:

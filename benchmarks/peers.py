@@ -137,13 +137,13 @@ def learner(method: MethodSpec, word: str, teacher: str, recipe: Recipe, device:
     """A student as a stage builds it, the decision of the numerics guard included."""
     network, _ = networks(word, teacher, device)
     decision = choose_numerics(network, recipe.crop, recipe.batch_size, device, recipe.precision, recipe.channels_last)
-    decision.apply(network)
     sizes = model_sizes(parse_model(word), CLASSES)
     teacher_sizes = model_sizes(parse_model(teacher), CLASSES) if needs_teacher(method) else None
     specs = translator_specs(method, sizes, teacher_sizes) if teacher_sizes else {}
     translators = {name: freeze(build_translator(spec, teacher_sizes)).to(device) for name, spec in specs.items()}
     distiller = build_distiller(method, sizes, teacher_sizes, translators, seed=0)
     objective = SegmentationObjective(network, distiller, 0).to(device)
+    decision.apply(objective)
     if decision.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Learner(

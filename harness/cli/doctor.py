@@ -121,6 +121,7 @@ def _print_findings(console: Console, findings: list[Finding], device: str) -> N
     from rich.markup import escape
     from rich.table import Table
 
+    from harness.numerics.kernels import kernel_name
     from harness.system.devices import device_name, pick_device
 
     combinations = list(dict.fromkeys((found.precision, found.channels_last) for found in findings))
@@ -137,14 +138,15 @@ def _print_findings(console: Console, findings: list[Finding], device: str) -> N
         grid.add_column(f"{precision}\n{'NHWC' if channels_last else 'NCHW'}", justify="right", no_wrap=True)
     for case, own in dict.fromkeys((found.case, found.own) for found in findings):
         cells = {(f.precision, f.channels_last): _verdict(f) for f in findings if (f.case, f.own) == (case, own)}
-        grid.add_row(case.kind + ", own gradients" * own, *(cells.get(pair, "") for pair in combinations))
+        kernel = f", {kernel_name(case)}" * own
+        grid.add_row(case.kind + kernel, *(cells.get(pair, "") for pair in combinations))
     console.print()
     console.print(grid)
     wrong = [found for found in findings if not found.right]
     for found in wrong:
         console.print(f"[red]wrong[/] {escape(str(found))}")
     console.print(
-        "Stages with such a convolution train with the harness's own gradients where those are right, otherwise in the "
+        "Stages with such a convolution train with the harness's own kernel where those are right, otherwise in the "
         "next combination that is right; log, record and board say so."
         if wrong
         else "[green]all right[/]"

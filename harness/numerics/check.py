@@ -6,9 +6,10 @@ maps of about 29 columns and more, while the forward pass and the input gradient
 exactly this kind of convolution, so a comparison of strides would be silently invalid.
 
 Before a stage trains, every distinct convolution that its network executes is run forward and backward at the stage's
-precision and layout and compared with the same convolution in float64 by its definition. For dilated depthwise
-convolutions on CPUs there are custom gradients (`harness.numerics.kernels`), compared like torch's. If a convolution is
-wrong, the stage is trained in the next combination that is right, and the log, the record and the board say so.
+precision and layout and compared with the same convolution in float64 by its definition. On CPUs the harness has its
+own gradients of dilated depthwise convolutions and its own choice of kernel for 1x1 convolutions
+(`harness.numerics.kernels`), compared like torch's. If a convolution is wrong, the stage is trained in the next
+combination that is right, and the log, the record and the board say so.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from harness.numerics.convolutions import ConvCase, Convolve, reduced_case, torch_convolve
-from harness.numerics.kernels import has_own_gradients, own_convolve
+from harness.numerics.kernels import kernel_name, own_convolve
 from harness.numerics.modes import autocast
 from harness.numerics.reference import ReferenceResult, reference_result, relative_error
 from harness.specs.spec import Precision
@@ -54,7 +55,7 @@ class Finding:
             a result that contains them, or for a convolution that cannot run.
         tolerance: the largest acceptable error.
         error: why the convolution cannot run; empty if it can.
-        own: computed with custom gradients instead of torch's.
+        own: computed by the harness's own kernel, if it has one, instead of torch's choice.
     """
 
     case: ConvCase
@@ -78,8 +79,8 @@ class Finding:
 
     @property
     def what(self) -> str:
-        """A description of the convolution and its gradients."""
-        return f"{self.case}, own gradients" if self.own else str(self.case)
+        """A description of the convolution and its kernel."""
+        return f"{self.case}, {kernel_name(self.case)}" if self.own else str(self.case)
 
     @property
     def wrong(self) -> list[str]:
@@ -240,7 +241,7 @@ def check(
     findings = []
     for case in dict.fromkeys(reduced_case(case, device) for case in cases):
         name = f"{machine} | {combination(precision, channels_last)} | {json.dumps(asdict(case), sort_keys=True)}"
-        name += " | own gradients" if own else ""
+        name += f" | {kernel_name(case)}" if own else ""
         known = cache.get(name) if kept else None
         if known is None or known.get("tolerance") != tolerance(precision, device):
             found = _measure(case, cache.truth(case, device), device, precision, channels_last, convolve)
@@ -305,8 +306,8 @@ def table(
 ) -> list[Finding]:
     """Findings of every kind of convolution at every precision and layout, for `harness doctor --numerics`.
 
-    Ordered by case, then precision, then layout (contiguous, channels_last). Convolutions with custom gradients on the
-    device are listed a second time, with those.
+    Ordered by case, then precision, then layout (contiguous, channels_last). Convolutions for which the
+    harness has a kernel of its own on the device are listed a second time, with that.
     """
     store = Cache(cache)
     return [
@@ -320,4 +321,4 @@ def table(
 
 
 def _has_own(case: ConvCase, device: torch.device) -> bool:
-    return device.type == "cpu" and has_own_gradients(case)
+    return device.type == "cpu" and bool(kernel_name(case))

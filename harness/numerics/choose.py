@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +13,23 @@ from torch import nn
 
 from harness.errors import StageFailed
 from harness.numerics.check import Cache, Finding, check, combination
-from harness.numerics.convolutions import Convolve, count_convolutions, torch_convolve
-from harness.numerics.kernels import counting_own, own_convolve, use_own_gradients
+from harness.numerics.convolutions import ConvCase, Convolve, count_convolutions, torch_convolve
+from harness.numerics.kernels import counting_own, has_own_gradients, own_convolve, use_own_kernels
+from harness.numerics.pointwise import is_pointwise
 from harness.specs.spec import Precision
 from harness.system.devices import device_name
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The precision, layout and gradients with which a stage is trained.
+    """The precision, layout and kernels with which a stage is trained.
 
     Attributes:
         precision, channels_last: the combination to use, in which every convolution of the network is right.
         note: why it differs from the requested combination; empty if it does not.
         findings: all findings, those of the requested combination first.
-        kernels: which convolutions use custom gradients, and whether torch's are wrong; empty if none does. `apply`
-            installs them in the network.
+        kernels: which convolutions use the harness's own kernels, and whether torch's are wrong; empty if none does.
+            `apply` installs them.
     """
 
     precision: Precision
@@ -36,10 +38,10 @@ class Decision:
     findings: tuple[Finding, ...]
     kernels: str = ""
 
-    def apply(self, network: nn.Module) -> None:
-        """Install the chosen gradients in a network to be trained."""
+    def apply(self, module: nn.Module) -> None:
+        """Install the chosen kernels in what is to be trained: a network, or an objective with its adapters."""
         if self.kernels:
-            use_own_gradients(network)
+            use_own_kernels(module)
 
 
 def choose_numerics(
@@ -56,7 +58,7 @@ def choose_numerics(
     """Choose the combination to train in: the requested one, or the next in which every convolution is right.
 
     The order is: the same precision in the other layout, fp32 in the requested layout, fp32 in the other. On a CPU,
-    dilated depthwise convolutions use custom gradients in each, or torch's where the custom ones are wrong.
+    convolutions use the harness's own kernels in each (`harness.numerics.kernels`), or torch's where those are wrong.
 
     Args:
         network: the network to train, on any device; it is not modified.
@@ -90,7 +92,8 @@ def choose_numerics(
             findings += found
             wrong = [finding for finding in found if not finding.right]
             if not wrong:
-                kernels = _kernels(check(own, device, kind, last, store), own.total())
+                torchs = check(filter(has_own_gradients, own), device, kind, last, store)
+                kernels = "; ".join(filter(None, (_gradients(torchs, own), _pointwise(own, kind))))
                 return Decision(kind, last, _note(faults, kind, last, device), tuple(findings), kernels)
         found = check(cases, device, kind, last, store, convolve or torch_convolve)
         findings += found
@@ -104,10 +107,24 @@ def choose_numerics(
     )
 
 
-def _kernels(torchs: Sequence[Finding], count: int) -> str:
-    """A message on how many convolutions use custom gradients, and on torch's for them."""
-    plural = "" if count == 1 else "s"
-    note = f"own gradients of {count} dilated depthwise convolution{plural}"
+def _count(own: Counter[ConvCase], kind: Callable[[ConvCase], bool], what: str) -> str:
+    """A number of convolutions, in words; empty if there are none."""
+    count = sum(number for case, number in own.items() if kind(case))
+    return f"{count} {what}{'' if count == 1 else 's'}" if count else ""
+
+
+def _pointwise(own: Counter[ConvCase], precision: str) -> str:
+    """A message on how many 1x1 convolutions are computed by oneDNN; in half precision torch always does so."""
+    count = _count(own, is_pointwise, "1x1 convolution")
+    return f"oneDNN for {count}" if count and precision == "fp32" else ""
+
+
+def _gradients(torchs: Sequence[Finding], own: Counter[ConvCase]) -> str:
+    """A message on how many convolutions use the harness's own gradients, and on torch's for them."""
+    count = _count(own, has_own_gradients, "dilated depthwise convolution")
+    if not count:
+        return ""
+    note = f"own gradients of {count}"
     wrong = [finding for finding in torchs if not finding.right]
     if not wrong:
         return note

@@ -1,4 +1,5 @@
-"""Custom gradients for dilated depthwise convolutions on a CPU.
+"""The harness's own kernels on a CPU: gradients of dilated depthwise convolutions, and oneDNN for 1x1 convolutions
+(`harness.numerics.pointwise`).
 
 Output strides below 32 use these convolutions, and a training step on a CPU spends a quarter of its time in them:
 torch's gradients are slow there, and wrong in bf16 channels_last (`harness.numerics.check`). With stride 1, both
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 
 from harness.numerics.convolutions import ConvCase, torch_convolve
 from harness.numerics.modes import full_precision
+from harness.numerics.pointwise import PointwiseConv2d, is_pointwise, pointwise
 
 Pair = tuple[int, int]
 
@@ -48,22 +50,29 @@ def has_own_gradients(case: ConvCase) -> bool:
     )
 
 
+def kernel_name(case: ConvCase) -> str:
+    """What the harness uses on a CPU for a convolution instead of torch's choice; empty if nothing."""
+    return "own gradients" if has_own_gradients(case) else "oneDNN" if is_pointwise(case) else ""
+
+
 def own_convolve(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
-    """The convolution of a case as a network computes it after `use_own_gradients`."""
+    """The convolution of a case as a network computes it after `use_own_kernels`."""
     if has_own_gradients(case):
         return depthwise(x, weight, None, case.padding, case.dilation)
+    if is_pointwise(case):
+        return pointwise(x, weight, None)
     return torch_convolve(case, x, weight)
 
 
-def use_own_gradients(network: nn.Module) -> None:
-    """Install these gradients in a network's dilated depthwise convolutions; names, weights and outputs stay."""
+def use_own_kernels(network: nn.Module) -> None:
+    """Install them in a network's convolutions; names and weights stay, and without gradients outputs too."""
     for module in _suitable(network):
-        module.__class__ = DepthwiseConv2d
+        module.__class__ = DepthwiseConv2d if has_own_gradients(_case(module, (1, 1), 1)) else PointwiseConv2d
 
 
 @contextmanager
 def counting_own(network: nn.Module, batch: int) -> Iterator[Counter[ConvCase]]:
-    """Count the convolutions that run in this context and would have these gradients; `batch` as in `ConvCase`."""
+    """Count the convolutions that run in this context and would have these kernels; `batch` as in `ConvCase`."""
     counts: Counter[ConvCase] = Counter()
 
     def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -82,11 +91,11 @@ def _suitable(network: nn.Module) -> list[nn.Conv2d]:
     return [
         module
         for module in network.modules()
-        if type(module) in (nn.Conv2d, DepthwiseConv2d)
+        if type(module) in (nn.Conv2d, DepthwiseConv2d, PointwiseConv2d)
         and isinstance(module, nn.Conv2d)
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
-        and has_own_gradients(_case(module, (1, 1), 1))
+        and kernel_name(_case(module, (1, 1), 1))
     ]
 
 
@@ -110,7 +119,7 @@ def _pair(values: Sequence[int]) -> Pair:
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A dilated depthwise convolution with the custom gradients on a CPU."""
+    """A dilated depthwise convolution with the harness's own gradients on a CPU."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if input.device.type != "cpu" or not torch.is_grad_enabled():

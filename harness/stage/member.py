@@ -74,6 +74,7 @@ def _build_network(context: Context, shared: Shared) -> Member:
         seed=derive_seed(spec.seed, "adapters"),
     )
     objective = _objective(context, network, distiller).to(context.device)
+    decision.apply(objective)
     if objective.needs_teacher:
         shared.ask_teacher(context)
     frozen = spec.recipe.freeze == "backbone"
@@ -165,7 +166,6 @@ def _select_precision(context: Context, network: Network) -> Decision:
     if decision.note:
         context.events.write("note", text=decision.note)
         print(f"numerics: {context.job.name}: {decision.note}", flush=True)
-    decision.apply(network)
     return decision
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from backbones.base import Backbone, Network
 from backbones.folding import fold_batch_norms
+from harness.numerics.frozen import pack_convolutions
 from harness.numerics.modes import autocast
 from harness.specs.spec import Precision
 from harness.training.timing import Piece
@@ -73,8 +74,8 @@ class TeacherMaps:
 class Teacher:
     """A frozen network that computes each batch's maps once per precision of the students.
 
-    Batch norms with running statistics are folded into the convolutions. The maps depend only on the batch and the
-    precision, not on the students.
+    Batch norms with running statistics are folded into the convolutions, and on a CPU the convolutions' weights are
+    packed once. The maps depend only on the batch and the precision, not on the students.
 
     Args:
         network: the network, on its device.
@@ -93,6 +94,7 @@ class Teacher:
         freeze(network, norm)
         self.backbone = network.backbone
         self._network = fold_batch_norms(network, size) if norm == "running" else network
+        pack_convolutions(self._network)
         self._layout = layout
         self._now: torch.memory_format = torch.contiguous_format
         self._maps: dict[tuple[Precision, tuple[int, int]], TeacherMaps] = {}

@@ -17,7 +17,7 @@ from harness.numerics import choose as choosing
 from harness.numerics.check import TOLERANCE, check
 from harness.numerics.choose import choose_numerics
 from harness.numerics.convolutions import ConvCase, torch_convolve
-from harness.numerics.kernels import DepthwiseConv2d, depthwise, has_own_gradients, own_convolve, use_own_gradients
+from harness.numerics.kernels import DepthwiseConv2d, depthwise, has_own_gradients, own_convolve, use_own_kernels
 
 CPU = torch.device("cpu")
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -86,7 +86,7 @@ def module(bias: bool = True) -> nn.Conv2d:
 def test_outputs_are_those_of_torch_bit_for_bit(layout: torch.memory_format, bf16: bool, bias: bool) -> None:
     plain = module(bias).to(memory_format=layout)  # type: ignore[call-overload]
     own = copy.deepcopy(plain)
-    use_own_gradients(own)
+    use_own_kernels(own)
     x = torch.randn(2, 64, 36, 36).contiguous(memory_format=layout).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         expected, found = plain(x), own(x)
@@ -100,7 +100,7 @@ def test_outputs_are_those_of_torch_bit_for_bit(layout: torch.memory_format, bf1
 def test_parameters_get_gradients_in_their_own_precision_under_autocast(layout: torch.memory_format) -> None:
     truth = module().double()
     own = module().to(memory_format=layout)  # type: ignore[call-overload]
-    use_own_gradients(own)
+    use_own_kernels(own)
     x = torch.randn(2, 64, 36, 36).contiguous(memory_format=layout).requires_grad_()
     exact = x.detach().double().requires_grad_()
     gradient = torch.randn(2, 64, 36, 36)
@@ -144,8 +144,8 @@ class Mixed(nn.Module):
 def test_names_and_weights_stay_and_only_what_suits_is_changed() -> None:
     network = Mixed()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    use_own_gradients(network)
-    use_own_gradients(network)
+    use_own_kernels(network)
+    use_own_kernels(network)
     after = network.state_dict()
     assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
     assert [m for m in network.modules() if isinstance(m, DepthwiseConv2d)] == [network.first, network.second]
