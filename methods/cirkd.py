@@ -2,78 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from methods.base import IGNORE, Maps, Method, MethodParams, Step, Term, resize_labels
 from methods.parts.adapters import Adapter
 from methods.parts.grids import Grid, Source, align, channels, from_teacher, pick
 from methods.parts.logits_kd import KD_TERM, KDFields, kd_term
 from methods.parts.precision import full_precision, precise, unit
+from methods.parts.products import products
 
-BLOCK = 1 << 22
-"""Similarities computed at once. Larger matrices are computed in blocks of rows."""
-KEPT = 1 << 24
-"""Similarities kept for the backward pass (64 MiB in float32). Of larger matrices, blocks are computed again in it."""
+BLOCK = {"cpu": 1 << 20}
+"""Similarities computed at once, so that they stay in a processor's cache."""
+LARGE_BLOCK = 1 << 22
+"""The same on other devices."""
 
 
 # --- relations -------------------------------------------------------------------------------------------------------
 
 
 def relation_kl(
-    student: Tensor,
-    teacher: Tensor,
-    student_keys: Tensor,
-    teacher_keys: Tensor,
-    tau: float,
-    block: int = BLOCK,
-    kept: int = KEPT,
+    student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor, tau: float, block: int | None = None
 ) -> Tensor:
     """Σ over rows and groups of KL( softmax(t·K_t/τ) ‖ softmax(s·K_s/τ) ), softmax over the keys of a group.
 
+    The gradient is computed together with the value, block by block, so that no matrix of similarities is kept.
+
     Args:
         student: rows (n, C). Student and teacher may differ in channels; each must match its own keys.
-        teacher: rows (n, C').
+        teacher: rows (n, C'). No gradient flows into the teacher's rows and keys.
         student_keys: (G, m, C).
         teacher_keys: (G, m, C').
         tau: temperature τ.
         block: at most this many similarities are computed at once (but at least one row's).
-        kept: more similarities than this are computed again in the backward pass, with the same result.
 
     Returns:
         A scalar; 0 when there are no rows.
     """
-    columns = student_keys.shape[0] * student_keys.shape[1]
-    rows = max(1, block // max(columns, 1))
-    if student.shape[0] <= rows:
-        return _relation_kl(student, teacher, student_keys, teacher_keys, tau)
-    part: Callable[..., Any] = _relation_kl
-    if student.shape[0] * columns > kept:
-        part = partial(checkpoint, _relation_kl, use_reentrant=False, preserve_rng_state=False)
-    blocks = zip(torch.split(student, rows), torch.split(teacher, rows), strict=True)
-    return torch.stack([part(s, t, student_keys, teacher_keys, tau) for s, t in blocks]).sum()
-
-
-def _relation_kl(student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor, tau: float) -> Tensor:
+    block = block or BLOCK.get(student.device.type, LARGE_BLOCK)
+    count = max(1, block // max(student_keys.shape[0] * student_keys.shape[1], 1))
     with full_precision(student):
-        target = _log_similarities(teacher, teacher_keys, tau)
-        ours = _log_similarities(student, student_keys, tau)
-        return (target.exp() * (target - ours)).sum()
+        return _RelationKL.apply(student, teacher, student_keys, teacher_keys, tau, count)  # type: ignore[no-untyped-call,no-any-return]
 
 
-def _log_similarities(rows: Tensor, keys: Tensor, tau: float) -> Tensor:
+class _RelationKL(torch.autograd.Function):
+    """With z the student's similarities over τ, the gradient is ∂KL/∂z = softmax(z) − softmax(teacher's)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor, tau: float, count: int
+    ) -> Tensor:
+        """`count` rows are computed at once."""
+        total = student.new_zeros(())
+        wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
+        to_rows: list[Tensor] = []
+        to_keys = torch.zeros_like(student_keys) if wanted[1] else None
+        for s, t in zip(torch.split(student, count), torch.split(teacher, count), strict=True):
+            with torch.set_grad_enabled(any(wanted)):
+                leaves = [x.detach().requires_grad_(asked) for x, asked in zip((s, student_keys), wanted)]
+                similar = _similarities(leaves[0], leaves[1], tau)
+            target = F.log_softmax(_similarities(t, teacher_keys, tau), dim=-1)
+            ours = F.log_softmax(similar.detach(), dim=-1)
+            expected = target.exp()
+            total += (target.sub_(ours).mul_(expected)).sum()
+            if any(wanted):
+                asked = [leaf for leaf in leaves if leaf.requires_grad]
+                found = list(torch.autograd.grad(similar, asked, ours.exp_().sub_(expected)))
+                if wanted[0]:
+                    to_rows.append(found.pop(0))
+                if to_keys is not None:
+                    to_keys += found.pop(0)
+        ctx.save_for_backward(torch.cat(to_rows) if to_rows else None, to_keys)
+        return total
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        to_rows, to_keys = (None if saved is None else saved * gradient for saved in ctx.saved_tensors)
+        return to_rows, None, to_keys, None, None, None
+
+
+def _similarities(rows: Tensor, keys: Tensor, tau: float) -> Tensor:
     """(n, C), (G, m, C) -> (n, G, m)."""
-    similar = (rows / tau) @ keys.flatten(0, 1).mT
-    return F.log_softmax(similar.reshape(rows.shape[0], keys.shape[0], keys.shape[1]), dim=-1)
+    return products(rows / tau, keys.flatten(0, 1)).reshape(rows.shape[0], keys.shape[0], keys.shape[1])
 
 
 def unit_positions(x: Tensor, pool: int = 1) -> Tensor:
@@ -87,8 +106,7 @@ def pixel_relations(
     teacher: Tensor,
     tau: float = 0.1,
     anchors: Tensor | None = None,
-    block: int = BLOCK,
-    kept: int = KEPT,
+    block: int | None = None,
 ) -> Tensor:
     """Mean over ordered pairs of images (i, j), i = j too, and positions a of i, of KL between rows of similarities.
 
@@ -99,7 +117,7 @@ def pixel_relations(
         teacher: unit vectors (B, m, C'). Only similarities are compared, so channels may differ.
         tau: temperature τ.
         anchors: indices of the positions a, the same in every image; None for all m.
-        block, kept: see `relation_kl`.
+        block: see `relation_kl`.
 
     Raises:
         ValueError: batch or number of positions differ.
@@ -107,7 +125,7 @@ def pixel_relations(
     if student.shape[:2] != teacher.shape[:2]:
         raise ValueError(f"relations of {tuple(student.shape)} and {tuple(teacher.shape)} (B, m, C) cannot be compared")
     s, t = (student, teacher) if anchors is None else (student[:, anchors], teacher[:, anchors])
-    total = relation_kl(s.flatten(0, 1), t.flatten(0, 1), student, teacher, tau, block, kept)
+    total = relation_kl(s.flatten(0, 1), t.flatten(0, 1), student, teacher, tau, block)
     return total / (s.shape[0] * s.shape[1] * student.shape[0])
 
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.numerics.modes import full_precision
-from harness.numerics.reference import relative_error
 
 _TOLERANCE = 1e-5
-"""Largest error relative to torch's result. Other sums of 1x1 convolutions differ by about 1e-7."""
+"""Largest difference from torch's result, relative to its largest value; 1x1 convolutions differ by about 1e-7."""
 
 
 def pack_convolutions(network: nn.Module) -> None:
@@ -66,5 +65,5 @@ class FrozenConv2d(nn.Conv2d):
         except (AttributeError, RuntimeError, TypeError):  # another version of torch
             return
         same = (found.shape, found.stride()) == (expected.shape, expected.stride())
-        if same and relative_error(found, expected) < _TOLERANCE:
+        if same and bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max()):
             self._packed = packed

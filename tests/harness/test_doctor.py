@@ -169,8 +169,9 @@ def test_numerics_are_tabulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(numerics.table, "__defaults__", (("fp32", "bf16"), (False, True), few, None))
     code, _, data = run("--workspace", str(tmp_path), "--numerics", "--device", "cpu")
     rows = data["numerics"]
-    assert isinstance(rows, list) and len(rows) == 12
+    assert isinstance(rows, list) and len(rows) == 16
     assert sum(row["convolution"].endswith("own gradients") for row in rows) == 4
+    assert sum(row["convolution"].endswith(", oneDNN") for row in rows) == 4
     by_name = {(row["convolution"].split(",")[0], row["precision"], row["channels_last"]): row for row in rows}
     assert by_name["1x1", "fp32", True]["right"] and by_name["1x1", "bf16", True]["right"]
     for row in rows:

@@ -73,13 +73,12 @@ def test_memory_terms_agree_with_the_formula() -> None:
 
 @pytest.mark.parametrize("block", [1, 100, 10_000])
 def test_blocks_change_neither_value_nor_gradient(block: int) -> None:
-    """Similarities computed block by block, and again in the backward pass, are the same."""
     teacher = unit_positions(torch.randn(2, 5, 3, 4, dtype=torch.float64))
 
     def run(size: int) -> tuple[Tensor, Tensor]:
         torch.manual_seed(0)
         x = torch.randn(2, 5, 3, 4, dtype=torch.float64, requires_grad=True)
-        value = pixel_relations(unit_positions(x), teacher, 0.1, block=size, kept=0)
+        value = pixel_relations(unit_positions(x), teacher, 0.1, block=size)
         value.backward()
         assert x.grad is not None
         return value.detach(), x.grad
@@ -89,25 +88,41 @@ def test_blocks_change_neither_value_nor_gradient(block: int) -> None:
     torch.testing.assert_close(part[1], whole[1], rtol=1e-10, atol=1e-14)
 
 
-def test_blocks_that_are_kept_give_the_bits_of_those_computed_again() -> None:
-    rows, keys, teacher = torch.randn(50, 16), torch.randn(1, 300, 16), torch.randn(50, 16)
+@pytest.mark.parametrize("shared", [False, True], ids=["memory", "batch"])
+def test_the_gradient_is_the_derivative(shared: bool) -> None:
+    """Of rows, and of keys where these are the student's too."""
+    generator = torch.Generator().manual_seed(0)
+    rows, keys, teacher, theirs = (
+        torch.randn(*shape, dtype=torch.float64, generator=generator)
+        for shape in ((6, 4), (2, 5, 4), (6, 3), (2, 5, 3))
+    )
 
-    def run(kept: int) -> tuple[Tensor, ...]:
-        s, k = rows.clone().requires_grad_(), keys.clone().requires_grad_()
-        value = relation_kl(s, teacher, k, keys, 0.1, block=2000, kept=kept)
+    def call(s: Tensor, k: Tensor) -> Tensor:
+        return relation_kl(s, teacher, k, theirs, 0.5, block=30)
+
+    assert torch.autograd.gradcheck(call, (rows.requires_grad_(), keys.requires_grad_(shared)))
+
+
+def test_in_float32_large_relations_are_those_of_float64() -> None:
+    """Large enough for the products to be convolutions."""
+    rows, keys, teacher = torch.randn(400, 64), torch.randn(2, 300, 64), torch.randn(400, 64)
+
+    def run(dtype: torch.dtype) -> tuple[Tensor, ...]:
+        s, k = rows.to(dtype).requires_grad_(), keys.to(dtype).requires_grad_()
+        value = relation_kl(s, teacher.to(dtype), k, keys.to(dtype), 2.0)
         return value.detach(), *torch.autograd.grad(value, (s, k))
 
-    assert all(torch.equal(a, b) for a, b in zip(run(1 << 20), run(0), strict=True))
+    for found, expected in zip(run(torch.float32), run(torch.float64), strict=True):
+        assert float((found.double() - expected).norm() / expected.norm()) < 1e-5
 
 
 def test_blocks_keep_their_precision_under_autocast() -> None:
-    """Also what is computed again in the backward pass is float32."""
     teacher, start = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
 
     def gradient(autocast: bool) -> Tensor:
         x = start.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            loss = pixel_relations(unit_positions(x), unit_positions(teacher), 0.1, block=30, kept=0)
+            loss = pixel_relations(unit_positions(x), unit_positions(teacher), 0.1, block=30)
         loss.backward()
         assert x.grad is not None
         return x.grad

@@ -50,6 +50,13 @@ def test_they_give_the_same_bits(kind: dict[str, int], layout: torch.memory_form
 
 
 @torch.no_grad()
+def test_a_convolution_of_zeros_is_packed_too() -> None:
+    _, packed = pair(torch.channels_last, kernel_size=3, bias=False)
+    packed.weight.zero_()
+    assert not packed(maps(torch.channels_last)).any() and packed._packed is not None
+
+
+@torch.no_grad()
 def test_a_1x1_convolution_has_the_bits_that_torch_gives_it_among_many_images() -> None:
     plain, packed = pair(torch.channels_last, kernel_size=1)
     many = maps(torch.channels_last, 16)
