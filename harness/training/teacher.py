@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -81,7 +82,7 @@ class Teacher:
         network: the network, on its device.
         norm: see `freeze`.
         size: (H, W) of the images.
-        layout: precision -> memory layout in which its convolutions are right.
+        layout: precision -> memory layout in which its convolutions are right; asked once for each precision.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Teacher:
         self.backbone = network.backbone
         self._network = fold_batch_norms(network, size) if norm == "running" else network
         pack_convolutions(self._network)
-        self._layout = layout
+        self._layout = cache(layout)
         self._now: torch.memory_format = torch.contiguous_format
         self._maps: dict[tuple[Precision, tuple[int, int]], TeacherMaps] = {}
         self.passes: list[Piece] = []

@@ -75,6 +75,20 @@ def test_a_teacher_is_asked_once_a_batch_whoever_asks() -> None:
     assert again is not first and torch.equal(again.logits, first.logits) and len(teacher.passes) == 3
 
 
+def test_its_layout_is_chosen_once_for_each_precision() -> None:
+    asked: list[str] = []
+
+    def layout(precision: str) -> torch.memory_format:
+        asked.append(precision)
+        return torch.channels_last
+
+    teacher = Teacher(network(), layout=layout)  # type: ignore[arg-type]
+    for precision in ("fp32", "bf16", "fp32"):
+        teacher.forget()
+        teacher.maps(torch.randn(1, 3, 32, 32), teacher.backbone, precision)  # type: ignore[arg-type]
+    assert asked == ["fp32", "bf16"]
+
+
 def test_maps_that_somebody_wrote_to_are_computed_again() -> None:
     teacher = Teacher(network())  # type: ignore[arg-type]
     images = torch.randn(2, 3, 32, 32)
