@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import source
-from results import ablation, classes, families, frontier, strides
+from results import ablation, classes, families, frontier, lengths, strides
 from results.store import open_store
 
 Attrs = dict[Hashable | None, Any]
@@ -40,6 +40,18 @@ def over_strides(rows: pd.DataFrame) -> tuple[list[strides.Bought], pd.DataFrame
     """What stride every method buys, and how often its runs beat those of `none`."""
     target = source.database()
     return _over_strides(target, source.stamp(target), rows, rows.attrs)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _over_lengths(target: str, changed: str, rows: pd.DataFrame, attrs: Attrs) -> pd.DataFrame:
+    with open_store(target, readonly=True) as store:
+        return lengths.over_lengths(store, _with(rows, attrs))
+
+
+def over_lengths(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one student and stride that differ in nothing but their length, with their iterations."""
+    target = source.database()
+    return _with(_over_lengths(target, source.stamp(target), rows, rows.attrs), rows.attrs)
 
 
 def _with(board: pd.DataFrame, attrs: Attrs) -> pd.DataFrame:

@@ -17,7 +17,7 @@ OVER = ("stride", "macs", "latency_ms", "parameters", "training_s")
 
 @with_groups
 def plot(
-    name: Annotated[str, typer.Argument(help="tradeoff, strides, gains, classes, class-gains or ablation.")],
+    name: Annotated[str, typer.Argument(help="tradeoff, strides, gains, lengths, classes, class-gains or ablation.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .svg, .pdf or .png.")],
     over: Annotated[
         str,
@@ -36,13 +36,16 @@ def plot(
 
     tradeoff: the metric against a cost, with intervals, the frontier, and how sure that is (filled: on it, pale:
     perhaps, hollow: off). strides: a line a method over the output stride. gains: the differences to `none` as a map.
-    classes, class-gains: a row's IoU by class, and its differences to `none`. ablation: what each term contributes.
+    lengths: the differences to `none` over the iterations of training, of recipes that differ in nothing else. classes,
+    class-gains: a row's IoU by class, and its differences to `none`. ablation: what each term contributes.
 
     Examples:
 
         harness plot strides --out strides.pdf
 
         harness plot tradeoff --over latency_ms --methods none,kd,ka --out tradeoff.svg
+
+        harness plot lengths --student mobilenetv2_050 --stride 16 --out lengths.png
 
         harness plot class-gains --method ka --stride 16 --out classes.pdf
     """

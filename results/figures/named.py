@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from results import ablation, classes, frontier, queries, strides
+from results import ablation, classes, frontier, lengths, queries, strides
 from results.figures.ablation import term_gains
 from results.figures.classes import class_differences, class_intervals
+from results.figures.lengths import gain_over_length
 from results.figures.looks import Looks, looks
 from results.figures.strides import gain_map, metric_over_stride
 from results.figures.tradeoff import accuracy_against_cost
@@ -31,6 +32,13 @@ def _strides(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: 
 
 def _gains(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
     return gain_map(_of_one_student(store, board, hidden), look)
+
+
+def _lengths(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
+    own = board[board["method"] != "teacher"]
+    for name in ("student", "stride"):
+        _one(name, sorted(set(map(str, own[name]))), name)
+    return gain_over_length(lengths.over_lengths(store, own), look)
 
 
 def _classes(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
@@ -61,6 +69,7 @@ FIGURES: Mapping[str, Callable[[Store, pd.DataFrame, Looks, str, Collection[str]
     "tradeoff": _tradeoff,
     "strides": _strides,
     "gains": _gains,
+    "lengths": _lengths,
     "classes": _classes,
     "class-gains": _class_gains,
     "ablation": _ablation,

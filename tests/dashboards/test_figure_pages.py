@@ -1,4 +1,4 @@
-"""The pages made of figures: Trade-off, Strides, Classes, Ablation."""
+"""The pages made of figures: Trade-off, Strides, Lengths, Classes, Ablation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.dashboards.conftest import look_at
 from tests.results.factory import Fake, sweep, write_all
 
 PAGES = Path(source.__file__).parent / "pages"
-NAMES = ("tradeoff", "strides", "classes", "ablation")
+NAMES = ("tradeoff", "strides", "lengths", "classes", "ablation")
 KA = {"ka": {"adapt": 50.0, "affinity": 1.0}, "ka-affinity": {"adapt": 50.0}}
 
 
@@ -105,6 +105,16 @@ def test_strides(filled: Path) -> None:
     assert app.dataframe[0].value["method"].tolist() == ["ka", "ka-affinity", "kd"]
     assert "ka at stride" not in texts(page("strides", method="kd"))
     assert len(page("strides", over="macs").get("vega_lite_chart")) == 2
+
+
+def test_lengths(filled: Path) -> None:
+    app = page("lengths", stride="16")
+    said = texts(app)
+    assert "One length of training so far" in said and "with 95 % intervals" in said
+    assert len(app.get("vega_lite_chart")) == 1
+    table = app.dataframe[0].value
+    assert table["method"].tolist() == ["ka", "ka-affinity", "kd", "none"] and set(table["iterations"]) == {240}
+    assert page("lengths", stride="16", method="kd").dataframe[0].value["method"].tolist() == ["kd", "none"]
 
 
 def test_classes(filled: Path) -> None:

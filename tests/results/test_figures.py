@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results import ablation, advice, classes, compare, frontier, queries, strides
+from results import ablation, advice, classes, compare, frontier, lengths, queries, strides
 from results.figures import ablation as term_figures
 from results.figures import classes as class_figures
 from results.figures import files, looks, named
+from results.figures import lengths as length_figures
 from results.figures import strides as stride_figures
 from results.figures.tradeoff import accuracy_against_cost
 from results.ingest import collect
@@ -258,6 +259,48 @@ def test_figures_as_files(tmp_path: Path, board: pd.DataFrame, look: looks.Looks
     assert content.startswith(begins) and len(content) > 5000
     if ending == "svg":
         assert b"mIoU" in content and look.colours["ka"].encode() in content
+
+
+@pytest.fixture(scope="module")
+def lengths_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two methods at three lengths, and one length under another learning rate."""
+    root = tmp_path_factory.mktemp("lengths")
+    recipes = {f"quick-{n}": {"iterations": n, "lr": 0.1} for n in (100, 200, 400)}
+    recipes["other-200"] = {"iterations": 200, "lr": 0.5}
+    fakes = [
+        Fake(method, 16, seed, recipe=name, recipe_fields=fields)
+        for name, fields in recipes.items()
+        for method in ("none", "ka")
+        for seed in (0, 1)
+    ]
+    write_all(root, fakes)
+    for fake in fakes:
+        file = root / "stages" / fake.key / "record.json"
+        record = json.loads(file.read_text())
+        record["training"]["iterations"] = fake.recipe_fields["iterations"]
+        file.write_text(json.dumps(record))
+    with open_store(root / "results.db") as opened:
+        collect(root, opened)
+    return open_store(root / "results.db", readonly=True)
+
+
+def test_lengths_of_recipes_that_differ_in_nothing_else(lengths_store: Store, look: looks.Looks) -> None:
+    everything = leaderboard(lengths_store)
+    rows = lengths.over_lengths(lengths_store, everything)
+    assert list(zip(rows["method"], rows["iterations"], strict=True)) == [
+        (method, length) for method in ("ka", "none") for length in (100, 200, 400)
+    ]
+    assert set(rows["recipe"]) == {"quick-100", "quick-200", "quick-400"}
+    chart = length_figures.gain_over_length(rows, look)
+    assert chart is not None
+    points = chart.layer[-1].data
+    assert list(points["iterations"]) == [100, 200, 400]
+    deltas = everything.set_index(["method", "recipe"])["delta"]
+    assert list(points["gain"]) == pytest.approx([100 * deltas["ka", f"quick-{n}"] for n in (100, 200, 400)])
+    assert length_figures.gain_over_length(rows[rows["method"].eq("none")], look) is None
+    drawn = named.draw(lengths_store, "lengths", everything)
+    assert list(drawn.layer[-1].data["iterations"]) == [100, 200, 400]
+    assert lengths.over_lengths(lengths_store, everything.iloc[:0]).empty
 
 
 def test_very_long_names_are_cut_and_stay_two(tmp_path: Path) -> None:
