@@ -14,6 +14,7 @@ from torch import nn
 from harness.errors import StageFailed
 from harness.numerics.check import Cache, Finding, check, combination
 from harness.numerics.convolutions import ConvCase, Convolve, count_convolutions, torch_convolve
+from harness.numerics.dense import has_large_weight
 from harness.numerics.kernels import counting_own, has_own_gradients, own_convolve, use_own_kernels
 from harness.numerics.pointwise import is_pointwise
 from harness.specs.spec import Precision
@@ -93,7 +94,7 @@ def choose_numerics(
             wrong = [finding for finding in found if not finding.right]
             if not wrong:
                 torchs = check(filter(has_own_gradients, own), device, kind, last, store)
-                kernels = "; ".join(filter(None, (_gradients(torchs, own), _pointwise(own, kind))))
+                kernels = "; ".join(filter(None, (_gradients(torchs, own), *_in_fp32(own, kind, last))))
                 return Decision(kind, last, _note(faults, kind, last, device), tuple(findings), kernels)
         found = check(cases, device, kind, last, store, convolve or torch_convolve)
         findings += found
@@ -113,10 +114,13 @@ def _count(own: Counter[ConvCase], kind: Callable[[ConvCase], bool], what: str) 
     return f"{count} {what}{'' if count == 1 else 's'}" if count else ""
 
 
-def _pointwise(own: Counter[ConvCase], precision: str) -> str:
-    """A message on how many 1x1 convolutions are computed by oneDNN; in half precision torch always does so."""
-    count = _count(own, is_pointwise, "1x1 convolution")
-    return f"oneDNN for {count}" if count and precision == "fp32" else ""
+def _in_fp32(own: Counter[ConvCase], precision: str, channels_last: bool) -> list[str]:
+    """Messages on kernels that differ from torch's in fp32 only: 1x1 convolutions, weight gradients of large ones."""
+    points = _count(own, is_pointwise, "1x1 convolution")
+    large = _count(own, has_large_weight, "large dense convolution")
+    found = [f"oneDNN for {points}"] if points else []
+    found += [f"own weight gradients of {large}"] if large and channels_last else []
+    return found if precision == "fp32" else []
 
 
 def _gradients(torchs: Sequence[Finding], own: Counter[ConvCase]) -> str:

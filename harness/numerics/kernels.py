@@ -1,5 +1,5 @@
-"""The harness's own kernels on a CPU: gradients of dilated depthwise convolutions, and oneDNN for 1x1 convolutions
-(`harness.numerics.pointwise`).
+"""The harness's own kernels on a CPU: gradients of dilated depthwise convolutions, oneDNN for 1x1 convolutions
+(`harness.numerics.pointwise`), and weight gradients of large dense convolutions (`harness.numerics.dense`).
 
 Output strides below 32 use these convolutions, and a training step on a CPU spends a quarter of its time in them:
 torch's gradients are slow there, and wrong in bf16 channels_last (`harness.numerics.check`). With stride 1, both
@@ -27,6 +27,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from harness.numerics.convolutions import ConvCase, torch_convolve
+from harness.numerics.dense import DenseConv2d, dense, has_large_weight
 from harness.numerics.modes import full_precision
 from harness.numerics.pointwise import PointwiseConv2d, is_pointwise, pointwise
 
@@ -52,7 +53,11 @@ def has_own_gradients(case: ConvCase) -> bool:
 
 def kernel_name(case: ConvCase) -> str:
     """What the harness uses on a CPU for a convolution instead of torch's choice; empty if nothing."""
-    return "own gradients" if has_own_gradients(case) else "oneDNN" if is_pointwise(case) else ""
+    if has_own_gradients(case):
+        return "own gradients"
+    if is_pointwise(case):
+        return "oneDNN"
+    return "own weight gradient" if has_large_weight(case) else ""
 
 
 def own_convolve(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
@@ -61,13 +66,17 @@ def own_convolve(case: ConvCase, x: Tensor, weight: Tensor) -> Tensor:
         return depthwise(x, weight, None, case.padding, case.dilation)
     if is_pointwise(case):
         return pointwise(x, weight, None)
+    if has_large_weight(case):
+        return dense(x, weight, None, case.stride, case.padding, case.dilation)
     return torch_convolve(case, x, weight)
 
 
 def use_own_kernels(network: nn.Module) -> None:
     """Install them in a network's convolutions; names and weights stay, and without gradients outputs too."""
     for module in _suitable(network):
-        module.__class__ = DepthwiseConv2d if has_own_gradients(_case(module, (1, 1), 1)) else PointwiseConv2d
+        smallest = _case(module, (1, 1), 1)
+        depthwise = DepthwiseConv2d if has_own_gradients(smallest) else DenseConv2d
+        module.__class__ = PointwiseConv2d if is_pointwise(smallest) else depthwise
 
 
 @contextmanager
@@ -77,7 +86,9 @@ def counting_own(network: nn.Module, batch: int) -> Iterator[Counter[ConvCase]]:
 
     def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         assert isinstance(module, nn.Conv2d)
-        counts[_case(module, _pair(inputs[0].shape[2:]), batch)] += 1
+        case = _case(module, _pair(inputs[0].shape[2:]), batch)
+        if kernel_name(case):
+            counts[case] += 1
 
     handles = [module.register_forward_pre_hook(note) for module in _suitable(network)]
     try:
@@ -88,10 +99,11 @@ def counting_own(network: nn.Module, batch: int) -> Iterator[Counter[ConvCase]]:
 
 
 def _suitable(network: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions that have a kernel of the harness's own on some maps, on the smallest at least."""
     return [
         module
         for module in network.modules()
-        if type(module) in (nn.Conv2d, DepthwiseConv2d, PointwiseConv2d)
+        if type(module) in (nn.Conv2d, DepthwiseConv2d, PointwiseConv2d, DenseConv2d)
         and isinstance(module, nn.Conv2d)
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)

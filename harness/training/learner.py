@@ -23,6 +23,7 @@ from harness.system.guard import guard_process
 from harness.system.memory import out_of_memory
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.distributed import process_count
+from harness.training.fused import match_layouts
 from harness.training.gradients import pulls
 from harness.training.objective import WHOLE, Losses, Part, SegmentationObjective
 from harness.training.optimizers import (
@@ -382,6 +383,7 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         for (*_, optimizer), saved in zip(self.discriminators, state["discriminators"], strict=True):
             optimizer.load_state_dict(saved)
+        match_layouts(self.optimizer)
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
         self.control.events.write("resume", iteration=self.progress.iteration)

@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 from harness.plugins.method_calls import display_name
 from harness.specs.spec import Recipe
 from harness.training.distributed import average_gradients
+from harness.training.fused import FusedAdamW, FusedSGD
 
 
 def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -40,10 +41,10 @@ def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimize
         raise HarnessError("there is nothing to train: the network has no parameters")
     fused = True if recipe.precision != "fp16" and _can_fuse(groups) else None
     if o.name == "sgd":
-        return torch.optim.SGD(
+        return FusedSGD(
             groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, weight_decay=o.weight_decay, fused=fused
         )
-    return torch.optim.AdamW(groups, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay, fused=fused)
+    return FusedAdamW(groups, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay, fused=fused)
 
 
 _BACKBONE = "network.backbone."

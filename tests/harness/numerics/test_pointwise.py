@@ -106,6 +106,7 @@ def test_the_decision_says_how_many() -> None:
     decision = choose_numerics(network, (40, 44), 2, CPU, "fp32", True)
     assert decision.kernels == "own gradients of 1 dilated depthwise convolution; oneDNN for 1 1x1 convolution"
     decision.apply(network)
-    assert [type(m).__name__ for m in network.children()] == ["PointwiseConv2d", *["Conv2d"] * 3, "DepthwiseConv2d"]
+    kinds = ["PointwiseConv2d", "Conv2d", "Conv2d", "DenseConv2d", "DepthwiseConv2d"]
+    assert [type(module).__name__ for module in network.children()] == kinds
     half = choose_numerics(Mixed(), (40, 44), 2, CPU, "bf16", False)
     assert "oneDNN" not in half.kernels  # torch's own choice there
