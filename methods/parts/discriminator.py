@@ -10,7 +10,7 @@ is active, and its `adversarial_loss(step)` is the term.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
@@ -18,11 +18,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from methods.base import Method, Params, Step
 from methods.parts.grids import Grid, align, regrid
 from methods.parts.precision import full_precision, precise, safe_sqrt
+from methods.parts.spectral import SpectralConv2d
 
 AdversarialLoss = Literal["hinge", "wgan-gp"]
 
@@ -88,14 +88,14 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = max(channels // 8, 1)
-        self.query = spectral_norm(nn.Conv2d(channels, inner, 1))
-        self.key = spectral_norm(nn.Conv2d(channels, inner, 1))
-        self.value = spectral_norm(nn.Conv2d(channels, channels, 1))
+        self.query = SpectralConv2d(channels, inner, 1)
+        self.key = SpectralConv2d(channels, inner, 1)
+        self.value = SpectralConv2d(channels, channels, 1)
         self.gain = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x + gain · softmax(QᵀK) V."""
-        query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))
+    def forward(self, x: Tensor, parts: int = 1) -> Tensor:
+        """x + gain · softmax(QᵀK) V; `parts` as in `SpectralConv2d`."""
+        query, key, value = (layer(x, parts).flatten(2) for layer in (self.query, self.key, self.value))
         attention = (query.mT @ key).softmax(dim=-1)
         result: Tensor = x + self.gain * (value @ attention.mT).reshape(x.shape)
         return result
@@ -130,17 +130,23 @@ class Discriminator(nn.Module):
         layers: list[nn.Module] = []
         wide = classes + 3 * image
         for index in range(4):
-            layers += [spectral_norm(nn.Conv2d(wide, width << index, 3, 2, padding=1)), nn.LeakyReLU(0.1)]
+            layers += [SpectralConv2d(wide, width << index, 3, 2, padding=1), nn.LeakyReLU(0.1)]
             wide = width << index
             if index == 2:
                 layers.append(SelfAttention(wide))
-        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(wide, 1, 1)))
+        self.layers = nn.Sequential(*layers, SpectralConv2d(wide, 1, 1))
 
     def forward(self, logits: Tensor, images: Tensor) -> Tensor:
         """Scores (B, patches), high for maps like the teacher's: logits (B, K, h, w), images (B, 3, H, W)."""
-        with full_precision(logits):
-            scores: Tensor = self.layers(self._inputs(precise(logits), images))
-            return scores.flatten(1)
+        return self._scores((logits,), images)[0]
+
+    def _scores(self, maps: Sequence[Tensor], images: Tensor) -> Sequence[Tensor]:
+        """The scores of each map, as if one were passed after the other; in one pass over the layers."""
+        with full_precision(maps[0]):
+            x = self._inputs(torch.cat([precise(logits) for logits in maps]), images)
+            for layer in self.layers:
+                x = layer(x, len(maps)) if isinstance(layer, SpectralConv2d | SelfAttention) else layer(x)
+            return x.flatten(1).chunk(len(maps))
 
     def student_loss(self, student: Tensor, images: Tensor) -> Tensor:
         """−E[D(S)]. Gradients flow into the student, not into the discriminator."""
@@ -150,7 +156,7 @@ class Discriminator(nn.Module):
     def discriminator_loss(self, student: Tensor, teacher: Tensor, images: Tensor) -> Tensor:
         """L_D for logits of student and teacher on one grid; both are detached."""
         student, teacher = student.detach(), teacher.detach()
-        real, fake = self.forward(teacher, images), self.forward(student, images)
+        real, fake = self._scores((teacher, student), images)
         if self.loss == "hinge":
             return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         return fake.mean() - real.mean() + self.penalty * self._gradient_penalty(student, teacher, images)
@@ -161,8 +167,10 @@ class Discriminator(nn.Module):
             grid = logits.new_empty(0, 1, min(height, self.size), min(width, self.size))
             logits = regrid(logits, grid)
         if not self.image:
-            return logits
-        return torch.cat((logits, regrid(images.to(logits.dtype), logits)), dim=1)
+            return logits.contiguous()
+        beside = regrid(images.to(logits.dtype), logits)
+        beside = beside.repeat(len(logits) // len(images), 1, 1, 1)
+        return torch.cat((logits.contiguous(), beside.contiguous()), dim=1)
 
     def _gradient_penalty(self, student: Tensor, teacher: Tensor, images: Tensor) -> Tensor:
         with torch.enable_grad(), full_precision(student):
