@@ -1,25 +1,33 @@
 """Convolutions of a frozen network on a CPU: weights in the layout of oneDNN's kernel once, not at every call.
 
 A convolution whose weights may change has them brought to the kernel's own layout at every call, a twentieth to a tenth
-of its time. Those of a frozen teacher never change. 1x1 convolutions are computed by oneDNN as well, in half the time
-(`harness.numerics.pointwise`). All others give the same bits as torch's.
+of its time. Those of a frozen teacher never change: they are packed once, with the same bits as torch's. 1x1
+convolutions are computed by oneDNN as well, in half the time (`harness.numerics.pointwise`), and large 3x3 convolutions
+by Winograd's algorithm, in half to two thirds of it (`harness.numerics.winograd`); both are right to rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from harness.numerics.check import TOLERANCE
+from harness.numerics.convolutions import ConvCase
 from harness.numerics.modes import full_precision
+from harness.numerics.reference import relative_error
+from harness.numerics.winograd import Winograd, is_faster
 
-_TOLERANCE = 1e-5
-"""Largest difference from torch's result, relative to its largest value; 1x1 convolutions differ by about 1e-7."""
+Way = Callable[[Tensor, Tensor | None], Tensor]
+"""A convolution of an input, with a bias (O,) or None."""
 
 
 def pack_convolutions(network: nn.Module) -> None:
-    """Prepare a frozen network's convolutions in place; names and weights stay. Costs the memory of its weights again.
+    """Prepare a frozen network's convolutions in place; names and weights stay.
 
-    It takes effect without gradients, in float32 and channels_last, on a CPU; elsewhere convolutions are torch's.
+    It takes effect without gradients, in float32 and channels_last, on a CPU; elsewhere convolutions are torch's. It
+    costs the memory of the weights again, and four times that of those that are computed by Winograd's algorithm.
     """
     if torch.backends.mkldnn.is_available():
         for module in network.modules():
@@ -28,12 +36,12 @@ def pack_convolutions(network: nn.Module) -> None:
 
 
 class FrozenConv2d(nn.Conv2d):
-    """A convolution whose weights do not change; they are packed for the first input.
+    """A convolution whose weights do not change; its first input decides how it is computed.
 
-    Its first input also decides whether the packed weights are used: only if they give torch's result.
+    A way other than torch's is used only if it gives torch's result on an input of that shape.
     """
 
-    _packed: Tensor | None = None
+    _way: Way | None = None
     _decided = False
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -41,29 +49,51 @@ class FrozenConv2d(nn.Conv2d):
         if plain or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             return super()._conv_forward(input, weight, bias)
         if not self._decided:
-            self._decide(input, weight)
-        if self._packed is None:
+            self._way, self._decided = self._choose(input, weight), True
+        if self._way is None:
             return super()._conv_forward(input, weight, bias)
-        return self._by_onednn(input, self._packed, bias)
+        return self._way(input, bias)
 
-    def _by_onednn(self, input: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-        found: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            input, packed, bias, self.padding, self.stride, self.dilation, self.groups, "none", [], ""
-        )
+    def _choose(self, like: Tensor, weight: Tensor) -> Way | None:
+        """The fastest way that gives torch's result, in its layout, on inputs like (B, C, h, w)."""
+        x = torch.empty_like(like).copy_(torch.linspace(-1, 1, like.numel()).square().view(like.shape))
+        with full_precision(x.device):
+            expected = super()._conv_forward(x, weight, None)
+            for make in (_winograd, _packed):
+                try:
+                    way = make(self, like)
+                    found = None if way is None else way(x, None)
+                except (AttributeError, RuntimeError, TypeError):  # another version of torch
+                    continue
+                if found is not None and found.stride() == expected.stride() and _same(found, expected):
+                    return way
+        return None
+
+
+def _same(found: Tensor, expected: Tensor) -> bool:
+    if not expected.any():
+        return not found.any()
+    return relative_error(found, expected.double()) < TOLERANCE["fp32"]
+
+
+def _winograd(module: nn.Conv2d, like: Tensor) -> Way | None:
+    stride, padding, dilation, kernel = (
+        (values[0], values[-1])
+        for values in (module.stride, module.padding, module.dilation, module.kernel_size)
+        if not isinstance(values, str)
+    )
+    batch, channels, height, width = like.shape
+    size = (height, width)
+    case = ConvCase(kernel, stride, padding, dilation, module.groups, channels, module.out_channels, size, batch)
+    return Winograd(module.weight, dilation, (batch, height, width)) if is_faster(case) else None
+
+
+def _packed(module: nn.Conv2d, like: Tensor) -> Way:
+    steps = (module.padding, module.stride, module.dilation, module.groups)
+    weight: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(module.weight.to_mkldnn(), *steps, list(like.shape))
+
+    def way(x: Tensor, bias: Tensor | None) -> Tensor:
+        found: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *steps, "none", [], "")
         return found
 
-    def _decide(self, like: Tensor, weight: Tensor) -> None:
-        """Pack the weights, and keep them if they give torch's result, in its layout, on inputs like (B, C, h, w)."""
-        self._decided = True
-        x = torch.empty_like(like).copy_(torch.linspace(-1, 1, like.numel()).square().view(like.shape))
-        try:
-            packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-                weight.to_mkldnn(), self.padding, self.stride, self.dilation, self.groups, list(like.shape)
-            )
-            with full_precision(x.device):
-                found, expected = self._by_onednn(x, packed, None), super()._conv_forward(x, weight, None)
-        except (AttributeError, RuntimeError, TypeError):  # another version of torch
-            return
-        same = (found.shape, found.stride()) == (expected.shape, expected.stride())
-        if same and bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max()):
-            self._packed = packed
+    return way
