@@ -376,9 +376,20 @@ class Learner:
         self.control.events.write("checkpoint", iteration=self.progress.iteration)
 
     def _restore(self) -> None:
-        state = load_checkpoint(self.control.checkpoint) if self.control.checkpoint else None
+        file = self.control.checkpoint
+        state = load_checkpoint(file) if file else None
         if not state:
             return
+        try:
+            self._load(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            what = f"{file} does not fit: other code of the harness or of a method wrote it"
+            remedy = "go on with that code, or delete the file to train from the beginning"
+            raise StageFailed(f"{what} ({' '.join(str(error).split())[:200]})", remedy) from error
+        self.control.events.write("resume", iteration=self.progress.iteration)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Set what `state` returned."""
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         for (*_, optimizer), saved in zip(self.discriminators, state["discriminators"], strict=True):
@@ -386,7 +397,6 @@ class Learner:
         match_layouts(self.optimizer)
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
-        self.control.events.write("resume", iteration=self.progress.iteration)
 
 
 def _methods_of(objective: nn.Module) -> list[str]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import harness.workspace.files
 from harness.planning.plan import Plan
 from harness.system.code import tree_digest
-from harness.worker import DONE, INTERRUPTED, main
+from harness.worker import DONE, FAILED, INTERRUPTED, main
 from harness.workspace.folders import StageFolder, Workspace
 from results.record import codes_behind
 from tests.end_to_end.tiny import After, Never, in_a_process, job_of, make_plan, only_student, run_all, tiny_sweep
@@ -145,3 +146,18 @@ def test_a_damaged_checkpoint_means_from_the_beginning(whole: tuple[Plan, Path],
     folder.checkpoint_file.write_bytes(folder.checkpoint_file.read_bytes()[:1000])
     assert _run(plan, root, Never()) == DONE
     _same(whole, folder)
+
+
+@pytest.mark.parametrize("whole", ["none"], indirect=True)
+def test_a_checkpoint_of_other_code_is_refused(again: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, root, folder = again
+    assert _run(plan, root, After(3)) == INTERRUPTED
+    state = torch.load(folder.checkpoint_file, weights_only=True)
+    name = next(iter(state["objective"]))
+    state["objective"]["renamed"] = state["objective"].pop(name)
+    torch.save(state, folder.checkpoint_file)
+    assert _run(plan, root, Never()) == FAILED
+    said = capsys.readouterr().err
+    assert f"{folder.checkpoint_file} does not fit" in said and "delete the file" in said and name in said
+    folder.checkpoint_file.unlink()
+    assert _run(plan, root, Never()) == DONE
