@@ -16,12 +16,14 @@ class PageFile:
         title: `TITLE` in the file; else the file's name.
         icon: `ICON` in the file: an emoji, or one of Streamlit's `:material/name:`; None for none.
         order: `ORDER` in the file; the least comes first and is what the board opens with.
+        first: `FIRST` in the file: "table" or "chart", what it draws first; the browser asks for it early.
     """
 
     file: Path
     title: str
     icon: str | None = None
     order: float = 100.0
+    first: str | None = None
 
 
 def pages(folder: Path) -> list[PageFile]:
@@ -36,4 +38,4 @@ def _read(file: Path) -> PageFile:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             said |= {target.id: node.value.value for target in node.targets if isinstance(target, ast.Name)}
     title = said.get("TITLE") or file.stem.replace("_", " ").capitalize()
-    return PageFile(file, str(title), said.get("ICON"), float(said.get("ORDER", 100)))
+    return PageFile(file, str(title), said.get("ICON"), float(said.get("ORDER", 100)), said.get("FIRST"))

@@ -13,7 +13,7 @@ import threading
 import time
 import webbrowser
 
-PAGES_NEED = ("pandas", "sqlalchemy", "results.leaderboard", "altair", "dashboards.source", "dashboards.tables")
+PAGES_NEED = ("altair", *(f"dashboards.{name}" for name in ("asking", "answers", "tables", "samples", "hiding")))
 PATIENCE_S = 30
 """So long the server may take to start."""
 
@@ -21,18 +21,19 @@ PATIENCE_S = 30
 def _load() -> None:
     for name in PAGES_NEED:
         importlib.import_module(name)
+    import streamlit
     from streamlit import logger, runtime
 
     from dashboards import source
 
-    # It would say that there is nobody to show a spinner to.
-    logger.get_logger("streamlit.runtime.scriptrunner_utils.script_run_context").disabled = True
-
     deadline = time.monotonic() + PATIENCE_S
     while not runtime.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    # It would say that there is nobody to show anything to; the server's start sets it back.
+    logger.get_logger("streamlit.runtime.scriptrunner_utils.script_run_context").disabled = True
     if address := os.environ.get("HARNESS_BOARD_OPENS"):
         webbrowser.open(address)
+    streamlit.empty()  # with the first element of a process Streamlit looks through all modules
     with contextlib.suppress(ValueError):  # there is no database yet
         source.prepare()
 

@@ -74,29 +74,40 @@ def caption(board: pd.DataFrame) -> str:
     return said if board["student"].nunique() < 2 or not student else f"student {student} · {said}"
 
 
-def widths(board: pd.DataFrame, columns: Sequence[Column] | None = None) -> dict[Column, int]:
-    """Pixels that each column of the leaderboard needs: a number that is clipped says another one."""
-    return {
-        column: 34 + round(PIXELS_A_CHARACTER * max(map(len, [column.title, *shown_texts(column, board)])))
-        for column in columns or board_columns(board)
-    }
+Texts = dict[Column, list[str]]
 
 
-def board_table(board: pd.DataFrame, columns: Sequence[Column] | None = None) -> Styler:
-    """The leaderboard as a page shows it: numbers in the units of the headings, so that a click on a heading sorts them
-    and the table's own download says what it is headed; intervals beside them as text, and at the end as numbers.
+def board_texts(board: pd.DataFrame, columns: Sequence[Column] | None = None) -> Texts:
+    """What the leaderboard shows, column by column.
 
     Args:
         columns: those to show; of a page of a longer table those of the whole.
     """
-    columns = columns or board_columns(board)
-    shown = pd.DataFrame({column.title: _values(column, board[column.name]) for column in columns}, index=board.index)
+    return {column: shown_texts(column, board) for column in columns or board_columns(board)}
+
+
+def widths(texts: Texts) -> dict[Column, int]:
+    """Pixels that each column of the leaderboard needs: a number that is clipped says another one."""
+    return {
+        column: 34 + round(PIXELS_A_CHARACTER * max(map(len, [column.title, *cells])))
+        for column, cells in texts.items()
+    }
+
+
+def board_table(board: pd.DataFrame, texts: Texts) -> Styler:
+    """The leaderboard as a page shows it: numbers in the units of the headings, so that a click on a heading sorts them
+    and the table's own download says what it is headed; intervals beside them as text, and at the end as numbers.
+
+    Args:
+        texts: as `board_texts` gives them.
+    """
+    shown = pd.DataFrame({column.title: _values(column, board[column.name]) for column in texts}, index=board.index)
     # The browser sorts what is empty as zero, between the better and the worse.
-    gaps = [column.title for column in columns if column.name.startswith("delta")]
+    gaps = [column.title for column in texts if column.name.startswith("delta")]
     shown[gaps] = shown[gaps].fillna(-math.inf)
     style = shown.style
-    for column in columns:
-        style = style.format(_by_position(shown_texts(column, board)), subset=[column.title])
+    for column, cells in texts.items():
+        style = style.format(_by_position(cells), subset=[column.title])
     style = style.map(lambda value: COLOURS.get(value, ""), subset=["verdict"])
     return style.map(lambda value: "color: #6b7280" if value == "none" else "", subset=["method"])
 

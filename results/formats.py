@@ -52,7 +52,7 @@ def shown_columns(board: pd.DataFrame) -> list[Column]:
     tier, gap = ([name] if board[name].notna().any() else [] for name in ("tier", "gap_closed"))
     names = ["method", *varying, "stride", metric_of(board), *tier, "delta", "verdict", *gap, "seeds"]
     names += ["macs", "parameters", "latency_ms", "training_s", "step_ratio"]
-    if any(own_flags(board)):
+    if any(_own_flags(board).values()):
         names.append("flags")
     return [columns[name] for name in names]
 
@@ -69,11 +69,16 @@ def shared_flags(board: pd.DataFrame) -> list[str]:
 
 def own_flags(board: pd.DataFrame) -> list[str]:
     """The flags of every row, less those that all share."""
+    own = _own_flags(board)
+    return [own[words] for words in board["flags"]]
+
+
+def _own_flags(board: pd.DataFrame) -> dict[str, str]:
+    """The flags that occur together -> those of them that not all rows share."""
     shared = shared_flags(board)
-    own = {
+    return {
         words: "; ".join(flag for flag in words.split("; ") if flag not in shared) for words in board["flags"].unique()
     }
-    return [own[words] for words in board["flags"]]
 
 
 def cells(column: Column, board: pd.DataFrame) -> list[str]:
@@ -144,9 +149,10 @@ def namesakes(board: pd.DataFrame) -> list[str]:
 
 def _values(board: pd.DataFrame, name: str) -> list[str]:
     """The values of a column; rows that have no teacher do not make one differ, nor do teachers' own models."""
-    students = board[board["method"] != "teacher"]
-    rows = students if name == "teacher" and len(students) else board
-    return [value for value in rows[name].dropna().drop_duplicates().astype(str).unique() if value]
+    rows = board
+    if name == "teacher" and len(students := board[board["method"] != "teacher"]):
+        rows = students
+    return [text for text in map(str, rows[name].dropna().unique()) if text]
 
 
 def caption(board: pd.DataFrame) -> str:
@@ -170,7 +176,7 @@ def notes(board: pd.DataFrame) -> list[str]:
         said.append(
             "¹ one seed: the interval is over images, not training noise; another seed may turn the difference round."
         )
-    if "absent" in board and len(absent := sorted({name for name in board["absent"].dropna() if name})):
+    if "absent" in board and len(absent := sorted(name for name in board["absent"].dropna().unique() if name)):
         said.append(_of_absent(board, absent))
     compared = _comparisons(board)
     claimed = board["verdict"].isin(HOLDS)
@@ -205,7 +211,7 @@ def _of_standing(board: pd.DataFrame) -> list[str]:
         )
     if board["gap_closed"].notna().any():
         said.append("Gap closed: the share of the teacher's lead over `none`, where it is clearly ahead.")
-    shared, own = shared_flags(board), "; ".join(set(own_flags(board))).split("; ")
+    shared, own = shared_flags(board), "; ".join(_own_flags(board).values()).split("; ")
     meanings = {flag: meaning for flag, meaning in MEANING.items() if flag not in ("one seed",)}
     said += [f"All rows: {flag}: {meaning}." for flag, meaning in meanings.items() if flag in shared]
     return said + [f"{flag}: {meaning}." for flag, meaning in meanings.items() if flag in own]
@@ -226,7 +232,9 @@ def _of_absent(board: pd.DataFrame, absent: list[str]) -> str:
 def _comparisons(board: pd.DataFrame) -> int:
     """Over how many comparisons Holm's correction went, for the data sets shown."""
     counted = board.attrs.get("comparisons")
-    return int(board["p"].notna().sum()) if counted is None else sum(counted.get(d, 0) for d in set(board["dataset"]))
+    return (
+        int(board["p"].notna().sum()) if counted is None else sum(counted.get(d, 0) for d in board["dataset"].unique())
+    )
 
 
 def _span(values: pd.Series) -> str:

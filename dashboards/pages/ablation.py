@@ -14,6 +14,7 @@ from results.figures.ablation import term_gains
 TITLE = "Ablation"
 ICON = ":material/playlist_remove:"
 ORDER = 1.8
+FIRST = "chart"
 
 
 def setting(table: pd.DataFrame) -> pd.DataFrame:

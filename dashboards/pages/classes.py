@@ -16,6 +16,7 @@ from results.metrics import HEADLINE
 TITLE = "Classes"
 ICON = ":material/category:"
 ORDER = 1.6
+FIRST = "chart"
 MOST = 500  # rows to choose from
 ORDERS = {"set": "the data set's order", "pixels": "pixels", "delta": "difference", "iou": "score"}
 SCORES = {"miou": "IoU", "mean_class_accuracy": "accuracy: labelled pixels found"}

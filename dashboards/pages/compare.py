@@ -16,6 +16,7 @@ from results.differences import MOST_SIDES, Side
 TITLE = "Compare"
 ICON = ":material/compare_arrows:"
 ORDER = 6
+FIRST = "table"
 
 
 def asked() -> list[str]:

@@ -18,6 +18,7 @@ from results.leaderboard import metric_of
 TITLE = "Leaderboard"
 ICON = ":material/leaderboard:"
 ORDER = 1
+FIRST = "table"
 LINKED = 5  # runs of a row that have a link
 FILES = {
     "csv": ("Download as CSV", "csv", "text/csv"),
@@ -65,9 +66,10 @@ def table(board: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
     with st.sidebar:
         first = source.PAGE * (address.page(len(board), source.PAGE) - 1)
     shown = source.complete(board.iloc[first : first + source.PAGE], board)
+    texts = tables.board_texts(shown, columns)
     chosen = address.table(
         "row",
-        tables.board_table(shown, columns),
+        tables.board_table(shown, texts),
         list(shown["row"]),
         several=True,
         hide_index=True,
@@ -75,7 +77,7 @@ def table(board: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
         placeholder="",
         column_config={
             column.title: st.column_config.Column(help=sinks.markdown(column.help) or None, width=width)
-            for column, width in tables.widths(shown, columns).items()
+            for column, width in tables.widths(texts).items()
         },
     )
     if pending := board.attrs.get("pending"):

@@ -14,6 +14,7 @@ from results.leaderboard import columns_of, metric_of
 TITLE = "Lengths"
 ICON = ":material/timeline:"
 ORDER = 1.6
+FIRST = "chart"
 
 
 def setting(there: pd.DataFrame) -> tuple[str, int, list[str]]:

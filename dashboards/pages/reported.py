@@ -15,6 +15,7 @@ from results.reported import display_reported, render_reported, reported
 TITLE = "Reported"
 ICON = ":material/menu_book:"
 ORDER = 2
+FIRST = "table"
 
 MOST = 50  # of our own rows
 

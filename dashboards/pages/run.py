@@ -11,6 +11,7 @@ from results import sinks
 TITLE = "Run"
 ICON = ":material/monitoring:"
 ORDER = 4
+FIRST = "chart"
 
 st.title("Run")
 with st.sidebar:

@@ -13,6 +13,7 @@ from results.metrics import HEADLINE
 TITLE = "Runs"
 ICON = ":material/list_alt:"
 ORDER = 3
+FIRST = "table"
 
 
 def asked() -> tuple[list[str], str]:

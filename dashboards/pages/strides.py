@@ -14,6 +14,7 @@ from results.figures.strides import gain_map, metric_over_stride
 TITLE = "Strides"
 ICON = ":material/show_chart:"
 ORDER = 1.4
+FIRST = "chart"
 OVER = {"stride": "output stride", "macs": "GMACs", "latency_ms": "latency", "parameters": "parameters"}
 
 

@@ -16,6 +16,7 @@ from results import sinks
 TITLE = "Sweeps"
 ICON = ":material/schedule:"
 ORDER = 5
+FIRST = "table"
 EVERY_S = 3.0  # seconds between two looks while something runs
 PROGRESS = st.column_config.ProgressColumn(format="%d %%", min_value=0, max_value=100)
 

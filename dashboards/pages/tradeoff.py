@@ -13,6 +13,7 @@ from results.leaderboard import columns_of, metric_of
 TITLE = "Trade-off"
 ICON = ":material/scatter_plot:"
 ORDER = 1.2
+FIRST = "chart"
 MOST = 1000  # points that a figure can show
 STANDS = {"on": "on the frontier", "perhaps": "perhaps", "off": ""}
 

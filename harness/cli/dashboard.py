@@ -59,6 +59,7 @@ def command(host: str, port: int) -> list[str]:
         "server.fileWatcherType": "none",
         "server.showEmailPrompt": "false",
         "browser.gatherUsageStats": "false",
+        "runner.magicEnabled": "false",
         "client.toolbarMode": "minimal",
         "theme.light.primaryColor": "#2563eb",
         "theme.dark.primaryColor": "#60a5fa",

@@ -34,6 +34,11 @@ def board(store: Store) -> pd.DataFrame:
     return leaderboard(store)
 
 
+def table_of(board: pd.DataFrame) -> Any:
+    """The table of the page Leaderboard."""
+    return tables.board_table(board, tables.board_texts(board))
+
+
 def data_of(chart: Any) -> list[pd.DataFrame]:
     """The data behind each layer; the specification must be valid Vega-Lite."""
     spec = chart.to_dict()
@@ -81,7 +86,7 @@ def test_the_legend_has_every_method_in_full_and_harmless(board: pd.DataFrame) -
 
 
 def test_what_is_empty_is_no_zero_when_sorted(board: pd.DataFrame) -> None:
-    table = tables.board_table(board).data
+    table = table_of(board).data
     empty = board["delta"].isna()
     assert np.isneginf(table.loc[empty, "Δ none [points]"]).all() and empty.any()
     assert table.sort_values("Δ none [points]")["method"].iloc[: empty.sum()].isin(["none", "teacher", "ka"]).all()
@@ -89,9 +94,9 @@ def test_what_is_empty_is_no_zero_when_sorted(board: pd.DataFrame) -> None:
 
 def test_columns_are_as_wide_as_their_longest_text(board: pd.DataFrame) -> None:
     long = board.assign(method=[f"kd+ka[beta={n}{'0' * 40}]" for n in range(len(board))])
-    found = {column.name: width for column, width in tables.widths(long).items()}
+    found = {column.name: width for column, width in tables.widths(tables.board_texts(long)).items()}
     assert found["method"] > 50 * 6.5 and found["delta"] > len("-10.9 (-11.1 to -10.4) ¹") * 6
-    assert {column.title for column in tables.widths(board)} == set(tables.board_table(board).data.columns)
+    assert {column.title for column in tables.widths(tables.board_texts(board))} == set(table_of(board).data.columns)
 
 
 def test_rows_of_one_name_are_told_apart_beside_it(board: pd.DataFrame) -> None:
@@ -117,7 +122,7 @@ def test_class_bars(store: Store, board: pd.DataFrame) -> None:
 
 
 def test_table_keeps_numbers_and_shows_intervals(board: pd.DataFrame) -> None:
-    style = tables.board_table(board)
+    style = table_of(board)
     # Numbers in the unit of the heading, so that a heading sorts them and a download says what it is headed.
     assert style.data["mIoU [%]"].tolist() == pytest.approx((100 * board["miou"]).tolist())
     assert style.data["GMACs"].tolist() == pytest.approx((board["macs"] / 1e9).tolist())
@@ -135,9 +140,9 @@ def test_table_keeps_numbers_and_shows_intervals(board: pd.DataFrame) -> None:
 def test_the_only_student_is_said_above_the_table(board: pd.DataFrame) -> None:
     student = board.loc[board["method"] == "none", "student"].iloc[0]
     assert tables.caption(board).startswith(f"student {student} · ")
-    assert "student" not in tables.board_table(board).data
+    assert "student" not in table_of(board).data
     two = board.assign(student=board["student"].where(board["stride"] != 32, "another"))
-    assert "student" in tables.board_table(two).data and tables.caption(two) == formats.caption(board)
+    assert "student" in table_of(two).data and tables.caption(two) == formats.caption(board)
 
 
 def test_summary(board: pd.DataFrame) -> None:
