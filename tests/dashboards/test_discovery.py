@@ -29,7 +29,8 @@ st.write(f"{source.count_runs([], '')} runs")
 def test_the_pages_there_are() -> None:
     found = discovery.pages(HERE / "pages")
     assert [page.title for page in found] == [
-        "Leaderboard", "Trade-off", "Strides", "Classes", "Lengths", "Ablation", "Reported", "Runs", "Run", "Sweeps", "Compare",
+        "Leaderboard", "Trade-off", "Strides", "Classes", "Lengths", "Ablation", "Reported", "Runs", "Run",
+        "Sweeps", "Compare",
     ]  # fmt: skip
     assert all(page.icon for page in found)
 
