@@ -36,23 +36,24 @@ def pack_convolutions(network: nn.Module) -> None:
 
 
 class FrozenConv2d(nn.Conv2d):
-    """A convolution whose weights do not change; its first input decides how it is computed.
+    """A convolution whose weights do not change; the first input of each shape decides how it is computed.
 
     A way other than torch's is used only if it gives torch's result on an input of that shape.
     """
 
-    _way: Way | None = None
-    _decided = False
+    _ways: dict[torch.Size, Way | None] | None = None
+    """By shape of the input, because the kernels' layouts of weights depend on it; None for torch's way."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         plain = input.device.type != "cpu" or input.dtype != torch.float32 or weight.dtype != torch.float32
         if plain or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             return super()._conv_forward(input, weight, bias)
-        if not self._decided:
-            self._way, self._decided = self._choose(input, weight), True
-        if self._way is None:
-            return super()._conv_forward(input, weight, bias)
-        return self._way(input, bias)
+        if self._ways is None:
+            self._ways = {}
+        if input.shape not in self._ways:
+            self._ways[input.shape] = self._choose(input, weight)
+        way = self._ways[input.shape]
+        return super()._conv_forward(input, weight, bias) if way is None else way(input, bias)
 
     def _choose(self, like: Tensor, weight: Tensor) -> Way | None:
         """The fastest way that gives torch's result, in its layout, on inputs like (B, C, h, w)."""

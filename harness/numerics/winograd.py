@@ -51,14 +51,15 @@ class Winograd:
     Args:
         weight: (O, C, 3, 3); it is transformed and packed here.
         dilation: (rows, columns).
-        size: (B, h, w) of the maps for which it is packed; others are right, too.
+        size: (B, h, w) of the maps for which it is packed; others are right, but slow.
     """
 
     def __init__(self, weight: Tensor, dilation: tuple[int, int], size: tuple[int, int, int]) -> None:
         self.outputs, self.inputs = weight.shape[:2]
         self.dilation = dilation
-        products = torch.einsum("ik,ockl,jl->ijoc", _G, weight.double(), _G).float()
-        products = products.reshape(-1, self.inputs, 1, 1).contiguous(memory_format=torch.channels_last)
+        taps = weight.permute(2, 3, 0, 1).reshape(9, -1)
+        products = (torch.kron(_G, _G).float() @ taps).view(-1, self.inputs, 1, 1)
+        products = products.contiguous(memory_format=torch.channels_last)
         rows, columns = _tiles(size[1:], dilation)
         count = size[0] * rows * columns * dilation[0] * dilation[1]
         shape = [1, _WINDOW**2 * self.inputs, count, 1]
