@@ -48,14 +48,19 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def follow(self, tensor: Tensor) -> None:
-        """Count a tensor's storage until it is freed; views share one."""
+        """Count a tensor's storage until it is freed; views share one. A tensor in oneDNN's layout counts itself."""
+        if tensor.is_mkldnn:
+            self._count(tensor, id(tensor), tensor.numel() * tensor.element_size())
+            return
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        self._count(storage, storage._cdata, storage.nbytes())
+
+    def _count(self, holder: object, key: int, amount: int) -> None:
         if key in self._alive:
             return
-        self._alive[key] = storage.nbytes()
-        weakref.finalize(storage, self._gone, key).atexit = False
-        self.now += storage.nbytes()
+        self._alive[key] = amount
+        weakref.finalize(holder, self._gone, key).atexit = False
+        self.now += amount
         self.peak = max(self.peak, self.now)
 
     def _gone(self, key: int) -> None:

@@ -22,6 +22,7 @@ from harness.cost import HEADLINE, count_macs, measure_cost, measure_latency, pa
 from harness.cost.forward import fitting_size, forward_macs
 from harness.cost.memory import LiveBytes
 from harness.errors import HarnessError
+from harness.numerics.frozen import pack_convolutions
 from harness.specs.spec import parse_model
 
 CPU = torch.device("cpu")
@@ -244,3 +245,16 @@ def test_sizes_that_fit_are_left_as_they_are(picky: str) -> None:
     assert fitting_size(parse_model("timm:test_efficientnet/linear@16"), (33, 47)) == (33, 47)
     assert fitting_size(parse_model("timm:swin_tiny_patch4_window7_224/linear@32"), (50, 64)) == (50, 64)
     assert fitting_size(parse_model(picky), (50, 64)) == (52, 64)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_packed_weights_of_a_frozen_convolution_are_counted_while_they_live() -> None:
+    convolution = nn.Conv2d(32, 64, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pack_convolutions(convolution)
+    x = torch.randn(2, 32, 12, 12).contiguous(memory_format=torch.channels_last)
+    weights = convolution.weight.numel() * 4
+    with torch.no_grad(), LiveBytes() as live:
+        y = convolution(x)
+        assert live.now == weights + y.numel() * 4
+        convolution._ways.clear()
+        assert live.now == y.numel() * 4
