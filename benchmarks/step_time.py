@@ -16,48 +16,25 @@ import statistics
 import time
 
 import torch
+from peers import CLASSES, learner, teacher_of
 
-from harness.builders.distiller import build_distiller, build_translator, needs_teacher, skip_reason, translator_specs
+from harness.builders.distiller import needs_teacher
 from harness.builders.expression import resolve
-from harness.builders.models import build_model, model_sizes
 from harness.data.loading import Batch
 from harness.specs.recipes import load_recipe
-from harness.specs.spec import MethodSpec, Recipe, parse_model
-from harness.training.learner import Control, Learner
+from harness.specs.spec import MethodSpec, Recipe
+from harness.stage.shared import configure_torch
 from harness.training.loop import CohortLoop
-from harness.training.objective import SegmentationObjective
-from harness.training.teacher import Teacher, freeze
-from harness.workspace.events import Events
-from methods.base import Translator
-
-CLASSES = 19
 
 
-def lone_loop(
-    method: MethodSpec, student_word: str, teacher_word: str, recipe: Recipe, device: torch.device
-) -> CohortLoop:
-    """The loop of one cell, from random weights.
+def lone_loop(method: MethodSpec, student: str, teacher: str, recipe: Recipe, device: torch.device) -> CohortLoop:
+    """The loop of one cell as a stage has it, from random weights.
 
     Raises:
-        ValueError: the method does not fit these networks.
+        HarnessError: the method does not fit these networks.
     """
-    student, teacher = parse_model(student_word), parse_model(teacher_word)
-    sizes = model_sizes(student, CLASSES)
-    teacher_sizes = model_sizes(teacher, CLASSES) if needs_teacher(method) else None
-    if reason := skip_reason(method, sizes, teacher_sizes):
-        raise ValueError(f"{method.expression}: {reason}")
-    torch.manual_seed(0)
-    network = build_model(student, CLASSES)
-    teacher_network = build_model(teacher, CLASSES) if teacher_sizes else None
-    translators: dict[str, Translator] = {}
-    if teacher_sizes:
-        found = translator_specs(method, sizes, teacher_sizes)
-        translators = {name: freeze(build_translator(spec, teacher_sizes)) for name, spec in found.items()}
-    distiller = build_distiller(method, sizes, teacher_sizes, translators, seed=0)
-    objective = SegmentationObjective(network, distiller, 0).to(device)
-    teacher_ = Teacher(teacher_network.to(device), size=recipe.crop) if teacher_network is not None else None
-    learner = Learner(objective, recipe, device, "fp32", False, Control(Events(None)), reads=network.backbone)
-    return CohortLoop([learner], teacher_)
+    asks = teacher_of(student, teacher, recipe, device) if needs_teacher(method) else None
+    return CohortLoop([learner(method, student, teacher, recipe, device)], asks)
 
 
 def measure(loops: dict[str, CohortLoop], batch: Batch, rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -88,8 +65,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     device = torch.device(asked.device)
-    torch.set_num_threads(1)
-    recipe = load_recipe("quick").for_kind("student").model_copy(update={"iterations": 10_000})
+    configure_torch(1, True, device)  # as a stage does
+    size = {"crop": (asked.crop, asked.crop), "batch_size": asked.batch, "iterations": 10_000}
+    recipe = load_recipe("quick").for_kind("student").model_copy(update=size)
     methods = {m.expression: m for word in ("none", *asked.methods.split(",")) for m in resolve(word)}
     images = torch.randn(asked.batch, 3, asked.crop, asked.crop)
     labels = torch.randint(0, CLASSES, (asked.batch, asked.crop, asked.crop))
