@@ -5,9 +5,11 @@ For questions it makes no difference; collecting is measured on the records them
 
 from __future__ import annotations
 
+import re
+import zlib
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, Text, func, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, Table, Text, func, insert, literal, select
 
 from results import store as schema
 from results.store import Store
@@ -23,12 +25,30 @@ def copy(store: Store, times: int) -> None:
     with store.write() as connection:
         for number in range(1, times + 1):
             for table in (schema.runs, *schema.CHILDREN, schema.board):
+                if table is schema.records:
+                    copy_records(connection, f"{number:03d}")
+                    continue
                 columns = [_copied(table, column, f"{number:03d}") for column in table.c]
                 connection.execute(
                     insert(table).from_select(list(table.c.keys()), select(*columns).where(_original(table)))
                 )
     with store.write() as connection:
         connection.exec_driver_sql("ANALYZE")
+
+
+def copy_records(connection: Connection, begin: str) -> None:
+    """The texts of the original records, with every key in them under its new name."""
+    table = schema.records
+    originals = connection.execute(select(table).where(_original(table))).mappings()
+    copies = [
+        {**row, "key": begin + row["key"], "record": _renamed(zlib.decompress(row["record"]), begin.encode())}
+        for row in originals
+    ]
+    connection.execute(insert(table), copies)
+
+
+def _renamed(text: bytes, begin: bytes) -> bytes:
+    return zlib.compress(re.sub(rb'"([0-9a-f]{%d})"' % KEY, rb'"' + begin + rb'\1"', text))
 
 
 def _original(table: Table) -> ColumnElement[bool]:

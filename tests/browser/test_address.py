@@ -20,7 +20,7 @@ def said(page: Any) -> dict[str, list[str]]:
     return parse_qs(urlsplit(page.evaluate("location.href")).query)
 
 
-def wait_for(page: Any, **wanted: Any) -> None:
+def wait_for(page: Any, /, **wanted: Any) -> None:
     """Until the address says this, and all that follows from it is drawn."""
     for name, values in wanted.items():
         test = "([n, w]) => JSON.stringify(new URLSearchParams(location.search).getAll(n)) === JSON.stringify(w)"

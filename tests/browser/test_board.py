@@ -58,12 +58,12 @@ def address(root: Path) -> Iterator[str]:
 
 
 @contextmanager
-def served(root: Path) -> Iterator[str]:
-    """The board over a workspace; its address."""
+def served(root: Path, database: Path | None = None) -> Iterator[str]:
+    """The board over a workspace and, if it is another than its own, a database; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    place = {"HARNESS_WORKSPACE": str(root), "HARNESS_DB": str(root / "results.db")}
+    place = {"HARNESS_WORKSPACE": str(root), "HARNESS_DB": str(database or root / "results.db")}
     process = subprocess.Popen(command("127.0.0.1", port), env=os.environ | place, cwd=root)
     try:
         deadline = time.monotonic() + 120
