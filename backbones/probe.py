@@ -57,10 +57,27 @@ def meta_copy(module: M) -> M:
     return copy.deepcopy(module, memo)
 
 
+_INITIALISERS = {
+    Tensor.fill_, Tensor.normal_, Tensor.uniform_, Tensor.zero_,
+    nn.init.constant_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_,
+}  # fmt: skip
+
+
+class Uninitialised(TorchFunctionMode):
+    """On the meta device, initial values are not computed: there are none, and it takes half the time of a build."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _INITIALISERS and args and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def on_meta(build: Callable[[], M]) -> M:
     """Build a module on the meta device; if its code needs values, build it on the CPU and drop them."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Uninitialised():
             return build()
     except (RuntimeError, NotImplementedError) as error:
         if "meta" not in str(error):

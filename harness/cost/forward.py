@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 
 from backbones.build import build_on_meta
+from backbones.probe import ShapesOnly
 from harness.cost.counting import shape_macs
 from harness.errors import HarnessError
 from harness.plugins.registries import FAMILIES, HEADS
@@ -40,7 +41,7 @@ def refused_size(spec: ModelSpec, size: tuple[int, int], batch: int = 1, trainin
     options = dict(json.loads(spec.options)) if spec.options else {}
     try:
         network = build_on_meta(family, head, spec.encoder, spec.stride, 2, options).train(training)
-        with torch.no_grad():
+        with torch.no_grad(), ShapesOnly():
             network(torch.empty(batch, 3, *size, device="meta"))
     except NotImplementedError:
         return ""
