@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import pkgutil
 import runpy
 import shutil
 import signal
@@ -21,13 +22,40 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import backbones
+import methods
+from harness import losses
+from harness.data import sets
+from harness.evaluation import metrics
 from harness.launch.local import PRELOAD, main_module_hidden
+
+PACKAGES = (backbones, methods, sets, losses, metrics)
+COMMANDS = (
+    "harness.cli.app",
+    "harness.cli.report_sweep",
+    "harness.cost.forward",
+    "harness.launch.launchers",
+    "harness.launch.preflight",
+    "harness.launch.progress",
+    "harness.launch.run_sweep",
+    "harness.launch.slurm.launcher",
+    "harness.planning.plan",
+    "pandas",
+    "pyarrow.pandas_compat",
+    "results.board",
+    "results.formats",
+    "results.rebuild",
+    "rich.markup",
+    "rich.table",
+    *(f"{package.__name__}.{file.name}" for package in PACKAGES for file in pkgutil.iter_modules(package.__path__)),
+)
+"""What commands and stages import on first use."""
 
 
 def context() -> Any:
     """The context of the fork server, which is started on the first call of a session."""
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([*PRELOAD, "harness.cli.app", "harness.launch.run_sweep", "results.board", "pandas"])
+    found.set_forkserver_preload([*PRELOAD, *COMMANDS])
     return found
 
 
