@@ -12,12 +12,13 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards import source
+from harness.cli.app import run
 from results import queries
 from results.leaderboard import leaderboard
 from results.record import Record
 from results.store import open_store
 from tests.end_to_end.tiny import tiny_flags
-from tests.processes import harness as run
+from tests.processes import harness
 
 METRIC = """
 import torch
@@ -43,7 +44,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace in which none and kd were swept with the metric as a plugin."""
     root = tmp_path_factory.mktemp("metric")
     (root / "wrong_pixels.py").write_text(METRIC)
-    done = run("sweep", *tiny_flags(root / "runs"), "--plugin", str(root / "wrong_pixels.py"))
+    done = harness("sweep", *tiny_flags(root / "runs"), "--plugin", str(root / "wrong_pixels.py"))
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "runs"
 
@@ -81,17 +82,24 @@ def test_it_is_in_the_database_and_ranks_the_board(swept: Path) -> None:
     assert by_miou.set_index("row")["wrong_pixels"].to_dict() == board.set_index("row")["wrong_pixels"].to_dict()
 
 
-def test_it_is_in_leaderboard_and_csv_and_show(swept: Path) -> None:
-    table = run("leaderboard", "--workspace", str(swept), "--metric", "wrong_pixels")
-    assert table.returncode == 0, table.stderr
-    assert "wrong pixels" in table.stdout and "[px]" in table.stdout
-    assert "wrong_pixels" in run("leaderboard", "--workspace", str(swept)).stdout  # and named where it does not rank
-    text = run("leaderboard", "--workspace", str(swept), "--format", "csv", "--metric", "wrong_pixels").stdout
+def test_it_is_in_leaderboard_and_csv_and_show(
+    swept: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def said(*words: str) -> str:
+        assert run([*words, "--workspace", str(swept)]) == 0
+        return capsys.readouterr().out
+
+    table = said("leaderboard", "--metric", "wrong_pixels")
+    assert "wrong pixels" in table and "[px]" in table
+    assert "wrong_pixels" in said("leaderboard")  # and named where it does not rank
+    text = said("leaderboard", "--format", "csv", "--metric", "wrong_pixels")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert all(float(row["wrong_pixels_px"]) >= 0 for row in rows) and {"delta_px", "miou_percent"} <= set(rows[0])
-    assert "wrong pixels [px]" in run("show", "kd", "--workspace", str(swept)).stdout
-    unknown = run("leaderboard", "--workspace", str(swept), "--metric", "wrong")
-    assert unknown.returncode == 2 and "wrong_pixels" in unknown.stderr
+    assert "wrong pixels [px]" in said("show", "kd")
+    assert run(["leaderboard", "--workspace", str(swept), "--metric", "wrong"]) == 2
+    assert "wrong_pixels" in capsys.readouterr().err
 
 
 def test_it_is_on_the_pages(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
