@@ -20,6 +20,7 @@ ICON = ":material/leaderboard:"
 ORDER = 1
 FIRST = "table"
 LINKED = 5  # runs of a row that have a link
+HEIGHT = 388  # of the table at most [pixels]: what is told of a row begins above the lower edge of a window of 900
 FILES = {
     "csv": ("Download as CSV", "csv", "text/csv"),
     "md": ("Markdown", "md", "text/markdown"),
@@ -73,7 +74,7 @@ def table(board: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
         list(shown["row"]),
         several=True,
         hide_index=True,
-        height=min(38 + 35 * len(shown), 600),
+        height=min(38 + 35 * len(shown), HEIGHT),
         placeholder="",
         column_config={
             column.title: st.column_config.Column(help=sinks.markdown(column.help) or None, width=width)

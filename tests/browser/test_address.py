@@ -32,6 +32,7 @@ def click_row(page: Any, row: int, x: int = 18) -> None:
     """Click into a row of the first table, by default on the box in front of it."""
     table = page.get_by_test_id("stDataFrame").first
     table.locator("canvas").first.wait_for()
+    settle(page)
     box = table.bounding_box()
     page.mouse.click(box["x"] + x, box["y"] + 35 * row + 52)
 

@@ -22,6 +22,7 @@ from results.ingest import collect
 from results.leaderboard import leaderboard
 from results.statistics import IMAGES_ONLY
 from results.store import open_store
+from tests.browser.watching import settle
 from tests.results.factory import Fake, sweep, write_all
 
 pytestmark = pytest.mark.browser
@@ -110,6 +111,7 @@ def test_leaderboard_is_drawn_and_a_click_shows_the_run(page: Any, tmp_path: Pat
     table = page.get_by_test_id("stDataFrame").first
     table.locator("canvas").first.wait_for()
     page.get_by_text("Choose a row of the table").wait_for()
+    settle(page)
     box = table.bounding_box()
     page.mouse.click(box["x"] + 18, box["y"] + 35 + 35 + 17)  # the box in front of the second row
     page.get_by_role("heading", name="IoU by class").wait_for()

@@ -75,6 +75,7 @@ class Visitor:
         """Click into a row of the first table, by default on the box in front of it."""
         table = self.page.get_by_test_id("stDataFrame").first
         table.locator("canvas").first.wait_for()
+        settle(self.page)
         box = table.bounding_box()
         self.clicks += 1
         self.page.mouse.click(box["x"] + x, box["y"] + 35 * number + 52)

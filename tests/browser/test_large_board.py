@@ -174,6 +174,8 @@ def test_choosing_comparing_and_back(page: Any, rows: pd.DataFrame) -> None:
     wait_for(page, row=kd[:1])
     page.get_by_role("heading", name="IoU by class").wait_for()
     page.get_by_text("harness sweep --methods kd").wait_for()
+    details = page.get_by_role("heading", name="kd ·").bounding_box()
+    assert details["y"] + details["height"] - 16 <= page.viewport_size["height"]  # less the space below it
     click_row(page, 1)
     wait_for(page, row=kd)
     page.get_by_role("link", name="Compare these 2 rows").click()
