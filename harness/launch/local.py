@@ -9,9 +9,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
@@ -166,7 +167,7 @@ class LocalLauncher(Launcher):
                 self._block(run, display)
                 self._start(run, context, slots)
                 display.update({key: self._progress(run, key) for unit in run.running for key in unit})
-                time.sleep(POLL_S)
+                _wait(run.running.values())
         return LaunchResult(True, run.failed, run.blocked)
 
     def rehearse(
@@ -199,7 +200,7 @@ class LocalLauncher(Launcher):
             with counting(f"rehearsing on {device}", options.quiet) as progress:
                 while process.is_alive():
                     progress(trials.done(), count)
-                    time.sleep(POLL_S)
+                    process.join(POLL_S)
         finally:
             process.kill()
             process.join()
@@ -314,8 +315,8 @@ class LocalLauncher(Launcher):
             process.terminate()
         deadline = time.monotonic() + run.settings.grace_s
         try:
-            while any(p.is_alive() for p in run.running.values()) and time.monotonic() < deadline:
-                time.sleep(POLL_S)
+            while (alive := [p for p in run.running.values() if p.is_alive()]) and time.monotonic() < deadline:
+                _wait(alive)
         except KeyboardInterrupt:
             pass
         for process in run.running.values():
@@ -327,6 +328,12 @@ class LocalLauncher(Launcher):
     def _progress(self, run: _Run, key: str) -> dict[str, Any]:
         attempt = run.workspace.stage(key).last_attempt()
         return last_events(attempt.events) if attempt else {}
+
+
+def _wait(processes: Collection[BaseProcess]) -> None:
+    """Wait until one of some processes ends, but no longer than `POLL_S`; not at all if there is none."""
+    if processes:
+        connection.wait([process.sentinel for process in processes], POLL_S)
 
 
 def most_awaited_first(plan: Plan, units: Sequence[Unit]) -> list[Unit]:

@@ -66,6 +66,8 @@ class Process:
     def __init__(self, machine: Machine, key: str, folders: list[StageFolder]) -> None:
         self._machine, self._key, self._folders = machine, key, folders
         self._looks, self.exitcode, self.pid = 0, None, 0
+        # Always ready to be read, as that of a process that has ended.
+        self.sentinel = os.open(os.devnull, os.O_RDONLY)
 
     def start(self) -> None:
         self._machine.started.append(self._key)
@@ -83,6 +85,7 @@ class Process:
 
     def join(self) -> None:
         assert self.exitcode is not None
+        os.close(self.sentinel)
 
 
 def launch(
