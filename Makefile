@@ -11,7 +11,8 @@ RUNTIME := $(VENV)/.installed-runtime
 TEST := $(VENV)/.installed-test
 # pip tells what it fetches, so that minutes do not pass in silence; not in the log of CI.
 PIP := $(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check --no-input
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Bytecode is kept whatever the environment says: the suite starts hundreds of processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help demo test check format slurm-test browser-test install install-test clean
 
