@@ -1,4 +1,4 @@
-"""Trade-off, Strides and Classes in a real browser."""
+"""Trade-off, Strides, Lengths and Classes in a real browser."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.test_board import CHARTS, PATIENCE_MS, address, board, browser, page, root
+from tests.browser.watching import settle
 
 __all__ = ["address", "board", "browser", "page", "root"]
 pytestmark = pytest.mark.browser
@@ -51,9 +52,12 @@ def _point(page: Any, box: dict[str, float]) -> tuple[float, float]:
 
 def test_figures_fit_a_telephone_in_light_and_dark(narrow: tuple[Any, str]) -> None:
     page, address = narrow
-    for name, charts in (("tradeoff", 1), ("strides", 2), ("classes", 2)):
+    for name, charts in (("tradeoff", 1), ("strides", 2), ("lengths", 1), ("classes", 2)):
         page.goto(f"{address}/{name}")
         page.locator(CHARTS).nth(charts - 1).wait_for()
+        settle(page)
+        # The sidebar leaves a narrow window by sliding out.
+        page.wait_for_function("document.getAnimations().every(each => each.playState !== 'running')")
         assert page.get_by_test_id("stException").count() == 0
         widest = page.evaluate("document.documentElement.scrollWidth")
         assert widest <= 390, name

@@ -67,7 +67,8 @@ class Visitor:
     clicks: int = 0
 
     def click(self, target: Any) -> None:
-        """Click what can be seen."""
+        """Click what can be seen, once the page is drawn."""
+        settle(self.page)
         self.clicks += 1
         target.click()
 
