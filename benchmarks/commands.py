@@ -65,6 +65,8 @@ def sweep(words: Sequence[str], tree: Path | None = None) -> Run:
         if process == 0:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
+            if tree:
+                os.chdir(tree)  # `python -m` looks into the current folder first
             os.execve(command[0], command, {**os.environ, **code})
         status, elapsed = os.waitpid(process, 0)[1], time.perf_counter() - began
         _wait_for_all()
