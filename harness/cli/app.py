@@ -25,6 +25,7 @@ from harness.cli.data_cache import data_cache
 from harness.cli.data_init import data_init
 from harness.cli.datasets import datasets
 from harness.cli.doctor import doctor
+from harness.cli.evaluate import evaluate
 from harness.cli.export_board import export_board
 from harness.cli.gradients import gradients
 from harness.cli.hide import hide
@@ -81,7 +82,7 @@ def _global(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (sweep, ablate, status, retry, cancel, logs),
     "Look": (leaderboard, plot, dashboard, show, compare, gradients, collect, mirror),
-    "Keep": (verify, rerun, hide, merge, prune),
+    "Keep": (verify, evaluate, rerun, hide, merge, prune),
     "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),
 }

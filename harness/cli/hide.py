@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, database
-from harness.errors import HarnessError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, database, named_runs
 
 
 def hide(
@@ -44,7 +40,7 @@ def hide(
 
     folder = Folder(workspace)
     if names:
-        named = _named(database(workspace, db), names)
+        named = named_runs(database(workspace, db), names)
         keys = [key for some in named.values() for key in some]
         if undo:
             shown = unhide(folder, keys)
@@ -61,14 +57,3 @@ def hide(
         )
     if not found:
         typer.echo("nothing is hidden")
-
-
-def _named(target: str, names: Sequence[str]) -> dict[str, list[str]]:
-    from results.naming import named_sides
-    from results.store import open_store
-
-    try:
-        with open_store(target, readonly=True) as store:
-            return named_sides(store, names)
-    except ValueError as error:
-        raise HarnessError(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,23 @@ OriginalData = Annotated[
 def database(workspace: Path, db: str | None) -> str:
     """The named database, or the workspace's file."""
     return db or str(workspace / "results.db")
+
+
+def named_runs(target: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """Label -> keys of its runs, of every run or row that is named; one name that means nothing refuses all.
+
+    Args:
+        target: the database.
+        names: beginnings of keys, or words of a row such as 'ka @16'.
+    """
+    from results.naming import named_sides
+    from results.store import open_store
+
+    try:
+        with open_store(target, readonly=True) as store:
+            return named_sides(store, names)
+    except ValueError as error:
+        raise HarnessError(str(error)) from error
 
 
 def load_given(plugins: list[Path] | None) -> None:

@@ -112,8 +112,9 @@ def rerun(
 def compared(folder: StageFolder, again: StageFolder) -> Rerun:
     """Compare two records of one stage and their confusion matrices."""
     from harness.evaluation.evaluate import load_confusion
+    from harness.stage.stored import WEIGHTS
     from harness.stage.surroundings import changed_environment
-    from harness.stage.verify import CONFUSION, WEIGHTS, differing_images
+    from harness.stage.verify import CONFUSION, differing_images
 
     then, now = folder.record(), again.record()
     differing, images = {}, 0

@@ -5,35 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-import torch
 
-from harness.builders.models import build_model
-from harness.data.base import Dataset
 from harness.errors import HarnessError
 from harness.evaluation.evaluate import Evaluation, load_confusion
-from harness.numerics.choose import Decision
-from harness.specs.spec import Precision, StageSpec, WeightsSpec
-from harness.stage.record import evaluate_as_planned
-from harness.stage.shared import configure_torch
-from harness.stage.surroundings import (
-    Changes,
-    changed_environment,
-    data_root_of,
-    device_word,
-    recorded_spec,
-    same_data,
-)
-from harness.system.devices import environment_record, pick_device
-from harness.training.checkpoint import load_weights
+from harness.stage.stored import WEIGHTS, Stored
+from harness.stage.surroundings import Changes, changed_environment
+from harness.system.devices import environment_record
 from harness.workspace.files import file_digest
 from harness.workspace.folders import StageFolder
-from results.record import Metrics, Record
+from results.record import Record
 from results.statistics import miou
 
-CONFUSION, WEIGHTS = "confusion.npz", "weights.safetensors"
+CONFUSION = "confusion.npz"
 
 
 @dataclass(frozen=True)
@@ -88,11 +73,8 @@ def verify(
                 f"{record.name} ({record.key}): its weights are missing", "harness rerun trains it again"
             )
         return Verification(record.key, record.name, files)
-    spec, chosen = recorded_spec(record), pick_device(device_word(record, device))
-    dataset = same_data(spec, data_root_of(folder, data_root))
-    threads = record.environment.threads if chosen.type == "cpu" else 0
-    configure_torch(threads, spec.recipe.deterministic, chosen)
-    found = _evaluated(folder, record, spec, dataset, chosen, progress)
+    stored = Stored.open(folder, device, data_root)
+    found = stored.evaluate(record.metrics.split, progress)
     return Verification(
         record.key,
         record.name,
@@ -100,7 +82,7 @@ def verify(
         len(found.names),
         {} if CONFUSION in files else differing_images(load_confusion(folder.path / CONFUSION), found),
         (record.metrics.miou, miou(found.confusion.sum(0))),
-        changed_environment(record.environment, environment_record(chosen)),
+        changed_environment(record.environment, environment_record(stored.device)),
     )
 
 
@@ -128,30 +110,6 @@ def differing_images(then: Evaluation, now: Evaluation) -> dict[str, int]:
         if moved:
             found[name] = moved
     return found
-
-
-def _evaluated(
-    folder: StageFolder,
-    record: Record,
-    spec: StageSpec,
-    dataset: Dataset,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None,
-) -> Evaluation:
-    """Evaluate the stored weights on the record's split, in the same precision and layout."""
-    training = record.training
-    model = spec.model.model_copy(update={"weights": WeightsSpec()})
-    network = build_model(model, len(dataset.classes), None)
-    load_weights(folder.weights_file, network)
-    decision = Decision(cast(Precision, training.precision), training.channels_last, "", (), training.kernels)
-    decision.apply(network)
-    network.to(device)
-    if training.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if spec.recipe.compile:
-        network.compile()
-    split = cast(Metrics, record.metrics).split
-    return evaluate_as_planned(spec.recipe, dataset, split, network, decision, device, progress)
 
 
 def _equal(then: float, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""Finished runs looked at again: `harness verify` evaluates their weights, `harness rerun` trains them once more."""
+"""Finished runs looked at again: `harness verify` and `evaluate` evaluate their weights, `rerun` trains them again."""
 
 from __future__ import annotations
 
@@ -91,6 +91,40 @@ def test_changed_files_and_changed_data_are_named(workspace: Path, capsys: Captu
     assert run(["verify", folder.key, "-w", str(workspace)]) == 2
     assert "its weights are missing" in capsys.readouterr().err
     assert run(["verify", "zzzz", "-w", str(workspace)]) == 2
+
+
+def test_stored_weights_are_evaluated_on_a_split_of_ones_choice(swept: Path, capsys: Capture) -> None:
+    """The reported split gives the record's numbers; another gives those of its own images. Nothing is written."""
+    before = {file: file.read_bytes() for file in swept.rglob("*") if file.is_file()}
+    record = stage(swept, "ka").record()
+    assert record.metrics
+    code, found = answer(capsys, "evaluate", "ka @16", "-w", str(swept))
+    (label,) = found
+    (scores,) = found[label]["runs"]
+    assert code == 0 and scores["key"] == record.key and scores["split"] == record.metrics.split
+    assert scores["values"] == {name: value.value for name, value in record.metrics.values.items()}
+    assert scores["per_class_iou"] == record.metrics.per_class_iou and found[label]["mean"] == scores["values"]
+    code, other = answer(capsys, "evaluate", record.key, "none @16", "--split", "train", "-w", str(swept))
+    one = next(iter(other.values()))["runs"][0]
+    assert code == 0 and len(other) == 2 and one["split"] == "train" and one["images"] != scores["images"]
+    assert one["values"]["miou"] != scores["values"]["miou"]
+    assert run(["evaluate", "ka @16", "--split", "val", "-w", str(swept)]) == 0
+    said = capsys.readouterr().out
+    assert "on val" in said and "mIoU [%]" in said and "boundary IoU [%]" in said
+    assert {file: file.read_bytes() for file in swept.rglob("*") if file.is_file()} == before
+
+
+def test_what_cannot_be_evaluated_is_said(workspace: Path, capsys: Capture) -> None:
+    folder = stage(workspace, "none")
+    assert run(["evaluate", "none @16", "--split", "tset", "-w", str(workspace)]) == 2
+    assert "has no split 'tset'" in (said := capsys.readouterr().err) and "it has train" in said
+    assert run(["evaluate", "nothing @16", "-w", str(workspace)]) == 2
+    folder.weights_file.write_bytes(folder.weights_file.read_bytes()[:-1])
+    assert run(["evaluate", "none @16", "-w", str(workspace)]) == 2
+    assert "its weights are not those of its record" in capsys.readouterr().err
+    folder.weights_file.unlink()
+    assert run(["evaluate", folder.key, "-w", str(workspace)]) == 2
+    assert "its weights are missing" in capsys.readouterr().err
 
 
 def test_differing_images_counts_pixels_that_moved() -> None:
