@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -85,7 +86,18 @@ def filters(there: pd.DataFrame) -> dict[str, list[Any]]:
                 students = wanted.get(name) or values
                 # No student of these heads: a name that nothing has, so that nothing passes.
                 wanted[name] = [s for s in students if s.rpartition("/")[2] in chosen] or [""]
+        found = source.tagged().datasets
+        wanted["tag"] = tags(sorted({tag for dataset in there["dataset"].unique() for tag in found.get(dataset, ())}))
     return wanted
+
+
+def tags(
+    known: Sequence[str], what: str = "a row passes with a run that has any of them, and keeps all its runs."
+) -> list[str]:
+    """The tags that were chosen, of those that occur; where none does, nothing is asked."""
+    if not known and not address.get_all("tag"):
+        return []
+    return address.choices("Tags", "tag", known, placeholder="all", help=f"Given by `harness tag`; {what}")
 
 
 def budget() -> dict[str, float]:

@@ -69,6 +69,8 @@ def _said(key: str, run: Run | None, status: StageStatus | None) -> None:
     st.caption(f"`{sinks.markdown(key)}` · {state}")
     if status and not run and status.reason:
         st.warning(f"{state}: {sinks.markdown(status.reason)}")
+    if tags := stages.tags().get(key):
+        st.caption(f"Tags: {sinks.markdown(', '.join(tags))}")
     if entry := stages.hidden().get(key):
         st.warning(f"Hidden since {sinks.markdown(entry.since[:10])}: {sinks.markdown(entry.reason)}")
     if run and run.row["problem"]:

@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 import pandas as pd
 import streamlit as st
 
+from dashboards import tagging
 from results import board as results_board
 from results import brief, differences, queries
 from results.leaderboard import leaderboard
 from results.metrics import HEADLINE, MetricInfo
 from results.naming import named_sides
 from results.store import Store, open_store
+from results.tags import Tagged
+from results.tags import tagged as tags_in
 
 DEFAULT_WORKSPACE = "runs"
 FRESH_S = 15
@@ -87,6 +90,16 @@ def _image_gaps(store: Store, words: Sequence[str], metric: str, ours: int, thei
     return differences.image_gaps(store, sides[ours], sides[theirs], metric)
 
 
+def _runs_page(
+    store: Store, kinds: Sequence[str], text: str, tags: tagging.Chosen, size: int, number: int
+) -> pd.DataFrame:
+    return queries.runs(store, {"kind": kinds}, size, size * (number - 1), text, tags.keys())
+
+
+def _count_runs(store: Store, kinds: Sequence[str], text: str, tags: tagging.Chosen) -> int:
+    return queries.count_runs(store, {"kind": kinds}, text, tags.keys())
+
+
 def _label(store: Store, word: str) -> str:
     return next(iter(named_sides(store, [word])))
 
@@ -98,7 +111,8 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "measured": queries.measured,
     "kinds": queries.kinds,
     "runs": queries.runs,
-    "count_runs": queries.count_runs,
+    "runs_page": _runs_page,
+    "count_runs": _count_runs,
     "per_class": queries.per_class,
     "run": queries.run,
     "children": queries.children,
@@ -115,16 +129,27 @@ def _ask(target: str, changed: str, question: str, *words: Any) -> Any:
 
 
 @st.cache_data(max_entries=4, show_spinner="Reading the database ...")
-def _board(target: str, changed: str, filters: Frozen, metric: str) -> pd.DataFrame:
+def _board(target: str, changed: str, filters: Frozen, tags: tagging.Chosen, metric: str) -> pd.DataFrame:
     """Some tens of megabytes where there are thousands of rows: few are kept."""
     with open_store(target, readonly=True) as store:
-        return leaderboard(store, dict(filters), metric=metric, most_drawn=0)
+        return leaderboard(store, dict(filters), keys=tags.keys(), metric=metric, most_drawn=0)
 
 
 @st.cache_data(max_entries=8, show_spinner="Reading the database ...")
-def _brief(target: str, changed: str, filters: Frozen, metric: str, also: tuple[str, ...]) -> pd.DataFrame:
+def _brief(
+    target: str, changed: str, filters: Frozen, tags: tagging.Chosen, metric: str, also: tuple[str, ...]
+) -> pd.DataFrame:
     with open_store(target, readonly=True) as store:
-        return brief.brief(store, dict(filters), metric, also)
+        return brief.brief(store, dict(filters), metric, also, keys=tags.keys())
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the database ...")
+def _tagged(target: str, changed: str, root: str, tags_changed: str) -> Tagged:
+    runs = tagging.of_runs(Path(root))
+    if not runs:
+        return Tagged()
+    with open_store(target, readonly=True) as store:
+        return tags_in(store, runs)
 
 
 def _asked(question: str, *words: Any) -> Any:
@@ -145,15 +170,35 @@ def metrics() -> dict[str, MetricInfo]:
 
 
 def board(filters: dict[str, list[Any]], metric: str = HEADLINE) -> pd.DataFrame:
-    """The leaderboard, best first; what collecting had no time to draw stays empty (`attrs["pending"]`)."""
+    """The leaderboard, best first; what collecting had no time to draw stays empty (`attrs["pending"]`).
+
+    Args:
+        filters: column -> accepted values; `tag` -> tags, of which a row's runs must have one.
+    """
     target = database()
-    return _board(target, stamp(target), freeze(filters), metric)
+    return _board(target, stamp(target), *_parted(filters), metric)
 
 
 def brief_board(filters: dict[str, list[Any]], metric: str, also: Iterable[str] = ()) -> pd.DataFrame:
-    """All rows of the leaderboard, best first, with the columns of `results.brief.BRIEF` and some more."""
+    """All rows of the leaderboard, best first, with the columns of `results.brief.BRIEF` and some more.
+
+    Args:
+        filters: as for `board`.
+    """
     target = database()
-    return _brief(target, stamp(target), freeze(filters), metric, tuple(also))
+    return _brief(target, stamp(target), *_parted(filters), metric, tuple(also))
+
+
+def _parted(filters: dict[str, list[Any]]) -> tuple[Frozen, tagging.Chosen]:
+    """What the database is asked, and the tags, of which it knows nothing."""
+    columns = {name: values for name, values in filters.items() if name != "tag"}
+    return freeze(columns), tagging.chosen(workspace(), tuple(filters.get("tag", ())))
+
+
+def tagged() -> Tagged:
+    """The tags of rows and data sets, which nobody may change."""
+    target, root = database(), workspace()
+    return _tagged(target, stamp(target), str(root), tagging.stamp(root))
 
 
 def complete(rows: pd.DataFrame, everything: pd.DataFrame) -> pd.DataFrame:
@@ -191,14 +236,17 @@ PAGE = 200
 """Rows of a page of a table."""
 
 
-def count_runs(kinds: Sequence[str], text: str) -> int:
-    """How many runs there are of some kinds (of all, if none is named), whose columns hold a text."""
-    return int(_asked("count_runs", {"kind": tuple(kinds)}, text))
+def count_runs(kinds: Sequence[str], text: str, tags: Sequence[str] = ()) -> int:
+    """How many runs there are of some kinds and with any of some tags (of all, if none is named), whose columns hold a
+    text."""
+    return int(_asked("count_runs", tuple(kinds), text, tagging.chosen(workspace(), tuple(tags))))
 
 
-def runs_page(kinds: Sequence[str], text: str, number: int) -> pd.DataFrame:
+def runs_page(kinds: Sequence[str], text: str, number: int, tags: Sequence[str] = ()) -> pd.DataFrame:
     """A page of them, newest first; the first page is number 1."""
-    found: pd.DataFrame = _asked("runs", {"kind": tuple(kinds)}, PAGE, PAGE * (number - 1), text)
+    found: pd.DataFrame = _asked(
+        "runs_page", tuple(kinds), text, tagging.chosen(workspace(), tuple(tags)), PAGE, number
+    )
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import curves, source
+from dashboards import curves, source, tagging
 from harness.errors import HarnessError
 from harness.workspace.files import read_json
 from harness.workspace.folders import StageFolder, Workspace
@@ -63,6 +63,11 @@ def folder(key: str) -> StageFolder | None:
 def hidden() -> dict[str, Hidden]:
     """Runs that are hidden, and why: by `harness hide`, for the board writes nothing."""
     return hidden_runs(workspace())
+
+
+def tags() -> dict[str, list[str]]:
+    """Key of a run -> its tags: by `harness tag`."""
+    return tagging.of_runs(source.workspace())
 
 
 def sweeps() -> list[SavedSweep]:

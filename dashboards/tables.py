@@ -24,18 +24,30 @@ COLOURS = {
     "no clear difference": "color: #6b7280",
 }
 BOARD = (
-    "method", "student", "stride", METRIC, "tier", "delta", "verdict", "gap_closed", "frontier", "seeds", "macs",
-    "parameters", "latency_ms", "training_s", "step_ratio", "flags", "teacher", "recipe", "weights", "evaluation",
-    "numerics", f"{METRIC}_low", f"{METRIC}_high", "delta_low", "delta_high", "row",
+    "method", "student", "stride", METRIC, "tier", "delta", "verdict", "tags", "gap_closed", "frontier", "seeds",
+    "macs", "parameters", "latency_ms", "training_s", "step_ratio", "flags", "teacher", "recipe", "weights",
+    "evaluation", "numerics", f"{METRIC}_low", f"{METRIC}_high", "delta_low", "delta_high", "row",
 )  # fmt: skip
 """Columns of the leaderboard page; `METRIC` is the one that the board is ranked by."""
 RUNS = (
-    "key", "kind", "method", "student", "stride", "dataset", "seed", METRIC, "best_miou", "loss_last", "iterations",
-    "seconds", "step_ms", "attempts", "precision", "numerics", "host", "device", "launcher", "revision", "teacher",
-    "recipe", "evaluation", "finished",
+    "key", "tags", "kind", "method", "student", "stride", "dataset", "seed", METRIC, "best_miou", "loss_last",
+    "iterations", "seconds", "step_ms", "attempts", "precision", "numerics", "host", "device", "launcher", "revision",
+    "teacher", "recipe", "evaluation", "finished",
 )  # fmt: skip
 """Columns of the runs page; `METRIC` stands for all metrics."""
-SEEDS = ("seed", METRIC, "best_miou", "loss_last", "seconds", "attempts", "precision", "host", "revision", "key")
+SEEDS = (
+    "seed",
+    METRIC,
+    "best_miou",
+    "loss_last",
+    "seconds",
+    "attempts",
+    "precision",
+    "host",
+    "revision",
+    "tags",
+    "key",
+)
 """Columns of the runs behind a row."""
 
 
@@ -52,6 +64,7 @@ def board_columns(board: pd.DataFrame) -> list[Column]:
         if board[name].replace("", pd.NA).nunique() <= (0 if name == "numerics" else 1)
     }
     shared |= {name for name in ("tier", "gap_closed") if board[name].isna().all()}
+    shared |= set() if "tags" in board and board["tags"].any() else {"tags"}
     if only_student(board):
         shared.add("student")
     named = board.groupby(["method", "student", "stride"], dropna=False)
@@ -139,6 +152,7 @@ def runs_table(runs: pd.DataFrame, names: Sequence[str] = RUNS) -> pd.DataFrame:
     columns = run_columns({name: MetricInfo(**info) for name, info in runs.attrs.get("metrics", {}).items()} or METRICS)
     metrics = list(runs.attrs.get("metrics", METRICS))
     wanted = [columns[n] for name in names for n in (metrics if name == METRIC else [name]) if n in runs]
+    wanted = [column for column in wanted if column.name != "tags" or runs["tags"].any()]
     shown = pd.DataFrame({column.title: _rounded(column, runs[column.name]) for column in wanted}, index=runs.index)
     shown["key"] = runs["key"].str[:10]
     shown["revision"] = runs["revision"].str[:10] + runs["dirty"].map({True: " + changes", False: ""})

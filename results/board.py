@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, Text, cast, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, bindparam, cast, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from results import store as schema
@@ -294,21 +294,26 @@ def all_hidden(store: Store, metric: str, hidden: Collection[str]) -> set[str]:
     Args:
         hidden: keys of runs.
     """
-    c, known, found = schema.board.c, set(hidden), set()
-    for some in in_parts(set(rows_of_runs(store, hidden))):
-        with store.read() as connection:
-            rows = connection.execute(select(c.row, c["keys"]).where(c.metric == metric, c.row.in_(some)))
-            found |= {row for row, keys in rows if set(keys.split(",")) <= known}
-    return found
+    c, known = schema.board.c, set(hidden)
+    query = select(c.row, c["keys"]).where(c.metric == metric, among(store, c.row, rows_of_runs(store, hidden)))
+    with store.read() as connection:
+        return {row for row, keys in connection.execute(query) if set(keys.split(",")) <= known}
 
 
 def rows_of_runs(store: Store, keys: Iterable[str]) -> list[str]:
     """The rows that some runs belong to."""
     r = schema.runs.c
     with store.read() as connection:
-        return [
-            row
-            for some in in_parts(keys)
-            for row in connection.execute(select(r.row).where(r.key.in_(some))).scalars()
-            if row is not None
-        ]
+        query = select(r.row).where(among(store, r.key, keys), r.row.is_not(None)).distinct()
+        return list(connection.execute(query).scalars())
+
+
+def among(store: Store, column: ColumnElement[Any], texts: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a column has one of any number of texts.
+
+    They travel as one JSON array, for a question may name so many values only: SQLite takes 32 766.
+    """
+    given = bindparam(None, json.dumps(list(texts)), Text)
+    if store.engine.dialect.name == "postgresql":
+        return column.in_(select(func.jsonb_array_elements_text(cast(given, postgresql.JSONB)).column_valued()))
+    return column.in_(select(func.json_each(given).table_valued("value").c.value))

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pandas as pd
+from sqlalchemy import ColumnElement
 
 from results import formats
 from results import store as schema
-from results.board import read_rows
+from results.board import among, read_rows, rows_of_runs
 from results.columns import board_columns
 from results.leaderboard import checked_metric, drawn, leaderboard, metric_of, with_reason
 from results.metrics import HEADLINE
@@ -35,13 +36,14 @@ def brief(
     metric: str = HEADLINE,
     also: Iterable[str] = (),
     sort: str | None = None,
+    keys: Iterable[str] | None = None,
 ) -> pd.DataFrame:
     """All rows of the leaderboard, best first, with the columns `BRIEF` and with `p_holm` and `frontier`.
 
     What collecting had no time to draw stays empty. Rows of some seeds only have all columns.
 
     Args:
-        filters, metric, sort: as for `results.leaderboard.leaderboard`.
+        filters, metric, sort, keys: as for `results.leaderboard.leaderboard`.
         also: more columns of the leaderboard: to limit or to draw by.
 
     Raises:
@@ -54,12 +56,13 @@ def brief(
         raise ValueError(f"there is no column '{unknown[0]}': {', '.join(named)}")
     wanted = {name: values for name, values in matching(filters or {}).items() if values}
     if "seed" in wanted:
-        return leaderboard(store, wanted, sort, metric=metric, most_drawn=0)
+        return leaderboard(store, wanted, sort, keys=keys, metric=metric, most_drawn=0)
     late = ("p_holm", "frontier")
     columns = [named[name] for name in dict.fromkeys((*_interval(metric), *BRIEF, *more)) if name not in late]
-    conditions = [schema.board.c[name].in_(values) for name, values in wanted.items()]
+    conditions: list[ColumnElement[bool]] = [schema.board.c[name].in_(values) for name, values in wanted.items()]
+    conditions += [] if keys is None else [among(store, schema.board.c.row, rows_of_runs(store, keys))]
     board = read_rows(store, metric, conditions, columns, beside=("manifest", "pending"))
-    whole = wanted.keys() <= {"dataset"}
+    whole = keys is None and wanted.keys() <= {"dataset"}
     board = ranked(store, board, known, metric, named[sort or metric], whole=whole)
     return with_reason(store, board.drop(columns=["manifest", "pending"]), metric)
 

@@ -194,6 +194,7 @@ _RUN = (
     _c("job", source="environment.job", required=True),
     _c("started", source="started", required=True),
     _c("attempts", type="count"),
+    _c("tags", help="By `harness tag`: of a row those of all its runs."),
     _c("other_code", "resumed under other code", "flag", required=True,
        help="An attempt went on from the checkpoint of another one that ran other code of the harness."),
 )

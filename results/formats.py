@@ -30,9 +30,9 @@ VARYING = ("dataset", "evaluation", "student", "teacher", "recipe", "weights")
 """Columns where rows differ; else said above the table."""
 SHARED = (*VARYING, "split", "input_size")
 """Said once above the table where all rows agree."""
-FOLDING = ("method", *VARYING)
+FOLDING = ("method", *VARYING, "tags")
 """Columns that may take two lines in a narrow terminal."""
-OPTIONAL = ("step_ratio", "latency_ms", "training_s", "parameters", "flags", "gap_closed", "tier")
+OPTIONAL = ("step_ratio", "latency_ms", "training_s", "parameters", "flags", "gap_closed", "tier", "tags")
 """Columns left out of terminals that are too narrow, in this order."""
 
 
@@ -54,6 +54,8 @@ def shown_columns(board: pd.DataFrame) -> list[Column]:
     names += ["macs", "parameters", "latency_ms", "training_s", "step_ratio"]
     if any(_own_flags(board).values()):
         names.append("flags")
+    if "tags" in board and board["tags"].any():
+        names.append("tags")
     return [columns[name] for name in names]
 
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable
 
 import pandas as pd
-from sqlalchemy import and_, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 
 from results import store as schema
-from results.board import frame_of, lesson_costs, lessons, read_rows, rows_of_runs, runs_of, shared_cost
-from results.columns import METRICS, Column, board_columns
+from results.board import among, frame_of, lesson_costs, lessons, read_rows, rows_of_runs, runs_of, shared_cost
+from results.columns import FIXED, METRICS, Column, board_columns
 from results.flags import NOT_AHEAD, flags_of
 from results.metrics import HEADLINE, MetricInfo
 from results.queries import SETTING, Filters, image_states, matching, metrics
@@ -22,9 +22,6 @@ BOARD = tuple(column.name for column in board_columns(METRICS))
 """Columns of a leaderboard that is ranked by mIoU, of runs that have no metrics of their own."""
 MOST_DRAWN = 16
 """Families that reading draws where collecting had no time for them: a few seconds at most."""
-
-MOST_NAMED = 10_000
-"""Values that a question may name; SQLite takes three times as many."""
 
 
 def leaderboard(
@@ -70,13 +67,9 @@ def leaderboard(
     if "seed" in wanted:
         board = _of_seeds(store, wanted, keys, known, metric, most_drawn)
     else:
-        conditions = [schema.board.c[name].in_(values) for name, values in wanted.items()]
-        rows = None if keys is None else rows_of_runs(store, keys)
-        if rows is not None and len(rows) <= MOST_NAMED:
-            conditions.append(schema.board.c.row.in_(rows))
-        board = read_rows(store, metric, conditions, columns)
-        board = board if rows is None else board[board["row"].isin(rows)].reset_index(drop=True)
-        board = drawn(store, board, known, metric, most_drawn)
+        conditions: list[ColumnElement[bool]] = [schema.board.c[name].in_(values) for name, values in wanted.items()]
+        conditions += [] if keys is None else [among(store, schema.board.c.row, rows_of_runs(store, keys))]
+        board = drawn(store, read_rows(store, metric, conditions, columns), known, metric, most_drawn)
     board = ranked(store, board, known, metric, named[sort], descending)[list(named)]
     return with_reason(store, board, metric)
 
@@ -174,7 +167,8 @@ def drawn(store: Store, board: pd.DataFrame, known: Known, metric: str, most: in
 def columns_of(board: pd.DataFrame) -> dict[str, Column]:
     """The columns of a leaderboard as they are declared, by name."""
     infos = {name: MetricInfo(**info) for name, info in board.attrs.get("metrics", {}).items()} or METRICS
-    return {column.name: column for column in board_columns(infos, metric_of(board))}
+    beside = [FIXED["tags"]] if "tags" in board else []
+    return {column.name: column for column in (*board_columns(infos, metric_of(board)), *beside)}
 
 
 def metric_of(board: pd.DataFrame) -> str:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Select, Table, false, func, or_, select
 
 from results import store as schema
-from results.board import CELL, lesson_costs, lessons, own_cost, read_rows
+from results.board import CELL, among, lesson_costs, lessons, own_cost, read_rows
 from results.columns import FIXED, METRICS, STORED, Column, metric_column
 from results.metrics import COUNT_METRICS, HEADLINE, MetricInfo
 from results.record import Record
@@ -63,7 +63,7 @@ def runs(
     table = schema.runs
     shown = [column for column in table.c if column.name not in schema.NOT_SHOWN]
     attempts = select(func.count()).where(schema.attempts.c.key == table.c.key).scalar_subquery().label("attempts")
-    wanted, newest = _conditions(filters, search, keys), (table.c.finished.desc(), table.c.key)
+    wanted, newest = _conditions(store, filters, search, keys), (table.c.finished.desc(), table.c.key)
     some = select(table.c.key).where(*wanted).order_by(*newest).limit(limit).offset(offset)
     values = select(schema.metrics.c.key, schema.metrics.c.name, schema.metrics.c.value)
     with store.read() as connection:
@@ -93,21 +93,25 @@ SEARCHED = ("key", "name", "host", "device", "job", "revision", "recipe", "datas
 """The columns of runs in which a text is looked for."""
 
 
-def count_runs(store: Store, filters: Filters | None = None, search: str = "") -> int:
-    """How many runs there are, with filters and text as for `runs`."""
-    query = select(func.count()).select_from(schema.runs).where(*_conditions(filters, search, None))
+def count_runs(
+    store: Store, filters: Filters | None = None, search: str = "", keys: Iterable[str] | None = None
+) -> int:
+    """How many runs there are, with filters, text and keys as for `runs`."""
+    query = select(func.count()).select_from(schema.runs).where(*_conditions(store, filters, search, keys))
     with store.read() as connection:
         return int(connection.execute(query).scalar_one())
 
 
-def _conditions(filters: Filters | None, search: str, keys: Iterable[str] | None) -> list[ColumnElement[bool]]:
+def _conditions(
+    store: Store, filters: Filters | None, search: str, keys: Iterable[str] | None
+) -> list[ColumnElement[bool]]:
     """Which runs are meant."""
     table = schema.runs
     found: list[ColumnElement[bool]] = []
     found += [table.c[name].in_(values) for name, values in matching(filters or {}).items() if values]
     if search:
         found.append(or_(*(table.c[name].icontains(search, autoescape=True) for name in SEARCHED)))
-    return found if keys is None else [*found, table.c.key.in_(list(keys))]
+    return found if keys is None else [*found, among(store, table.c.key, keys)]
 
 
 def matching(filters: Filters) -> dict[str, list[Any]]:

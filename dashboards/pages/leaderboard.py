@@ -14,6 +14,7 @@ from results import advice, formats, sinks
 from results.columns import Column
 from results.exports import EXPORTS
 from results.leaderboard import metric_of
+from results.tags import with_tags
 
 TITLE = "Leaderboard"
 ICON = ":material/leaderboard:"
@@ -59,14 +60,15 @@ def ordered(board: pd.DataFrame, by: str, backwards: bool, columns: Sequence[Col
     if by == "rank":
         return board.iloc[::-1].reset_index(drop=True) if backwards else board
     best_first = next(column.direction for column in columns if column.name == by) == "higher"
-    return board.sort_values(by, ascending=best_first == backwards, kind="stable", ignore_index=True)
+    up = best_first == backwards
+    return board.sort_values(by, ascending=up, kind="stable", ignore_index=True, key=lambda v: v.where(v != ""))
 
 
 def table(board: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
     """The table, a page of it where it is long; the keys of the rows that were chosen."""
     with st.sidebar:
         first = source.PAGE * (address.page(len(board), source.PAGE) - 1)
-    shown = source.complete(board.iloc[first : first + source.PAGE], board)
+    shown = with_tags(source.complete(board.iloc[first : first + source.PAGE], board), source.tagged().rows)
     texts = tables.board_texts(shown, columns)
     chosen = address.table(
         "row",
@@ -94,7 +96,7 @@ def download(board: pd.DataFrame, wanted: dict[str, list[Any]], hidden: int) -> 
         everything = source.board(wanted, metric_of(board))
         found = everything.set_index("row", drop=False).reindex(list(board["row"])).reset_index(drop=True)
         found.attrs = everything.attrs | {"hidden": hidden}
-        return EXPORTS[form](found)
+        return EXPORTS[form](with_tags(found, source.tagged().rows))
 
     with st.container(horizontal=True):
         for form, (label, suffix, mime) in FILES.items():
@@ -132,7 +134,7 @@ def details(board: pd.DataFrame, chosen: str | None) -> None:
             st.caption("Ticks: `none` of the same student, stride and data.")
     with right:
         st.subheader("Runs behind it")
-        runs = source.runs_of(keys).sort_values("seed")
+        runs = with_tags(source.runs_of(keys).sort_values("seed"), stages.tags(), by="key")
         st.dataframe(tables.seeds_table(runs, keys), hide_index=True)
         with st.container(horizontal=True):
             for seed, key in list(zip(runs["seed"], runs["key"], strict=True))[:LINKED]:
@@ -176,6 +178,7 @@ if source.ready():
     wanted |= asking.filters(there)
     limits = asking.budget()
     rows, hidden = hiding.split(advice.within(source.brief_board(wanted, ranked, limits), limits))
+    rows = with_tags(rows, source.tagged().rows)
     asking.reads()
     if len(rows):
         overview(rows)

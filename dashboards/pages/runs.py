@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, compare_view, run_view, source, stages, tables
+from dashboards import address, asking, compare_view, run_view, source, stages, tables
 from results import sinks
 from results.differences import MOST_SIDES
 from results.metrics import HEADLINE
+from results.tags import with_tags
 
 TITLE = "Runs"
 ICON = ":material/list_alt:"
@@ -16,11 +17,13 @@ ORDER = 3
 FIRST = "table"
 
 
-def asked() -> tuple[list[str], str]:
-    """Which runs the reader wants to see."""
+def asked() -> tuple[list[str], str, list[str]]:
+    """Which runs the reader wants to see: their kinds, a text in them, their tags."""
     with st.sidebar:
         kinds = address.choices("Kind", "kind", source.kinds(), placeholder="all")
-        return kinds, address.text("Search", "search", placeholder="ka, node1, 3f2a...")
+        text = address.text("Search", "search", placeholder="ka, node1, 3f2a...")
+        known = sorted({tag for tags in stages.tags().values() for tag in tags})
+        return kinds, text, asking.tags(known, "a run passes with any of them.")
 
 
 def chosen(runs: pd.DataFrame) -> list[str]:
@@ -37,7 +40,7 @@ def chosen(runs: pd.DataFrame) -> list[str]:
 
 def _table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run; those that are hidden say why."""
-    shown, hidden = tables.runs_table(runs), stages.hidden()
+    shown, hidden = tables.runs_table(with_tags(runs, stages.tags(), by="key")), stages.hidden()
     if hidden and runs["key"].isin(list(hidden)).any():
         shown.insert(
             1, "hidden", runs["key"].map(lambda key: sinks.visible(hidden[key].reason) if key in hidden else "")
@@ -60,12 +63,12 @@ def beside(keys: list[str]) -> None:
 
 st.title("Runs")
 if source.ready():
-    kinds, text = asked()
-    count = source.count_runs(kinds, text)
+    kinds, text, tags = asked()
+    count = source.count_runs(kinds, text, tags)
     st.caption(f"{count} finished stages, newest first. Tick one to see all of it, several to compare them.")
     with st.sidebar:
         number = address.page(count, source.PAGE)
-    keys = chosen(source.runs_page(kinds, text, number))
+    keys = chosen(source.runs_page(kinds, text, number, tags))
     there = set(source.runs_of(keys)["key"])
     address.unknown("Runs", [key for key in keys if key not in there])
     keys = [key for key in keys if key in there]

@@ -46,6 +46,7 @@ from harness.cli.show import show
 from harness.cli.slurm import slurm_init
 from harness.cli.status import status
 from harness.cli.sweep import sweep
+from harness.cli.tag import tag
 from harness.cli.teacher_list import teacher_list
 from harness.cli.teacher_run import teacher_run
 from harness.cli.terms import terms
@@ -82,7 +83,7 @@ def _global(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (sweep, ablate, status, retry, cancel, logs),
     "Look": (leaderboard, plot, dashboard, show, compare, gradients, collect, mirror),
-    "Keep": (verify, evaluate, rerun, hide, merge, prune),
+    "Keep": (verify, evaluate, rerun, hide, tag, merge, prune),
     "Know": (methods, backbones, datasets, recipes, launchers, cost, doctor),
     "Add": (new_method, check_method, terms),
 }

@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.workspace.tags import Tags
     from results.store import Store
 
 Values = list[str] | None
@@ -30,6 +31,9 @@ class Rows:
     dataset: Annotated[Values, typer.Option("--dataset", "-d", help="Only these data sets.")] = None
     teacher: Annotated[Values, typer.Option("--teacher", "--teachers", help="Only students of these teachers.")] = None
     recipe: Annotated[Values, typer.Option("--recipe", "-r", help="Only these recipes.")] = None
+    tag: Annotated[
+        Values, typer.Option("--tag", "--tags", help="Only rows with a run of any of these tags (harness tag).")
+    ] = None
     metric: Annotated[
         str, typer.Option("--metric", help="Metric to rank by, with interval and Δ: miou, boundary_iou, ...")
     ] = "miou"
@@ -58,7 +62,7 @@ def measured(workspace: Path, target: str, rows: Rows) -> pd.DataFrame:
     """The selected rows of a database, as a leaderboard; without those that are hidden, if they are not asked for.
 
     Args:
-        workspace: says which runs are hidden.
+        workspace: says which runs are hidden or tagged.
 
     Returns:
         A leaderboard; `attrs["hidden"]` is the number of rows that were left out because all their runs are hidden.
@@ -66,16 +70,20 @@ def measured(workspace: Path, target: str, rows: Rows) -> pd.DataFrame:
     Raises:
         HarnessError: there is no database, or a filter matches nothing.
     """
+    from harness.workspace.tags import by_run
     from results.advice import within
     from results.leaderboard import leaderboard
     from results.queries import cells, match_filters
     from results.store import open_store
+    from results.tags import tagged, with_tags
 
+    tags = _tags(workspace)
     try:
         with open_store(target, readonly=True) as store:
-            filters = match_filters(cells(store), rows.wanted())
-            board = within(leaderboard(store, filters, rows.sort, metric=rows.metric), rows.budget())
-            return _not_hidden(store, board, workspace, rows)
+            filters, keys = match_filters(cells(store), rows.wanted()), tagged_keys(tags, rows)
+            board = leaderboard(store, filters, rows.sort, keys=keys, metric=rows.metric)
+            board = _not_hidden(store, within(board, rows.budget()), workspace, rows)
+            return with_tags(board, tagged(store, by_run(tags)).rows)
     except ValueError as error:
         raise HarnessError(str(error)) from error
 
@@ -86,20 +94,43 @@ def first_rows(workspace: Path, target: str, rows: Rows, top: int) -> tuple[pd.D
     Raises:
         HarnessError: there is no database, or a filter matches nothing.
     """
+    from harness.workspace.tags import by_run
     from results.advice import within
     from results.brief import brief, complete
     from results.leaderboard import MOST_DRAWN
     from results.queries import cells, match_filters
     from results.store import open_store
+    from results.tags import tagged, with_tags
 
+    tags = _tags(workspace)
     try:
         with open_store(target, readonly=True) as store:
-            filters = match_filters(cells(store), rows.wanted())
-            everything = within(brief(store, filters, rows.metric, rows.budget(), rows.sort), rows.budget())
-            everything = _not_hidden(store, everything, workspace, rows)
-            return complete(store, everything.head(top), everything, MOST_DRAWN), everything
+            filters, keys = match_filters(cells(store), rows.wanted()), tagged_keys(tags, rows)
+            everything = brief(store, filters, rows.metric, rows.budget(), rows.sort, keys)
+            everything = _not_hidden(store, within(everything, rows.budget()), workspace, rows)
+            first = complete(store, everything.head(top), everything, MOST_DRAWN)
+            of_rows = tagged(store, by_run(tags)).rows
+            return with_tags(first, of_rows), with_tags(everything, of_rows)
     except ValueError as error:
         raise HarnessError(str(error)) from error
+
+
+def _tags(workspace: Path) -> Tags:
+    from harness.workspace.folders import Workspace
+    from harness.workspace.tags import read_tags
+
+    return read_tags(Workspace(workspace))
+
+
+def tagged_keys(tags: Tags, rows: Rows) -> set[str] | None:
+    """The runs that have any of the tags that were given; None where none was.
+
+    Raises:
+        HarnessError: no run has one of them.
+    """
+    from harness.workspace.tags import checked_tag, runs_tagged
+
+    return runs_tagged(tags, map(checked_tag, _words(rows.tag))) if rows.tag else None
 
 
 def hidden_keys(workspace: Path, rows: Rows) -> set[str]:

@@ -29,6 +29,8 @@ def show(words: Words, workspace: Workspace = DEFAULT_WORKSPACE, db: Database = 
 
         harness show teacher shapes --json
     """
+    from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.tags import by_run, read_tags
     from results.queries import run
     from results.store import open_store
 
@@ -37,18 +39,20 @@ def show(words: Words, workspace: Workspace = DEFAULT_WORKSPACE, db: Database = 
             found = run(store, *words)
     except ValueError as error:
         raise HarnessError(str(error)) from error
+    tags = by_run(read_tags(Folder(workspace))).get(found.record.key, [])
     if as_json:
         parents = {role: {"key": key, "name": name} for role, (key, name) in found.parents.items()}
         record = found.record.model_dump(mode="json")
-        typer.echo(json.dumps({"record": record, "parents": parents, "workspace": found.row["workspace"]}, indent=1))
+        shown = {"record": record, "parents": parents, "workspace": found.row["workspace"], "tags": tags}
+        typer.echo(json.dumps(shown, indent=1))
     else:
-        _print(found)
+        _print(found, tags)
 
 
 Pairs = Iterable[tuple[str, Any]]
 
 
-def _print(run: Run) -> None:
+def _print(run: Run, tags: Sequence[str]) -> None:
     """Print one block per subject."""
     from rich.console import Console
 
@@ -57,6 +61,8 @@ def _print(run: Run) -> None:
     console = Console(highlight=False, soft_wrap=True)
     record = run.record
     console.print(f"[bold]{sinks.markup(record.name)}[/bold]  {record.kind} {record.key}")
+    if tags:
+        console.print(f"tags: {sinks.markup(', '.join(tags))}")
     for title, pairs in (
         ("cell", record.cell.model_dump().items() if record.cell else ()),
         ("accuracy", _accuracy(run)),

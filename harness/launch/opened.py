@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,42 +54,68 @@ class OpenedWorkspace:
             hint = "finished stages are kept: mend that, or name another database with --db, and run harness collect"
             raise HarnessError(str(error), hint) from error
 
-    def leaderboard(self, sort: str | None = None, metric: str = "miou", **filters: Wanted) -> pd.DataFrame:
+    def leaderboard(
+        self, sort: str | None = None, metric: str = "miou", tag: str | Iterable[str] = (), **filters: Wanted
+    ) -> pd.DataFrame:
         """The leaderboard: one row per method, student, stride, data set and recipe, over all seeds.
 
         Args:
             sort: a column to sort by; the metric by default.
             metric: metric to rank by, with interval and Δ: "miou", "boundary_iou", ...
+            tag: only rows with a run of any of these tags (`harness tag`).
             **filters: column = accepted values: method="ka", stride=[8, 16]; or a unique part of a value, as in
                 student="mobilenetv2_100".
 
         Raises:
             HarnessError: unknown column or value.
         """
+        from harness.workspace.tags import by_run, read_tags
         from results.leaderboard import leaderboard
         from results.store import open_store
+        from results.tags import tagged, with_tags
 
         try:
             with open_store(self.database, readonly=True) as store:
-                return leaderboard(store, _matched(store, filters), sort, keys=self.keys, metric=metric)
+                board = leaderboard(store, _matched(store, filters), sort, keys=self._wanted(tag), metric=metric)
+                return with_tags(board, tagged(store, by_run(read_tags(self.workspace))).rows)
         except ValueError as error:
             raise HarnessError(str(error)) from error
 
-    def runs(self, **filters: Wanted) -> pd.DataFrame:
-        """One row per finished run (a stage with one seed), newest first; filters as in `leaderboard`.
+    def runs(self, tag: str | Iterable[str] = (), **filters: Wanted) -> pd.DataFrame:
+        """One row per finished run (a stage with one seed), newest first.
+
+        Args:
+            tag: only runs of any of these tags.
+            **filters: as in `leaderboard`.
 
         Raises:
             HarnessError: unknown column or value.
         """
+        from harness.workspace.tags import by_run, read_tags
         from results.queries import runs
         from results.store import open_store
+        from results.tags import with_tags
 
         try:
             with open_store(self.database, readonly=True) as store:
-                found = runs(store, _matched(store, filters))
+                found = runs(store, _matched(store, filters), keys=self._wanted(tag))
         except ValueError as error:
             raise HarnessError(str(error)) from error
-        return found if self.keys is None else found[found["key"].isin(self.keys)].reset_index(drop=True)
+        return with_tags(found, by_run(read_tags(self.workspace)), by="key")
+
+    def _wanted(self, tag: str | Iterable[str]) -> Collection[str] | None:
+        """Keys of the selected stages that have any of some tags; without a tag of all, None if they are not selected.
+
+        Raises:
+            HarnessError: no run has one of the tags.
+        """
+        from harness.workspace.tags import read_tags, runs_tagged
+
+        tags = [tag] if isinstance(tag, str) else list(tag)
+        if not tags:
+            return self.keys
+        tagged = runs_tagged(read_tags(self.workspace), tags)
+        return tagged if self.keys is None else tagged & set(self.keys)
 
     def status(self) -> pd.DataFrame:
         """One row per planned stage: key, name, kind, state, reason, attempts. Queries files and launchers."""

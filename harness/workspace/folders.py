@@ -3,9 +3,10 @@
     WORKSPACE/stages/<key>/     spec.json  job.json  record.json  weights.safetensors  checkpoint.pt
                                 confusion.npz  samples/  attempts/N/{attempt.json, events.jsonl, log, outcome.json}
     WORKSPACE/hidden.json       which runs the board hides, and why
+    WORKSPACE/tags.json         tags, and the runs that have them
     WORKSPACE/sweeps/<id>.json  the command of a sweep, and its plan
 
-There are no locks: atomic renames alone make shared file systems and two concurrent attempts at one stage safe.
+Stages have no locks: atomic renames alone make shared file systems and two concurrent attempts at one stage safe.
 """
 
 from __future__ import annotations
@@ -338,6 +339,11 @@ class Workspace:
     def hidden_file(self) -> Path:
         """Which runs the board hides, and why."""
         return self.root / "hidden.json"
+
+    @property
+    def tags_file(self) -> Path:
+        """Tags, and the runs that have them."""
+        return self.root / "tags.json"
 
     @property
     def database(self) -> Path:

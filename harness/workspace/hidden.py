@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.errors import HarnessError
-from harness.workspace.files import now, read_json, write_json
+from harness.workspace.files import now
 from harness.workspace.folders import Workspace
+from harness.workspace.notes import changed_notes, read_notes
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,9 @@ class Hidden:
 
 def hidden_runs(workspace: Workspace) -> dict[str, Hidden]:
     """Key of each hidden run -> the reason. An unreadable file hides nothing."""
-    entries = read_json(workspace.hidden_file)
-    if not isinstance(entries, dict):
-        return {}
     return {
         str(key): Hidden(str(entry.get("reason", "")), str(entry.get("since", "")))
-        for key, entry in entries.items()
+        for key, entry in read_notes(workspace.hidden_file).items()
         if isinstance(entry, dict)
     }
 
@@ -39,7 +37,8 @@ def hide(workspace: Workspace, keys: Iterable[str], reason: str) -> None:
     if not reason.strip():
         raise HarnessError("a reason is needed to hide a run", "for example: --reason 'trained on the wrong split'")
     since = now()
-    _write(workspace, {**_known(workspace), **{key: Hidden(reason.strip(), since) for key in keys}})
+    with changed_notes(workspace.hidden_file) as known:
+        known.update({key: vars(Hidden(reason.strip(), since)) for key in keys})
 
 
 def unhide(workspace: Workspace, keys: Iterable[str]) -> list[str]:
@@ -51,9 +50,8 @@ def unhide(workspace: Workspace, keys: Iterable[str]) -> list[str]:
     Raises:
         HarnessError: the file of hidden runs cannot be read.
     """
-    known, wanted = _known(workspace), set(keys)
-    _write(workspace, {key: entry for key, entry in known.items() if key not in wanted})
-    return sorted(wanted & known.keys())
+    with changed_notes(workspace.hidden_file) as known:
+        return sorted(key for key in set(keys) if known.pop(key, None) is not None)
 
 
 def take_over(workspace: Workspace, entries: Mapping[str, Hidden]) -> None:
@@ -62,17 +60,7 @@ def take_over(workspace: Workspace, entries: Mapping[str, Hidden]) -> None:
     Raises:
         HarnessError: the file of hidden runs cannot be read.
     """
-    known = _known(workspace)
-    if entries.keys() - known.keys():
-        _write(workspace, {**entries, **known})
-
-
-def _known(workspace: Workspace) -> dict[str, Hidden]:
-    """The hidden runs; an unreadable file raises an error, so that it is not overwritten."""
-    if workspace.hidden_file.exists() and not isinstance(read_json(workspace.hidden_file), dict):
-        raise HarnessError(f"{workspace.hidden_file} is not valid JSON", "repair it, or move it away")
-    return hidden_runs(workspace)
-
-
-def _write(workspace: Workspace, entries: dict[str, Hidden]) -> None:
-    write_json(workspace.hidden_file, {key: vars(entry) for key, entry in sorted(entries.items())})
+    if entries:
+        with changed_notes(workspace.hidden_file) as known:
+            for key, entry in entries.items():
+                known.setdefault(key, vars(entry))

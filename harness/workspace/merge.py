@@ -13,6 +13,8 @@ from harness.workspace.files import file_digest, write_atomic
 from harness.workspace.folders import StageFolder, Workspace
 from harness.workspace.hidden import hidden_runs, take_over
 from harness.workspace.job import read_job
+from harness.workspace.tags import read_tags
+from harness.workspace.tags import take_over as take_tags
 from results.record import Record
 
 WEIGHTS = "weights.safetensors"
@@ -49,8 +51,8 @@ def merge(
 ) -> Merged:
     """Copy the finished stages and the saved plans of other workspaces that a workspace does not have.
 
-    A stage is copied under a temporary name and renamed. Hidden stages stay hidden. Links in a source are not
-    followed.
+    A stage is copied under a temporary name and renamed. Hidden stages stay hidden, tagged ones tagged.
+    Links in a source are not followed.
 
     Args:
         weights: copy weights too; without them a stage can be shown and compared, but neither verified nor used as a
@@ -78,6 +80,7 @@ def merge(
             _take_plans(Workspace(source), target)
             hidden = hidden_runs(Workspace(source))
             take_over(target, {key: why for key, why in hidden.items() if key in merged.added})
+            take_tags(target, read_tags(Workspace(source)), merged.added)
     return merged
 
 
