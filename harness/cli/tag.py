@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, database
+from harness.cli.options import DEFAULT_WORKSPACE, AsJson, Database, Workspace, database, named_runs
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def tag(
     if (given or taken) and not names:
         raise HarnessError("name the runs to tag", "harness tag 'ka @16' --add paper")
     folder = Folder(workspace)
-    keys = _named(database(workspace, db), names or [])
+    named = named_runs(database(workspace, db), names) if names else {}
+    keys = list(dict.fromkeys(key for some in named.values() for key in some))
     done = retag(folder, keys, given, taken) if given or taken else None
     tags = read_tags(folder)
     if as_json:
@@ -87,20 +88,6 @@ def _of_tags(tags: Tags) -> list[str]:
         some = ", ".join(key[:10] for key in sorted(keys)[:5]) + (", ..." if len(keys) > 5 else "")
         lines.append(f"{name}: {len(keys)} run{'' if len(keys) == 1 else 's'} ({some})")
     return lines or ["no run is tagged"]
-
-
-def _named(target: str, names: Sequence[str]) -> list[str]:
-    """Keys of the runs that are meant."""
-    from results.naming import named_sides
-    from results.store import open_store
-
-    if not names:
-        return []
-    try:
-        with open_store(target, readonly=True) as store:
-            return list(dict.fromkeys(key for keys in named_sides(store, names).values() for key in keys))
-    except ValueError as error:
-        raise HarnessError(str(error)) from error
 
 
 def _words(values: Words) -> list[str]:
