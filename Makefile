@@ -29,7 +29,7 @@ demo: $(RUNTIME)
 	$(BIN)/harness sweep --methods none,kd,pixel_kd,ka --strides 8,16,32 --workspace .demo
 
 test: $(TEST)
-	$(PYTEST) -n $(WORKERS) --dist worksteal --durations 10 \
+	$(PYTEST) -p tests.shared_server -n $(WORKERS) --dist worksteal --durations 10 \
 		--ignore tests/slurm --ignore tests/browser tests $(PYTEST_ARGS)
 
 check: $(TEST)

@@ -1,7 +1,7 @@
 """Commands in processes of their own, forked from a server that has imported the harness: none imports torch again.
 
 The launcher in such a process shares the server instead of starting one. Where a fresh Python is what is tested (the
-cost of an import, a script without a guard, limits set before the start), use `subprocess`.
+cost of an import, limits set before the start), use `subprocess`.
 """
 
 from __future__ import annotations
@@ -59,8 +59,18 @@ def context() -> Any:
     return found
 
 
+def use_server(address: str = "") -> None:
+    """Let this process fork from a server that another process has started; "" for the one it was forked from."""
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    if address:
+        server._forkserver_address = address
+        # The server ends with the process that started it, so this pipe, which tells of other clients, is not read.
+        _, server._forkserver_alive_fd = os.pipe()
+    server.ensure_running = forkserver.ensure_running = lambda: None
+
+
 class Command:
-    """`python WORDS...`, where words start with `-m MODULE` or `-c CODE`; as little of `Popen` as the tests need.
+    """`python WORDS...`: `-m MODULE`, `-c CODE` or a file, and arguments; as little of `Popen` as the tests need.
 
     Args:
         words: what would follow `python`.
@@ -185,11 +195,13 @@ def _run(words: list[str], env: dict[str, str], folder: str, session: bool, file
     for place in reversed(env.get("PYTHONPATH", "").split(os.pathsep)):
         if place and place not in sys.path[:1]:
             sys.path.insert(0, place)
-    # The server that this process came from serves it as well.
-    forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
-    kind, what, *sys.argv[1:] = words
-    if kind == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    use_server()
+    if words[0] == "-m":
+        sys.argv[1:] = words[2:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
-        sys.argv[0] = "-c"
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")

@@ -15,7 +15,7 @@ import pytest
 from harness.launch.base import Options, make_job
 from harness.planning.plan import make_plan
 from harness.worker import DONE, FAILED, INTERRUPTED
-from harness.workspace.folders import Workspace
+from harness.workspace.folders import StageFolder, Workspace
 from tests.end_to_end.tiny import CHANGES, job_of, only_student, tiny_flags, tiny_sweep
 from tests.processes import Command, may_mount, python
 from tests.processes import harness as run
@@ -98,6 +98,7 @@ def test_methods_that_leave_interrupt_and_fork(tmp_path: Path) -> None:
 
 
 BLOCKS = """
+import os
 import time
 
 from harness.data.sets.shapes import Shapes
@@ -122,6 +123,8 @@ class _Split:
 
     def __getitem__(self, index):
         self._given += 1
+        if self._given > 14:
+            open(os.environ["BLOCKED"], "w").close()
         while self._given > 14:
             try:
                 time.sleep(1000)
@@ -232,6 +235,12 @@ def test_data_set_code_that_ends_or_doubles_the_process(how: str, tmp_path: Path
         assert folder.done() and len(outcomes) == 1 and len(list(folder.path.glob("record*.json"))) == 1
 
 
+def _still_s(folder: StageFolder) -> float:
+    """Seconds in which a run that has trained has not got on, by its heartbeat."""
+    beat = ((attempt := folder.last_attempt()) and attempt.heartbeat()) or {}
+    return float(beat["still_s"]) if "iteration" in beat else 0
+
+
 @pytest.mark.parametrize("loaders", [0, 2])
 def test_a_run_that_waits_for_its_data_ends_when_it_is_asked_to(loaders: int, tmp_path: Path) -> None:
     plugin = tmp_path / "blocks.py"
@@ -245,11 +254,15 @@ def test_a_run_that_waits_for_its_data_ends_when_it_is_asked_to(loaders: int, tm
     node = only_student(plan)
     options = Options(Workspace(root), "", device="cpu", threads=1, plugins=files, loader_workers=loaders)
     job = make_job(plan, node, options, checkpoint_every=0)
-    process = Command(["-m", "harness.worker", str(job.write())], session=True)
-    folder = Workspace(root).stage(node.key)
+    script = (
+        "import sys, harness.worker as worker; from harness.system import waiting; worker.HEARTBEAT_S = 0.2; "
+        "waiting.LOOK_EVERY_S = 0.1; sys.exit(worker.main(worker.Path(sys.argv[1])))"
+    )
+    folder, blocked = Workspace(root).stage(node.key), tmp_path / "blocked"
+    process = Command(["-c", script, str(job.write())], env={"BLOCKED": str(blocked)}, session=True)
     try:
         end = time.monotonic() + 200
-        while "iteration" not in (((a := folder.last_attempt()) and a.heartbeat()) or {}):
+        while not (blocked.is_file() and _still_s(folder) > 1):
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.1)
         children = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]

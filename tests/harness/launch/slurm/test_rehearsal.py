@@ -124,7 +124,10 @@ def test_a_job_that_ends_before_all_is_tried_out(fake: FakeSlurm, tmp_path: Path
     assert (job["gpus-per-node"], job["time"], job["array"]) == ("1", "30", "0-0%1")
 
 
-def test_a_job_is_waited_for(fake: FakeSlurm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_is_waited_for(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.launch.slurm.probe._POLL_S", 0.01)
     found = iter((0, 2, 3))
     assert run_probe(tmp_path / "jobs", make_config({}), tmp_path / "r.json", 3, lambda: next(found)) == ""
     assert "job 100 tries 3 stages out" in capsys.readouterr().err
