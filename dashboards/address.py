@@ -145,6 +145,16 @@ def link(page: str, label: str, icon: str | None = None, **values: Any) -> None:
         st.page_link(PAGES / f"{page}.py", label=label, icon=icon, query_params=texts)
 
 
+def step(label: str, icon: str, **values: Any) -> None:
+    """What looks like a link, and changes some of the page's own address: a link to the page itself would not be seen
+    there.
+
+    Args:
+        values: as for `put`.
+    """
+    st.button(label, key=f"step {values}", icon=icon, type="tertiary", on_click=put, kwargs=values)
+
+
 def page(rows: int, size: int) -> int:
     """Which page of a long table is wanted, from 1; asked only where there are several."""
     pages = -(-rows // size)

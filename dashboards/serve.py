@@ -13,7 +13,7 @@ import threading
 import time
 import webbrowser
 
-PAGES_NEED = ("altair", *(f"dashboards.{name}" for name in ("asking", "answers", "tables", "samples", "hiding")))
+PAGES_NEED = ("altair", *(f"dashboards.{name}" for name in ("asking", "answers", "board_view", "samples", "hiding")))
 PATIENCE_S = 30
 """So long the server may take to start."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
@@ -17,6 +18,12 @@ from results.metrics import MetricInfo
 
 METRIC = "<metric>"
 PIXELS_A_CHARACTER = 7.4
+WRAPPING = ("method", "student", "tags", "hidden")
+"""Columns whose texts may take several lines."""
+WIDEST, WRAPPED = 330, 250
+"""Of such a column on one line, and on several [pixels]."""
+ROW, HIGH_ROW = 35, 68
+"""Heights of rows [pixels]; above 64 Streamlit breaks lines."""
 COLOURS = {
     "better": "background-color: #d8f0df; color: #14532d",
     "worse": "background-color: #fbdcdc; color: #7f1d1d",
@@ -99,12 +106,37 @@ def board_texts(board: pd.DataFrame, columns: Sequence[Column] | None = None) ->
     return {column: shown_texts(column, board) for column in columns or board_columns(board)}
 
 
-def widths(texts: Texts) -> dict[Column, int]:
-    """Pixels that each column of the leaderboard needs: a number that is clipped says another one."""
-    return {
-        column: 34 + round(PIXELS_A_CHARACTER * max(map(len, [column.title, *cells])))
-        for column, cells in texts.items()
-    }
+@dataclass(frozen=True)
+class Fit:
+    """How large a table is drawn.
+
+    Attributes:
+        widths: of its columns by their titles [pixels]: a number that is clipped says another one.
+        row: height of its rows [pixels]; high ones show the names that are wider than `WIDEST` on several lines.
+    """
+
+    widths: dict[str, int]
+    row: int
+
+    def height(self, rows: int, most: int) -> int:
+        """Of a table of so many rows, at most so high [pixels]."""
+        return min(38 + self.row * max(1, rows), most)
+
+
+def fit(texts: Mapping[str, Iterable[str]]) -> Fit:
+    """The size that texts need, by the titles of their columns."""
+    needed = {title: 34 + round(PIXELS_A_CHARACTER * max(map(len, [title, *cells]))) for title, cells in texts.items()}
+    wraps = any(needed.get(title, 0) > WIDEST for title in WRAPPING)
+    if not wraps:
+        return Fit(needed, ROW)
+    return Fit(
+        {title: min(width, WRAPPED) if title in WRAPPING else width for title, width in needed.items()}, HIGH_ROW
+    )
+
+
+def board_fit(texts: Texts) -> Fit:
+    """The size that the leaderboard needs."""
+    return fit({column.title: cells for column, cells in texts.items()})
 
 
 def board_table(board: pd.DataFrame, texts: Texts) -> Styler:

@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -32,6 +32,8 @@ SHARED = (*VARYING, "split", "input_size")
 """Said once above the table where all rows agree."""
 FOLDING = ("method", *VARYING, "tags")
 """Columns that may take two lines in a narrow terminal."""
+Sections = Sequence[tuple[str, Sequence[int]]]
+"""Headings, and the positions of the rows below each."""
 OPTIONAL = ("step_ratio", "latency_ms", "training_s", "parameters", "flags", "gap_closed", "tier", "tags")
 """Columns left out of terminals that are too narrow, in this order."""
 
@@ -249,6 +251,7 @@ def as_text(
     width: int | None = None,
     colour: bool | None = None,
     everything: pd.DataFrame | None = None,
+    sections: Sections = (),
 ) -> str:
     """The leaderboard for a terminal.
 
@@ -256,7 +259,8 @@ def as_text(
         width: in characters; the terminal's own, or 160 where there is none. What does not fit is left out, the cost's
             details first.
         colour: by default only when standard output is a terminal.
-        everything: all rows in brief (`results.brief`), where the board is only the first ones of them.
+        everything: all rows in brief (`results.brief`), where the board is only some of them.
+        sections: tables below one another instead of a single one.
     """
     from rich.console import Console
     from rich.text import Text
@@ -274,7 +278,11 @@ def as_text(
         table = _rich_table(columns, board)
     console.width = max(width, least)
     console.print(Text(sinks.terminal(caption(everything))), style="bold")
-    console.print(table)
+    for title, places in sections:
+        console.print(Text(f"\n{sinks.terminal(title)}"), style="bold")
+        console.print(_rich_table(columns, board, places, console.width))
+    if not sections:
+        console.print(table)
     console.width = width
     cut = len(everything) - len(board)
     said = [f"{cut} more row{'' if cut == 1 else 's'}: --top 0 shows all."] if cut else []
@@ -294,43 +302,56 @@ def _least(table: Table) -> int:
     return sum((column.min_width or 1) + 3 for column in table.columns)
 
 
-def _rich_table(columns: list[Column], board: pd.DataFrame) -> Table:
-    """The table with its colours; units on a second line of the heading."""
+def _rich_table(
+    columns: list[Column], board: pd.DataFrame, places: Sequence[int] | None = None, room: int = 0
+) -> Table:
+    """The table with its colours; units on a second line of the heading.
+
+    Args:
+        places: only the rows at these positions, as wide as all.
+        room: in characters: where all columns have room for their longest texts, none is narrower.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    texts = []
-    for column in columns:
+    headings = [sinks.terminal(column.title).replace(" [", "\n[") for column in columns]
+    texts = [[sinks.terminal(text) for text in cells(column, board)] for column in columns]
+    widest = [max(map(len, [*heading.splitlines(), *many])) for heading, many in zip(headings, texts, strict=True)]
+    fits = sum(widest) + 3 * len(columns) <= room
+    for column, heading, wide in zip(columns, headings, widest, strict=True):
         folds = column.name in FOLDING
-        heading = sinks.terminal(column.title).replace(" [", "\n[")
-        texts.append([sinks.terminal(text) for text in cells(column, board)])
-        widest = max(len(line) for line in [*heading.splitlines(), *texts[-1]])
         table.add_column(
             Text(heading),
             justify="left" if column.type == "text" else "right",
             no_wrap=not folds,
             overflow="fold",
-            min_width=min(14, widest) if folds else widest,
+            min_width=min(14, wide) if folds and not fits else wide,
         )
     styles = {"better": "green", "worse": "red"}
     place = [column.name for column in columns].index("verdict")
-    for said, *line in zip(board["verdict"], *texts, strict=True):
+    lines = list(zip(board["verdict"], *texts, strict=True))
+    for said, *line in lines if places is None else [lines[n] for n in places]:
         row = [Text(text) for text in line]
         row[place].stylize(styles.get(said, "dim"))
         table.add_row(*row)
     return table
 
 
-def as_markdown(board: pd.DataFrame) -> str:
-    """The leaderboard as a Markdown table with its caption and notes."""
+def as_markdown(board: pd.DataFrame, sections: Sections = ()) -> str:
+    """The leaderboard as a Markdown table, or as one a section, with its caption and notes."""
     columns = shown_columns(board)
     lines = [f"**{sinks.markdown(caption(board))}**", ""] if caption(board) else []
-    lines.append(_markdown_line(column.title for column in columns))
-    lines.append(_markdown_line("---" if column.type == "text" else "---:" for column in columns))
     texts = [[sinks.markdown(text) for text in cells(column, board)] for column in columns]
-    lines += [_markdown_line(row) for row in zip(*texts, strict=True)]
+    rows = [_markdown_line(row) for row in zip(*texts, strict=True)]
+    head = [
+        _markdown_line(column.title for column in columns),
+        _markdown_line("---" if column.type == "text" else "---:" for column in columns),
+    ]
+    for title, places in sections:
+        lines += [f"### {sinks.markdown(title)}", "", *head, *(rows[place] for place in places), ""]
+    lines += [] if sections else [*head, *rows]
     lines += [text for note in notes(board) for text in ("", note)]
     return "\n".join(lines)
 

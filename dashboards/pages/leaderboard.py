@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import address, asking, figures, hiding, samples, source, stages, tables
-from results import advice, formats, sinks
+from dashboards import address, asking, board_view, figures, hiding, samples, source, stages, tables
+from results import advice, formats, groups, sinks
 from results.columns import Column
 from results.exports import EXPORTS
 from results.leaderboard import metric_of
@@ -21,7 +21,6 @@ ICON = ":material/leaderboard:"
 ORDER = 1
 FIRST = "table"
 LINKED = 5  # runs of a row that have a link
-HEIGHT = 388  # of the table at most [pixels]: what is told of a row begins above the lower edge of a window of 900
 FILES = {
     "csv": ("Download as CSV", "csv", "text/csv"),
     "md": ("Markdown", "md", "text/markdown"),
@@ -44,15 +43,16 @@ def overview(board: pd.DataFrame) -> None:
         st.markdown(sinks.markdown(said))
 
 
-def order(columns: Sequence[Column]) -> tuple[str, bool]:
-    """The column to sort by, or "rank", and whether in reverse.
+def order(board: pd.DataFrame, columns: Sequence[Column]) -> tuple[str, bool, str]:
+    """The column to sort by, or "rank", whether in reverse, and what to group by, or "nothing".
 
     A click on a heading sorts too, but is not in the link.
     """
     titles = {column.name: column.title for column in columns}
     with st.sidebar:
         by = address.choice("Sort by", "sort", ["rank", *titles], format_func=lambda name: titles.get(name, name))
-        return str(by), address.switch("in reverse", "reverse")
+        backwards = address.switch("in reverse", "reverse")
+        return str(by), backwards, address.choice("Group by", "group", ["nothing", *groups.several(board)])
 
 
 def ordered(board: pd.DataFrame, by: str, backwards: bool, columns: Sequence[Column]) -> pd.DataFrame:
@@ -64,29 +64,12 @@ def ordered(board: pd.DataFrame, by: str, backwards: bool, columns: Sequence[Col
     return board.sort_values(by, ascending=up, kind="stable", ignore_index=True, key=lambda v: v.where(v != ""))
 
 
-def table(board: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
-    """The table, a page of it where it is long; the keys of the rows that were chosen."""
-    with st.sidebar:
-        first = source.PAGE * (address.page(len(board), source.PAGE) - 1)
-    shown = with_tags(source.complete(board.iloc[first : first + source.PAGE], board), source.tagged().rows)
-    texts = tables.board_texts(shown, columns)
-    chosen = address.table(
-        "row",
-        tables.board_table(shown, texts),
-        list(shown["row"]),
-        several=True,
-        hide_index=True,
-        height=min(38 + 35 * len(shown), HEIGHT),
-        placeholder="",
-        column_config={
-            column.title: st.column_config.Column(help=sinks.markdown(column.help) or None, width=width)
-            for column, width in tables.widths(texts).items()
-        },
-    )
-    if pending := board.attrs.get("pending"):
-        said = f"Tiers and intervals over images of {pending} rows are not computed yet"
-        st.caption(f"{said}: `harness collect` does it.")
-    return chosen
+def behind(board: pd.DataFrame) -> None:
+    """What there is to see of the rows that are chosen."""
+    chosen = address.get_all("row")
+    if len(chosen) > 1:
+        address.link("compare", f"Compare these {len(chosen)} rows", ":material/compare_arrows:", side=chosen[:6])
+    details(board, chosen[-1] if chosen else None)
 
 
 def download(board: pd.DataFrame, wanted: dict[str, list[Any]], hidden: int) -> None:
@@ -183,15 +166,21 @@ if source.ready():
     if len(rows):
         overview(rows)
         columns = tables.board_columns(rows)
-        by, backwards = order(columns)
+        by, backwards, group = order(rows, columns)
         if by != "rank" and by not in rows:
             rows, hidden = hiding.split(advice.within(source.brief_board(wanted, ranked, [*limits, by]), limits))
         rows = ordered(rows, by, backwards, columns)
-        chosen = table(rows, columns)
+        told = False
+        if group == "nothing":
+            board_view.table(rows, columns)
+        else:
+            told = board_view.in_groups(rows, columns, group, behind)
+        if pending := rows.attrs.get("pending"):
+            said = f"Tiers and intervals over images of {pending} rows are not computed yet"
+            st.caption(f"{said}: `harness collect` does it.")
         download(rows, wanted, len(hidden))
-        if len(chosen) > 1:
-            address.link("compare", f"Compare these {len(chosen)} rows", ":material/compare_arrows:", side=chosen[:6])
-        details(rows, chosen[-1] if chosen else None)
+        if not told:
+            behind(rows)
         hidden_rows(hidden)
         with st.expander("How to read this"):
             for said in tables.reading(rows):

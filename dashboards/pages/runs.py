@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from pandas.api.types import is_numeric_dtype
 
 from dashboards import address, asking, compare_view, run_view, source, stages, tables
 from results import sinks
@@ -15,6 +16,7 @@ TITLE = "Runs"
 ICON = ":material/list_alt:"
 ORDER = 3
 FIRST = "table"
+HEIGHT = 400  # of the table at most [pixels]
 
 
 def asked() -> tuple[list[str], str, list[str]]:
@@ -28,13 +30,18 @@ def asked() -> tuple[list[str], str, list[str]]:
 
 def chosen(runs: pd.DataFrame) -> list[str]:
     """A table of runs; the keys of those that were chosen."""
+    shown = _table(runs)
+    texts = {str(name): list(shown[name].fillna("").astype(str)) for name in shown if not is_numeric_dtype(shown[name])}
+    fit = tables.fit(texts)
     return address.table(
         "run",
-        _table(runs),
+        shown,
         list(runs["key"]),
         several=True,
         hide_index=True,
-        height=min(38 + 35 * max(1, len(runs)), 400),
+        height=fit.height(len(runs), HEIGHT),
+        row_height=fit.row,
+        column_config={name: st.column_config.Column(width=width) for name, width in fit.widths.items()},
     )
 
 

@@ -12,6 +12,8 @@ import typer
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from harness.workspace.tags import Tags
@@ -88,8 +90,13 @@ def measured(workspace: Path, target: str, rows: Rows) -> pd.DataFrame:
         raise HarnessError(str(error)) from error
 
 
-def first_rows(workspace: Path, target: str, rows: Rows, top: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The first of the selected rows as a leaderboard, and all of them in brief; hidden rows as for `measured`.
+def some_rows(
+    workspace: Path, target: str, rows: Rows, pick: Callable[[pd.DataFrame], pd.DataFrame]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Some of the selected rows as a leaderboard, and all of them in brief; hidden rows as for `measured`.
+
+    Args:
+        pick: from all rows in brief those to be shown.
 
     Raises:
         HarnessError: there is no database, or a filter matches nothing.
@@ -108,9 +115,9 @@ def first_rows(workspace: Path, target: str, rows: Rows, top: int) -> tuple[pd.D
             filters, keys = match_filters(cells(store), rows.wanted()), tagged_keys(tags, rows)
             everything = brief(store, filters, rows.metric, rows.budget(), rows.sort, keys)
             everything = _not_hidden(store, within(everything, rows.budget()), workspace, rows)
-            first = complete(store, everything.head(top), everything, MOST_DRAWN)
+            some = complete(store, pick(everything), everything, MOST_DRAWN)
             of_rows = tagged(store, by_run(tags)).rows
-            return with_tags(first, of_rows), with_tags(everything, of_rows)
+            return with_tags(some, of_rows), with_tags(everything, of_rows)
     except ValueError as error:
         raise HarnessError(str(error)) from error
 

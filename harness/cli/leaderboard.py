@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.board_options import Rows, first_rows, measured, tell_hidden
+from harness.cli.board_options import Rows, measured, some_rows, tell_hidden
 from harness.cli.option_groups import with_groups
 from harness.cli.options import DEFAULT_WORKSPACE, Database, Workspace, database
 from harness.errors import HarnessError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PRINTED = 200
 """Rows of a table that is printed, if no other number is asked for."""
@@ -26,7 +30,16 @@ def leaderboard(
     ] = False,
     top: Annotated[
         int | None,
-        typer.Option("--top", min=0, help="Only so many rows; 0 for all.", show_default="200 in a table, else all"),
+        typer.Option(
+            "--top",
+            min=0,
+            help="Only so many rows (of each group); 0 for all.",
+            show_default="200 in a table, else all",
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option("--group-by", help="A table for each: dataset, student, head, stride, method, recipe or teacher."),
     ] = None,
     *,
     rows: Rows,
@@ -41,6 +54,8 @@ def leaderboard(
         harness leaderboard
 
         harness leaderboard --methods none,ka --strides 8,16 --sort delta
+
+        harness leaderboard --group-by stride --top 5
 
         harness leaderboard --metric boundary_iou
 
@@ -57,15 +72,45 @@ def leaderboard(
     if reported:
         typer.echo(_reported(rows.wanted(), form))
         return
-    top = PRINTED if top is None and form == "table" else top
-    if not top:
-        board = measured(workspace, database(workspace, db), rows)
-        typer.echo(render(board, form))
-    else:
-        board, everything = first_rows(workspace, database(workspace, db), rows, top)
+    target = database(workspace, db)
+    if group_by:
+        board = _in_groups(workspace, target, rows, form, group_by, top)
+    elif top or (top is None and form == "table"):
+        board, everything = some_rows(workspace, target, rows, lambda found: found.head(top or PRINTED))
         typer.echo(as_text(board, everything=everything) if form == "table" and len(board) else render(board, form))
+    else:
+        board = measured(workspace, target, rows)
+        typer.echo(render(board, form))
     if form in ("csv", "json"):
         tell_hidden(board)
+
+
+def _in_groups(workspace: Path, target: str, rows: Rows, form: str, by: str, top: int | None) -> pd.DataFrame:
+    """Print the rows in groups, and return those that were printed; CSV and JSON hold them in the groups' order.
+
+    Args:
+        top: rows of each group, all for 0; None: in a table so many that about `PRINTED` are printed.
+    """
+    from results.formats import as_markdown, as_text, render
+    from results.groups import BY, first_of, groups_of, said_of
+
+    if by not in BY:
+        raise HarnessError(f"rows cannot be grouped by '{by}'", did_you_mean(by, BY))
+
+    def pick(everything: pd.DataFrame) -> pd.DataFrame:
+        found = groups_of(everything, by)
+        shown = first_of(found, PRINTED) if top is None and form == "table" else None
+        places = [place for group in found for place in (shown[group.value] if shown else group.rows[: top or None])]
+        return everything.iloc[places].reset_index(drop=True)
+
+    board, everything = some_rows(workspace, target, rows, pick)
+    said = {group.value: f"{group.title(by)} · {said_of(everything, group)}" for group in groups_of(everything, by)}
+    sections = [(said[group.value], group.rows) for group in groups_of(board, by)]
+    if form == "table" and len(board):
+        typer.echo(as_text(board, everything=everything, sections=sections))
+    else:
+        typer.echo(as_markdown(board, sections) if form == "md" else render(board, form))
+    return board
 
 
 def _reported(wanted: dict[str, list[str]], form: str) -> str:

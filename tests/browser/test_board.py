@@ -160,9 +160,11 @@ def test_no_column_is_narrower_than_its_numbers(page: Any, board: pd.DataFrame) 
     # Intervals of one seed, below ten and below zero: the longest that a number can be.
     odd = board.assign(delta=-0.101, delta_low=-0.123, delta_high=-0.1, delta_basis=IMAGES_ONLY)
     for frame in (board, odd):
-        for column, width in tables.widths(tables.board_texts(frame)).items():
-            texts = [column.title, *tables.shown_texts(column, frame)]
-            assert page.evaluate(measure, [texts, f"14px {family}"]) + padding <= width, column.name
+        texts = tables.board_texts(frame)
+        for column, cells in texts.items():
+            width = tables.board_fit(texts).widths[column.title]
+            drawn = page.evaluate(measure, [[column.title, *cells], f"14px {family}"])
+            assert drawn + padding <= width, column.name
 
 
 def test_other_pages_open(page: Any) -> None:

@@ -166,6 +166,32 @@ def test_sorting_and_leafing(page: Any, rows: pd.DataFrame) -> None:
     begins_with(upwards.iloc[0])
 
 
+def test_groups_choosing_in_them_and_all_of_one(page: Any, rows: pd.DataFrame) -> None:
+    choose(page, "Group by", "stride")
+    wait_for(page, group=["stride"])
+    first, second = list(dict.fromkeys(rows["stride"]))[:2]
+    page.get_by_role("heading", name=f"stride {second}").wait_for()
+    settle(page)
+    table = page.get_by_test_id("stDataFrame").nth(1)
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 18, box["y"] + 52)
+    row = rows[rows["stride"] == second].iloc[0]
+    wait_for(page, group=["stride"], row=[row["row"]])
+    told = page.get_by_role("heading", name=f"@{second}").first
+    told.wait_for()
+    assert (
+        table.bounding_box()["y"] < told.bounding_box()["y"] < page.get_by_text("Download as CSV").bounding_box()["y"]
+    )
+    count = int((rows["stride"] == first).sum())
+    page.get_by_role("button", name=f"All {count} rows of stride {first}").click()
+    page.get_by_role("button", name="All groups").wait_for()
+    wait_for(page, group=["stride"], row=[row["row"]], only=[str(first)])
+    page.go_back()
+    wait_for(page, group=["stride"], row=[row["row"]])
+    page.get_by_role("heading", name=f"stride {second}").wait_for()
+
+
 def test_choosing_comparing_and_back(page: Any, rows: pd.DataFrame) -> None:
     choose(page, "Methods", "kd")
     wait_for(page, method=["kd"])

@@ -93,10 +93,18 @@ def test_what_is_empty_is_no_zero_when_sorted(board: pd.DataFrame) -> None:
 
 
 def test_columns_are_as_wide_as_their_longest_text(board: pd.DataFrame) -> None:
-    long = board.assign(method=[f"kd+ka[beta={n}{'0' * 40}]" for n in range(len(board))])
-    found = {column.name: width for column, width in tables.widths(tables.board_texts(long)).items()}
-    assert found["method"] > 50 * 6.5 and found["delta"] > len("-10.9 (-11.1 to -10.4) ¹") * 6
-    assert {column.title for column in tables.widths(tables.board_texts(board))} == set(table_of(board).data.columns)
+    long = board.assign(method=[f"kd+ka[beta={n}{'0' * 25}]" for n in range(len(board))])
+    found = tables.board_fit(tables.board_texts(long))
+    assert found.widths["method"] > 38 * 6.5 and found.row == tables.ROW
+    assert found.widths["Δ none [points]"] > len("-10.9 (-11.1 to -10.4) ¹") * 6
+    assert set(tables.board_fit(tables.board_texts(board)).widths) == set(table_of(board).data.columns)
+
+
+def test_very_long_names_take_several_lines_and_numbers_never(board: pd.DataFrame) -> None:
+    long = board.assign(method=[f"kd+ka[beta={n}{'0' * 90}]" for n in range(len(board))])
+    found, before = (tables.board_fit(tables.board_texts(b)) for b in (long, board))
+    assert found.widths["method"] == tables.WRAPPED and found.widths["verdict"] == before.widths["verdict"]
+    assert found.row == tables.HIGH_ROW > 64 and found.height(100, 400) == 400 and found.height(0, 400) == 106
 
 
 def test_rows_of_one_name_are_told_apart_beside_it(board: pd.DataFrame) -> None:

@@ -12,8 +12,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboards import source
-from results import sinks
+from dashboards import board_view, source
+from results import groups, sinks
 from results.ingest import collect
 from results.store import open_store
 from tests.dashboards.conftest import look_at
@@ -229,6 +229,42 @@ def test_a_long_table_comes_in_pages(filled: Path, monkeypatch: pytest.MonkeyPat
     app.query_params["page"] = "1000"  # there is no such page
     app.run()
     assert list(app.dataframe[0].value[key]) == whole[:3]
+
+
+def grouped(app: AppTest) -> dict[str, list[str]]:
+    """Heading of each group -> the rows of its table."""
+    headings = [found.value.removeprefix("#### ") for found in app.markdown if found.value.startswith("#### ")]
+    return dict(zip(headings, (list(frame.value["row"]) for frame in app.dataframe), strict=True))
+
+
+def test_rows_come_in_groups(filled: Path) -> None:
+    whole = page("leaderboard").dataframe[0].value.set_index("row")
+    app = page("leaderboard")
+    next(box for box in app.sidebar.selectbox if box.label == "Group by").select("stride").run()
+    assert app.query_params["group"] == "stride" and not app.exception
+    strides = {f"stride {n}": list(whole.index[whole["stride"] == n]) for n in (8, 16)}
+    assert grouped(app) == strides and "4 rows · best\\: ka " in texts(app)
+    row = strides["stride 16"][0]
+    app.query_params["row"] = row
+    app.run()
+    assert app.header[0].value.startswith("ka ") and len(app.dataframe[2].value) == 3  # its seeds, below its table
+
+
+def test_many_groups_come_in_pages_and_long_ones_alone(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "LEAST", 1)
+    monkeypatch.setattr(source, "PAGE", 3)
+    monkeypatch.setattr(board_view, "GROUPS", 2)
+    app = AppTest.from_file(str(PAGES / "leaderboard.py"), default_timeout=120)
+    app.query_params["group"] = "method"
+    assert list(grouped(app.run())) == ["teacher", "ka"] and app.number_input[0].label == "Page, of 2"
+    app.query_params["page"] = "2"
+    shown = grouped(app.run())
+    assert list(shown) == ["kd", "none"] and [len(rows) for rows in shown.values()] == [1, 1]
+    del app.query_params["page"]
+    app.query_params["only"] = "kd"
+    assert [len(rows) for rows in grouped(app.run()).values()] == [2]
+    app.query_params["only"] = "nobody"
+    assert "“nobody”" in texts(app.run()) and len(grouped(app)) == 2
 
 
 def test_reported_is_labelled(workspace: Path) -> None:
