@@ -19,8 +19,8 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from results.statistics import LEVEL, RESAMPLES, Difference, Estimate, Floats, image_draws, mean_iou
 
@@ -115,8 +115,8 @@ class _Noise:
         """Expanded percentiles at `LEVEL`."""
         if self.error == 0:
             return self.value, self.value
-        quantile = float(special.stdtrit(min(self.freedom, 1e6), (1 + LEVEL) / 2))
-        reach = float(special.ndtr(-quantile))
+        quantile = float(scipy.special.stdtrit(min(self.freedom, 1e6), (1 + LEVEL) / 2))
+        reach = float(scipy.special.ndtr(-quantile))
         if reach * len(self.replicates) < _TAIL:  # so few seeds that the resamples do not reach that far
             return self.value - quantile * self.error, self.value + quantile * self.error
         low, high = np.nanquantile(self._deviations(), [reach, 1 - reach])
@@ -126,7 +126,7 @@ class _Noise:
         """Two-sided, of a value of zero."""
         if self.error == 0:
             return 1.0 if self.value == 0 else 0.0
-        return float(2 * special.stdtr(min(self.freedom, 1e6), -abs(self.value / self.error)))
+        return float(2 * scipy.special.stdtr(min(self.freedom, 1e6), -abs(self.value / self.error)))
 
     def _deviations(self) -> Floats:
         found = self.replicates - np.nanmean(self.replicates)
@@ -224,7 +224,7 @@ def p_worse(row: Resampled, anchor: Resampled, rows: int = 2, prior: tuple[float
         return 0.0
     t = abs(noise.value) / error
     if rows <= 2:
-        return float(2 * special.stdtr(freedom, -t))
+        return float(2 * scipy.special.stdtr(freedom, -t))
     from scipy import stats  # half a second, and no board that is only read needs it
 
     return float(stats.studentized_range.sf(t * math.sqrt(2), rows, freedom))
@@ -303,7 +303,7 @@ def seeds_needed(gaps: ArrayLike, power: float = 0.8, most: int = MOST_SEEDS, re
     def reaches(n: int) -> bool:
         drawn = mean + np.random.default_rng(n).choice(spread, (resamples, n))
         error = drawn.std(1, ddof=1) / math.sqrt(n)
-        limit = float(special.stdtrit(n - 1, 1 - ALPHA / 2))
+        limit = float(scipy.special.stdtrit(n - 1, 1 - ALPHA / 2))
         # Samples without spread (all of one seed's gap) prove nothing.
         t = np.divide(np.abs(drawn.mean(1)), error, out=np.zeros(resamples), where=error > 0)
         return bool((t > limit).mean() >= power)

@@ -18,8 +18,8 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from results.metrics import MIOU, PIXEL_ACCURACY
 
@@ -187,7 +187,7 @@ def _standard_error(values: Floats) -> float:
 
 def _t_interval(mean: float, error: float, freedom: float) -> tuple[float, float]:
     """mean ± t·error, t being Student's quantile at `LEVEL`."""
-    half = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * error
+    half = float(scipy.special.stdtrit(freedom, (1 + LEVEL) / 2)) * error
     return mean - half, mean + half
 
 
@@ -195,7 +195,7 @@ def _t_test(mean: float, error: float, freedom: float) -> float:
     """Two-sided p-value of a mean of zero."""
     if error == 0:
         return 1.0 if mean == 0 else 0.0
-    return float(2 * special.stdtr(freedom, -abs(mean / error)))
+    return float(2 * scipy.special.stdtr(freedom, -abs(mean / error)))
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

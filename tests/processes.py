@@ -47,6 +47,7 @@ COMMANDS = (
     "results.rebuild",
     "rich.markup",
     "rich.table",
+    "scipy.special",
     *(f"{package.__name__}.{file.name}" for package in PACKAGES for file in pkgutil.iter_modules(package.__path__)),
 )
 """What commands and stages import on first use."""

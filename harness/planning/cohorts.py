@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 AUTO_MOST = 16
 """Default maximum of students in a cohort: each keeps its weights and optimiser state in memory."""
+LARGEST_COHORT = 1024
+"""The largest maximum that may be asked for."""
 _EQUAL = ("crop", "batch_size", "iterations", "augment", "precision", "channels_last", "deterministic", "teacher_norm")
 """Fields of a recipe that determine batches, teacher outputs and numerics; they must be equal within a cohort.
 Optimiser, schedule and evaluation may differ."""
@@ -70,9 +72,12 @@ def largest_cohort(choice: str) -> int:
         return AUTO_MOST
     if choice == "off":
         return 1
-    if choice.isdecimal() and len(choice) < 10 and int(choice) > 0:
+    if choice.isdecimal() and len(choice) < 10 and 0 < int(choice) <= LARGEST_COHORT:
         return int(choice)
-    raise HarnessError(f"'{choice}' is not a cohort setting: give auto, off or a number of students")
+    raise HarnessError(
+        f"--cohort {choice} is not auto, off or a whole number from 1 to {LARGEST_COHORT}",
+        "it is the largest number of students that are trained together",
+    )
 
 
 def group_alike(

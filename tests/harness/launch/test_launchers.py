@@ -235,3 +235,10 @@ def test_loader_workers_and_cohorts_are_numbers(asked: str) -> None:
     for read in (_loader_workers, largest_cohort):
         with pytest.raises(HarnessError):
             read(asked)
+
+
+@pytest.mark.parametrize("asked", ["0", "1025", "1000000000", "all"])
+def test_the_size_of_a_cohort_has_bounds(asked: str) -> None:
+    assert largest_cohort("1024") == 1024
+    with pytest.raises(HarnessError, match=rf"^--cohort {asked} is not auto, off or a whole number from 1 to 1024"):
+        largest_cohort(asked)

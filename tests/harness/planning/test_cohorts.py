@@ -61,7 +61,7 @@ def test_the_user_may_say_how_many(choice: str, expected: list[int]) -> None:
 
 
 def test_a_word_that_is_no_choice() -> None:
-    with pytest.raises(HarnessError, match="give auto, off or a number"):
+    with pytest.raises(HarnessError, match="--cohort many is not auto, off or a whole number from 1 to 1024"):
         grouped(plan_of(), "many")
 
 
