@@ -81,7 +81,8 @@ def in_groups(board: pd.DataFrame, columns: Sequence[Column], by: str, behind: C
         _heading(board, group, by)
         keys = board["row"].iloc[list(places[group.value])]
         rows = shown[shown["row"].isin(keys)].reset_index(drop=True)
-        _grid(rows, tables.board_texts(rows, columns), fit)
+        texts = tables.board_texts(rows, columns)
+        _grid(rows, texts, tables.board_fit(texts, fit))
         if len(group.rows) > len(keys):
             said = f"All {len(group.rows)} rows of {group.title(by)}; above are the first {len(keys)}"
             address.step(sinks.markdown(said), ":material/unfold_more:", page=None, **{ONLY: group.value})

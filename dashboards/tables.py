@@ -118,6 +118,11 @@ class Fit:
     widths: dict[str, int]
     row: int
 
+    def of(self, texts: Mapping[str, Iterable[str]]) -> Fit:
+        """The size of a table of some of the rows, as wide as that of all."""
+        wraps = any(_needed(title, cells) > self.widths[title] for title, cells in texts.items())
+        return Fit(self.widths, HIGH_ROW if wraps else ROW)
+
     def height(self, rows: int, most: int) -> int:
         """Of a table of so many rows, at most so high [pixels]."""
         return min(38 + self.row * max(1, rows), most)
@@ -125,7 +130,7 @@ class Fit:
 
 def fit(texts: Mapping[str, Iterable[str]]) -> Fit:
     """The size that texts need, by the titles of their columns."""
-    needed = {title: 34 + round(PIXELS_A_CHARACTER * max(map(len, [title, *cells]))) for title, cells in texts.items()}
+    needed = {title: _needed(title, cells) for title, cells in texts.items()}
     wraps = any(needed.get(title, 0) > WIDEST for title in WRAPPING)
     if not wraps:
         return Fit(needed, ROW)
@@ -134,9 +139,19 @@ def fit(texts: Mapping[str, Iterable[str]]) -> Fit:
     )
 
 
-def board_fit(texts: Texts) -> Fit:
-    """The size that the leaderboard needs."""
-    return fit({column.title: cells for column, cells in texts.items()})
+def _needed(title: str, cells: Iterable[str]) -> int:
+    """Pixels of a column on one line."""
+    return 34 + round(PIXELS_A_CHARACTER * max(map(len, [title, *cells])))
+
+
+def board_fit(texts: Texts, whole: Fit | None = None) -> Fit:
+    """The size that the leaderboard needs.
+
+    Args:
+        whole: of the table that these are some rows of.
+    """
+    named = {column.title: cells for column, cells in texts.items()}
+    return whole.of(named) if whole else fit(named)
 
 
 def board_table(board: pd.DataFrame, texts: Texts) -> Styler:

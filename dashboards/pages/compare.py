@@ -46,7 +46,7 @@ def example() -> None:
     if none:
         row = best.iloc[0]
         said = f"{sinks.markdown(row['method'])} @{row['stride']} beside its `none`"
-        address.link("compare", f"For example: {said}", ":material/compare_arrows:", side=[none, row["row"]])
+        address.step(f"For example: {said}", ":material/compare_arrows:", side=[none, row["row"]])
 
 
 def classes(found: Comparison, shades: Mapping[str, str]) -> None:

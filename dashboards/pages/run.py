@@ -35,13 +35,13 @@ def choice() -> None:
     live = [status for status in stages.states(listed.values()) if status.state is State.RUNNING]
     st.info("Choose a run on the page Runs, or type the beginning of its key at the side.")
     for status in live[:20]:
-        address.link("run", f"training now: {sinks.markdown(status.name)}", ":material/play_circle:", run=status.key)
+        address.step(f"training now: {sinks.markdown(status.name)}", ":material/play_circle:", run=status.key)
     try:
         latest = source.runs_page([], "", 1).head(10)
     except ValueError:  # there is no database yet
         return
     for key, name in zip(latest["key"], latest["name"], strict=True):
-        address.link("run", sinks.markdown(name), ":material/check_circle:", run=key)
+        address.step(sinks.markdown(name), ":material/check_circle:", run=key)
 
 
 if asked:

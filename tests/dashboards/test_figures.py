@@ -104,6 +104,8 @@ def test_very_long_names_take_several_lines_and_numbers_never(board: pd.DataFram
     long = board.assign(method=[f"kd+ka[beta={n}{'0' * 90}]" for n in range(len(board))])
     found, before = (tables.board_fit(tables.board_texts(b)) for b in (long, board))
     assert found.widths["method"] == tables.WRAPPED and found.widths["verdict"] == before.widths["verdict"]
+    assert found.of({"method": ["ka"], "verdict": ["better"]}) == tables.Fit(found.widths, tables.ROW)
+    assert found.of({"method": ["ka" * 20]}) == found
     assert found.row == tables.HIGH_ROW > 64 and found.height(100, 400) == 400 and found.height(0, 400) == 106
 
 

@@ -267,6 +267,15 @@ def test_many_groups_come_in_pages_and_long_ones_alone(filled: Path, monkeypatch
     assert "“nobody”" in texts(app.run()) and len(grouped(app)) == 2
 
 
+@pytest.mark.parametrize(("name", "word", "count"), [("run", "run", 1), ("compare", "side", 2)])
+def test_what_a_page_offers_is_in_its_address(filled: Path, name: str, word: str, count: int) -> None:
+    app = page(name)
+    app.button[0].click().run()
+    assert not app.exception and len(app.get("vega_lite_chart"))
+    said = app.query_params[word]
+    assert len([said] if isinstance(said, str) else said) == count
+
+
 def test_reported_is_labelled(workspace: Path) -> None:
     app = page("reported")
     assert "none was measured by us" in texts(app)
