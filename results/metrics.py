@@ -142,6 +142,25 @@ COUNT_METRICS: Mapping[str, CountMetric] = {
     metric.info.name: metric for metric in (MIOU, PIXEL_ACCURACY, MEAN_CLASS_ACCURACY, FW_IOU)
 }
 
+BOUNDARY_IOU = MetricInfo(
+    "boundary_iou",
+    "boundary IoU",
+    "%",
+    "higher",
+    1,
+    "IoU of the pixels near the outlines of the classes' masks (within 2 % of the diagonal)",
+)
+INTERIOR_IOU = MetricInfo(
+    "interior_iou",
+    "interior IoU",
+    "%",
+    "higher",
+    1,
+    "IoU of the pixels away from the labels' outlines (farther than 2 % of the diagonal)",
+)
+STATE_METRICS: Mapping[str, MetricInfo] = {info.name: info for info in (BOUNDARY_IOU, INTERIOR_IOU)}
+"""Built-in metrics that need the images: runs that were evaluated before one was built in lack it."""
+
 
 def score_of(name: str) -> Callable[[ArrayLike], Floats]:
     """From states added up over images to values: class counts for a metric of `COUNT_METRICS`, else its own state."""

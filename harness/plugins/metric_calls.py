@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from harness.errors import HarnessError, StageFailed
-from harness.evaluation.metrics.base import ConfusionMetric, Metric
+from harness.evaluation.metrics.base import ConfusionMetric, Metric, one_image
 from harness.plugins.registry import Entry, plugin_place
 from harness.system.guard import guard_process, text_of
 from harness.system.memory import out_of_memory
@@ -50,9 +50,10 @@ class MetricValues:
         Raises:
             StageFailed: a metric raised.
         """
-        for entry, metric in zip(self._entries, self._metrics, strict=True):
-            if not isinstance(metric, ConfusionMetric):
-                _call(entry, "update", metric.update, prediction, label)
+        with one_image():
+            for entry, metric in zip(self._entries, self._metrics, strict=True):
+                if not isinstance(metric, ConfusionMetric):
+                    _call(entry, "update", metric.update, prediction, label)
 
     def finish(self, matrices: np.ndarray) -> dict[str, MetricValue]:
         """Name -> value and declaration.

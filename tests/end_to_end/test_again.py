@@ -110,7 +110,7 @@ def test_stored_weights_are_evaluated_on_a_split_of_ones_choice(swept: Path, cap
     assert one["values"]["miou"] != scores["values"]["miou"]
     assert run(["evaluate", "ka @16", "--split", "val", "-w", str(swept)]) == 0
     said = capsys.readouterr().out
-    assert "on val" in said and "mIoU [%]" in said and "boundary IoU [%]" in said
+    assert "on val" in said and "mIoU [%]" in said and "boundary" in said and "interior" in said
     assert {file: file.read_bytes() for file in swept.rglob("*") if file.is_file()} == before
 
 

@@ -8,7 +8,10 @@ board has intervals and paired differences over images for it without running th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,6 +20,36 @@ from torch import Tensor
 from harness.evaluation.confusion import confusion
 from results.metrics import CountMetric, Direction, MetricInfo, mean_of_ratios
 from results.statistics import class_counts
+
+T = TypeVar("T")
+_shared: ContextVar[dict[Hashable, Any] | None] = ContextVar("_shared", default=None)
+
+
+@contextmanager
+def one_image() -> Iterator[None]:
+    """While it is open, all metrics see the same prediction and label: what `memo` computes is kept until it closes."""
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def memo(key: Hashable, compute: Callable[[], T]) -> T:
+    """A value derived from an image's label or prediction that several metrics need, computed once an image.
+
+    Must not be modified in place. Computed on every call where no image is open (`one_image`).
+
+    Args:
+        key: identifies the value; include every parameter that it depends on.
+        compute: computes the value.
+    """
+    known = _shared.get()
+    if known is None:
+        return compute()
+    if key not in known:
+        known[key] = compute()
+    return cast(T, known[key])
 
 
 class Metric(ABC):
@@ -41,6 +74,12 @@ class Metric(ABC):
     """Decimals in tables, in the unit."""
     summary: ClassVar[str]
     """A line that describes what it measures."""
+
+    def __init_subclass__(cls, declared: MetricInfo | None = None, **rest: Any) -> None:
+        """Take over a declaration that the board knows too, of a built-in metric."""
+        super().__init_subclass__(**rest)
+        for name, value in vars(declared).items() if declared else ():
+            setattr(cls, name, value)
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
@@ -99,10 +138,8 @@ class BuiltInCountMetric(ConfusionMetric):
     """A metric of `results.metrics.COUNT_METRICS`: the board also computes it for older records."""
 
     def __init_subclass__(cls, declared: CountMetric, **rest: Any) -> None:
-        super().__init_subclass__(**rest)
+        super().__init_subclass__(declared.info, **rest)
         cls.declared = declared
-        for name, value in vars(declared.info).items():
-            setattr(cls, name, value)
 
     declared: ClassVar[CountMetric]
 

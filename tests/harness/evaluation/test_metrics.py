@@ -16,9 +16,12 @@ from torch import Tensor
 
 from harness.data.base import IGNORE
 from harness.errors import HarnessError, StageFailed
+from harness.evaluation import outlines
 from harness.evaluation.confusion import confusion
 from harness.evaluation.metrics.base import ConfusionMetric, Metric
-from harness.evaluation.metrics.boundary_iou import BoundaryIoU, border
+from harness.evaluation.metrics.boundary_iou import BoundaryIoU
+from harness.evaluation.metrics.interior_iou import InteriorIoU
+from harness.evaluation.outlines import border
 from harness.plugins.metric_calls import MetricValues
 from harness.plugins.registries import METRICS
 from harness.plugins.registry import Entry
@@ -27,7 +30,7 @@ from results.metrics import mean_of_ratios, score_of
 from results.statistics import class_counts, iou, miou, pixel_accuracy
 
 CLASSES = 4
-BUILT_IN = ("boundary_iou", "fw_iou", "mean_class_accuracy", "miou", "pixel_accuracy")
+BUILT_IN = ("boundary_iou", "fw_iou", "interior_iou", "mean_class_accuracy", "miou", "pixel_accuracy")
 
 
 def images(seed: int, count: int = 3, size: tuple[int, int] = (17, 23)) -> list[tuple[Tensor, Tensor]]:
@@ -127,6 +130,109 @@ def test_boundary_iou_sees_what_miou_hardly_does() -> None:
     assert values_of(BoundaryIoU(2), [(label, label)]) == 1.0
     assert values_of(METRICS.get("miou")(2), [(moved, label)]) > 0.9
     assert values_of(BoundaryIoU(2), [(moved, label)]) < 0.7
+
+
+def interior_written_out(pairs: list[tuple[Tensor, Tensor]], distance: int) -> np.ndarray:
+    """(3, K): per class |I ∩ G ∩ P|, |I ∩ (G ∪ P)| and |I ∩ G|, pixel by pixel."""
+    found = np.zeros((3, CLASSES))
+    for prediction, label in pairs:
+        height, width = label.shape
+        for y in range(height):
+            for x in range(width):
+                window = label[max(y - distance, 0) : y + distance + 1, max(x - distance, 0) : x + distance + 1]
+                whole = y >= distance <= height - 1 - y and x >= distance <= width - 1 - x
+                g, p = int(label[y, x]), int(prediction[y, x])
+                if whole and bool((window == g).all()) and g != IGNORE:
+                    found[0, g] += g == p
+                    found[2, g] += 1
+                    for k in {g, p}:
+                        found[1, k] += 1
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.sampled_from([0.02, 0.15, 0.4]),
+    st.integers(1, 4),
+    st.integers(0, 2**20),
+)
+def test_interior_iou_is_that_of_the_pixels_far_from_outlines(
+    height: int, width: int, ratio: float, block: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    coarse = rng.choice([0, 1, 2, IGNORE], (2, -(-height // block), -(-width // block)), p=[0.4, 0.3, 0.2, 0.1])
+    labels = np.kron(coarse, np.ones((1, block, block), int))[:, :height, :width]
+    predictions = np.where(rng.random(labels.shape) < 0.3, 3, np.where(labels == IGNORE, 1, labels))
+    pairs = [(torch.from_numpy(p), torch.from_numpy(t)) for p, t in zip(predictions, labels)]
+    metric = InteriorIoU(CLASSES)
+    metric.ratio = ratio  # type: ignore[misc]
+    value = values_of(metric, pairs)
+    both, union, labelled = interior_written_out(pairs, max(1, round(ratio * math.hypot(height, width))))
+    states = metric.states()
+    assert states is not None
+    np.testing.assert_array_equal(states.sum(0), [both, union, [2] * CLASSES, labelled])
+    expected = np.mean((both / np.maximum(union, 1))[labelled > 0]) if labelled.any() else math.nan
+    assert value == pytest.approx(expected, nan_ok=True)
+
+
+def test_boundary_and_interior_partition_the_masks_of_the_labels() -> None:
+    for prediction, label in images(7, size=(19, 25)):
+        boundary, interior = (c(CLASSES).image_state(prediction, label).numpy() for c in (BoundaryIoU, InteriorIoU))
+        labelled = [int((label == k).sum()) for k in range(CLASSES)]
+        assert (boundary[3] + interior[3]).tolist() == labelled
+        # What is hit and united inside is a part of what mIoU counts; the rest is the band around the outlines.
+        counts = class_counts(confusion(prediction[None], label[None], CLASSES)[0].numpy())
+        band = torch.where(border(label, 1), label, IGNORE)
+        near = class_counts(confusion(prediction[None], band[None], CLASSES)[0].numpy())
+        np.testing.assert_array_equal(interior[0] + near[0], counts[0])
+        np.testing.assert_array_equal(interior[1] + near[1] + near[2] - near[0], counts[1] + counts[2] - counts[0])
+
+
+def test_an_error_counts_where_it_is() -> None:
+    """An outline that is off costs boundary IoU alone; a hole far from every outline costs interior IoU."""
+    label = torch.zeros(120, 160, dtype=torch.int64)
+    label[20:100, 30:130] = 1
+    moved = torch.zeros_like(label)
+    moved[22:102, 32:132] = 1
+    assert values_of(InteriorIoU(2), [(moved, label)]) == 1.0
+    assert values_of(BoundaryIoU(2), [(moved, label)]) < 0.7
+    hole = label.clone()
+    hole[50:70, 70:90] = 0
+    inside = (80 - 8) * (100 - 8)  # within 4 pixels of the outline is its border
+    outside = float((~border(label, 4) & (label == 0)).sum())
+    expected = ((inside - 400) / inside + outside / (outside + 400)) / 2
+    assert values_of(InteriorIoU(2), [(hole, label)]) == pytest.approx(expected)
+
+
+def test_a_class_without_interior_is_left_out() -> None:
+    label = torch.zeros(40, 40, dtype=torch.int64)
+    label[20] = 1  # a line has an outline only
+    prediction = torch.full_like(label, 2)
+    assert values_of(InteriorIoU(CLASSES), [(label, label)]) == 1.0
+    assert values_of(InteriorIoU(CLASSES), [(prediction, label)]) == 0.0
+    small = torch.zeros(2, 2, dtype=torch.int64)  # smaller than the window: all is border
+    assert math.isnan(values_of(InteriorIoU(CLASSES), [(small, small)]))
+
+
+def test_the_border_of_a_label_is_computed_once_for_all_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def counted(classes: Tensor, distance: int) -> Tensor:
+        seen.append(classes)
+        return border(classes, distance)
+
+    monkeypatch.setattr(outlines, "border", counted)
+    pairs = images(8)
+    values = MetricValues(METRICS, CLASSES)
+    for prediction, label in pairs:
+        values.update(prediction, label)
+    assert len(seen) == len(pairs) and all(a is b for a, (_, b) in zip(seen, pairs))
+    changed = pairs[0][1]
+    before = InteriorIoU(CLASSES).image_state(*pairs[0])
+    changed[:] = IGNORE  # outside of an evaluation nothing is remembered
+    assert before.any() and not InteriorIoU(CLASSES).image_state(pairs[0][0], changed)[3].any()
 
 
 def test_a_perfect_prediction_beside_void_is_perfect() -> None:
@@ -257,7 +363,8 @@ def test_values_and_states_of_all_metrics(tmp_path: Path) -> None:
     assert (found["counted"].unit, found["counted"].direction) == ("px", "lower")
     values.save(tmp_path / "metrics.npz", ["a", "b", "c"])
     with np.load(tmp_path / "metrics.npz") as arrays:
-        assert set(arrays.files) == {"names", "boundary_iou", "counted"}  # the others follow from the matrices
+        # The others follow from the matrices.
+        assert set(arrays.files) == {"names", "boundary_iou", "interior_iou", "counted"}
         assert float(mean_of_ratios(arrays["counted"].sum(0))) == pytest.approx(found["counted"].value)
 
 
