@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from results import store as schema
 from results.metrics import HEADLINE, MetricInfo, score_of
 from results.queries import SETTING, States, image_states, metrics, read_records, runs
-from results.statistics import NO_DIFFERENCE, Difference, SeedScores, compare, over_images, over_seeds
+from results.statistics import NO_DIFFERENCE, OTHER_WAY, Difference, SeedScores, compare, over_images, over_seeds
 from results.store import Store
 
 PLACE = ("dataset", "evaluation", "student", "stride", "recipe", "weights", "teacher")
@@ -205,16 +205,13 @@ def _accuracy(side: SeedScores, metric: str) -> dict[str, Any]:
     return {"seeds": len(scores), **ends}
 
 
-_OTHER_WAY = {"better": "worse", "worse": "better"}
-
-
 def _difference(name: str, gap: Difference, metric: MetricInfo) -> dict[str, Any]:
     return {
         name: gap.value,
         f"{name}_low": gap.low,
         f"{name}_high": gap.high,
         f"{name}_basis": gap.text if gap is not NO_DIFFERENCE else "",
-        f"{name}_verdict": gap.verdict if metric.direction == "higher" else _OTHER_WAY.get(gap.verdict, gap.verdict),
+        f"{name}_verdict": gap.verdict if metric.direction == "higher" else OTHER_WAY.get(gap.verdict, gap.verdict),
     }
 
 

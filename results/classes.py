@@ -1,9 +1,9 @@
-"""Class by class: IoU of a row, and its difference to another row, over seeds and images together."""
+"""Class by class: scores of a row, and its differences to another row, over seeds and images together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from results import compare
-from results.metrics import COUNT_METRICS, HEADLINE, score_of
-from results.queries import States, image_class_counts, image_states, metrics, per_class
-from results.statistics import NO_DIFFERENCE, Difference, Estimate, holm
+from results.metrics import COUNT_METRICS, HEADLINE, STATE_METRICS, MetricInfo, score_of
+from results.queries import States, image_class_counts, image_states, metrics, metrics_kept, per_class
+from results.statistics import NO_DIFFERENCE, OTHER_WAY, Difference, Estimate, holm
 from results.store import Store
 
 RESAMPLES = 1000
@@ -22,20 +22,45 @@ COLUMNS = (
     "delta_basis", "verdict", "p", "p_holm",
 )  # fmt: skip
 """Columns of `class_table`: fractions; `pixels` is a class's share of the labelled pixels."""
+OUTLINES = tuple(STATE_METRICS)
+"""The metrics that say whether a gain is at the outlines of a class or inside."""
+OF_A_CLASS = {HEADLINE: "IoU", "mean_class_accuracy": "accuracy"}
+UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0, "none")
+
+
+def heading(info: MetricInfo) -> str:
+    """What a metric is called of a single class."""
+    return OF_A_CLASS.get(info.name, info.heading)
 
 
 def by_class(store: Store, keys: Sequence[str]) -> list[str]:
-    """The metrics that some runs have class by class: mIoU's IoU first."""
+    """The metrics, fractions all, that all of some runs have class by class: mIoU's IoU first."""
     counts = image_class_counts(store, keys[:1])
     if not counts:
         return []
     classes = next(iter(counts.values()))[1].shape[-1]
     found = [HEADLINE, "mean_class_accuracy"]
-    for name in metrics(store).keys() - COUNT_METRICS.keys():
-        states = image_states(store, keys[:1], name)
-        if states and next(iter(states.values()))[1].shape[-1] == classes:
+    known = metrics(store)
+    for name in metrics_kept(store, keys) & known.keys() - COUNT_METRICS.keys():
+        groups = next(iter(image_states(store, keys[:1], name).values()))[1].shape[-1]
+        if known[name].unit == "%" and groups == classes:
             found.append(name)
     return [*found[:2], *sorted(found[2:])]
+
+
+def lacking(measured: Iterable[str]) -> str:
+    """A sentence on the built-in metrics that runs lack because they were evaluated before there were such; or "".
+
+    Args:
+        measured: the metrics that they have class by class.
+    """
+    missing = [info.heading for name, info in STATE_METRICS.items() if name not in set(measured)]
+    if not missing:
+        return ""
+    return (
+        f"{' and '.join(missing)}: not all of these runs have it. Runs that are evaluated from now on do; "
+        "of older ones `harness evaluate` prints the mean over the classes."
+    )
 
 
 def class_table(
@@ -44,7 +69,8 @@ def class_table(
     """One row a class that occurs in the labels, in the data set's order: IoU with interval, and the difference.
 
     Seeds and images are resampled together, the same images on both sides, and the same seeds where both have them;
-    with one seed intervals cover images only.
+    with one seed intervals cover images only. A class of which the metric is not defined (no pixel of it is away from
+    an outline) has no numbers.
 
     Args:
         ours, theirs: seed -> key of the run; theirs is what is subtracted.
@@ -65,11 +91,14 @@ def class_table(
         raise ValueError("the two were evaluated on other images: their classes cannot be paired")
     names = list(per_class(store, keys[:1])["class"])
     shares = _pixel_shares(store, keys[0])
-    rows = []
-    for place, share in enumerate(shares):
-        if share > 0:
-            rows.append({"class": names[place], "pixels": share} | _of_class(place, sides, states, metric))
+    rows = [
+        {"class": names[place], "pixels": share} | _of_class(place, sides, states, metric)
+        for place, share in enumerate(shares)
+        if share > 0
+    ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
+    if metrics(store)[metric].direction == "lower":
+        table["verdict"] = table["verdict"].replace(OTHER_WAY)
     table["p_holm"] = holm(table["p"].astype(float))
     return table
 
@@ -82,21 +111,16 @@ def _pixel_shares(store: Store, key: str) -> NDArray[np.float64]:
 
 def _of_class(place: int, sides: Sequence[Mapping[int, str]], states: States, metric: str) -> dict[str, Any]:
     score = score_of(metric)
-    drawn = [
-        compare.resample({s: states[key][1][:, :, [place]] for s, key in side.items()}, score, RESAMPLES)
-        for side in sides
-    ]
-    mine = compare.estimate(drawn[0])
-    gap = compare.difference(*drawn) if len(drawn) == 2 else NO_DIFFERENCE
-    return {
-        **_numbers("iou", mine),
-        "other": drawn[1].value if len(drawn) == 2 else math.nan,
-        **_numbers("delta", gap),
-        "verdict": gap.verdict,
-        "p": gap.p,
-    }
+    own = [{seed: states[key][1][:, :, [place]] for seed, key in side.items()} for side in sides]
+    mine, other, gap = UNKNOWN, math.nan, NO_DIFFERENCE
+    if all(math.isfinite(score(one.sum(0))) for side in own for one in side.values()):
+        drawn = [compare.resample(side, score, RESAMPLES) for side in own]
+        mine = compare.estimate(drawn[0])
+        if len(drawn) == 2:
+            other, gap = drawn[1].value, compare.difference(*drawn)
+    return {**_numbers("iou", mine), "other": other, **_numbers("delta", gap), "verdict": gap.verdict, "p": gap.p}
 
 
 def _numbers(name: str, found: Estimate | Difference) -> dict[str, Any]:
-    basis = "" if found is NO_DIFFERENCE else found.text
+    basis = "" if found.basis == "none" else found.text
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_basis": basis}

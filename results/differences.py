@@ -22,7 +22,7 @@ from results.metrics import HEADLINE, MetricInfo, score_of
 from results.protocol import protocol_words
 from results.queries import States, image_class_counts, image_states, metrics, read_records
 from results.record import Record
-from results.statistics import NO_DIFFERENCE, Difference, SeedScores, holm
+from results.statistics import NO_DIFFERENCE, OTHER_WAY, Difference, SeedScores, holm
 from results.store import Store
 
 MOST_SIDES = 6
@@ -214,7 +214,6 @@ class Gap:
     more: str = ""
 
 
-_OTHER_WAY = {"better": "worse", "worse": "better"}
 _UNCLEAR = "no clear difference"
 
 
@@ -237,7 +236,7 @@ def gaps(store: Store, sides: Sequence[Side], metric: str = HEADLINE) -> list[Ga
     adjusted = holm(gap.p for gap in found)
     made = []
     for (a, b), gap, p in zip(pairs, found, adjusted, strict=True):
-        verdict = gap.verdict if info.direction == "higher" else _OTHER_WAY.get(gap.verdict, gap.verdict)
+        verdict = gap.verdict if info.direction == "higher" else OTHER_WAY.get(gap.verdict, gap.verdict)
         reason = _unlike(a, b) or ("" if not math.isnan(gap.value) else f"one of them has no {info.heading}")
         more = more_seeds(b.scores(metric, {}).scores, a.scores(metric, {}).scores) if verdict == _UNCLEAR else ""
         made.append(Gap(b.label, a.label, gap, float(p), verdict, reason, more))

@@ -273,6 +273,13 @@ def image_states(store: Store, keys: Iterable[str], metric: str = HEADLINE) -> S
     return found
 
 
+def metrics_kept(store: Store, keys: Sequence[str]) -> set[str]:
+    """The metrics whose states were kept for each of some runs; those of `COUNT_METRICS` have none of their own."""
+    table = schema.metric_states
+    found = Counter(row.name for row in _of_keys(store, select(table.c.name), table, set(keys)))
+    return {name for name, runs in found.items() if runs == len(set(keys))}
+
+
 def _of_keys(store: Store, query: Select[Any], table: Table, keys: Iterable[str]) -> Iterator[Any]:
     """The rows of some runs, asked for a few hundred at a time."""
     wanted = list(keys)

@@ -23,6 +23,7 @@ from results.queries import SETTING, States, image_states
 from results.standing import Member, Standing, standings
 from results.statistics import (
     NO_DIFFERENCE,
+    OTHER_WAY,
     Difference,
     Estimate,
     SeedScores,
@@ -212,9 +213,6 @@ def _accuracy(group: Group, states: States) -> Estimate:
     return over_images(states[group.runs[0]["key"]][1], score_of(group.metric))
 
 
-_OTHER_WAY: dict[str, str] = {"better": "worse", "worse": "better"}
-
-
 def _estimates(metric: MetricInfo, value: Estimate, gap: Difference) -> dict[str, Any]:
     """The columns of the metric that the board is ranked by."""
     verdict: str = gap.verdict
@@ -227,7 +225,7 @@ def _estimates(metric: MetricInfo, value: Estimate, gap: Difference) -> dict[str
         "delta_low": gap.low,
         "delta_high": gap.high,
         "delta_basis": gap.text if gap is not NO_DIFFERENCE else "",
-        "verdict": verdict if metric.direction == "higher" else _OTHER_WAY.get(verdict, verdict),
+        "verdict": verdict if metric.direction == "higher" else OTHER_WAY.get(verdict, verdict),
         "p": gap.p,
     }
 

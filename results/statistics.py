@@ -36,6 +36,8 @@ Score: TypeAlias = Callable[[ArrayLike], Floats]
 """From states added up over images, (..., P, G), to values, (...)."""
 Basis = Literal["seeds", "images", "both", "none"]
 Verdict = Literal["better", "worse", "no clear difference", "one seed: images only", ""]
+OTHER_WAY: Mapping[str, str] = {"better": "worse", "worse": "better"}
+"""Verdicts of a metric of which less is better."""
 
 # ------------------------------------------------------------------------------------------------- accuracy
 

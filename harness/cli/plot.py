@@ -17,7 +17,9 @@ OVER = ("stride", "macs", "latency_ms", "parameters", "training_s")
 
 @with_groups
 def plot(
-    name: Annotated[str, typer.Argument(help="tradeoff, strides, gains, lengths, classes, class-gains or ablation.")],
+    name: Annotated[
+        str, typer.Argument(help="tradeoff, strides, gains, lengths, classes, class-gains, boundary or ablation.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .svg, .pdf or .png.")],
     over: Annotated[
         str,
@@ -37,7 +39,8 @@ def plot(
     tradeoff: the metric against a cost, with intervals, the frontier, and how sure that is (filled: on it, pale:
     perhaps, hollow: off). strides: a line a method over the output stride. gains: the differences to `none` as a map.
     lengths: the differences to `none` over the iterations of training, of recipes that differ in nothing else. classes,
-    class-gains: a row's IoU by class, and its differences to `none`. ablation: what each term contributes.
+    class-gains: a row's score by class, and its differences to `none`. boundary: these differences at the outlines of
+    each class and inside. ablation: what each term contributes.
 
     Examples:
 
@@ -48,6 +51,8 @@ def plot(
         harness plot lengths --student mobilenetv2_050 --stride 16 --out lengths.png
 
         harness plot class-gains --method ka --stride 16 --out classes.pdf
+
+        harness plot boundary --method ka --stride 16 --out boundary.pdf
     """
     from results.figures.files import save
     from results.figures.named import FIGURES, draw

@@ -1,12 +1,15 @@
-"""IoU class by class: of one row, and the difference between two."""
+"""Scores class by class: of one row, and the difference between two."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import altair as alt
 import pandas as pd
 
 from results import sinks
-from results.figures.looks import PALETTE, Looks, finished
+from results.figures.looks import PALETTE, SHAPES, Looks, finished
 
 PLAIN = Looks({}, {})
 
@@ -62,7 +65,9 @@ def class_intervals(table: pd.DataFrame, look: Looks, colour: str, title: str = 
     return chart
 
 
-def class_differences(table: pd.DataFrame, look: Looks, colour: str) -> alt.LayerChart | None:
+def class_differences(
+    table: pd.DataFrame, look: Looks, colour: str, title: str = "Δ [points]"
+) -> alt.LayerChart | None:
     """Every class's difference with its interval, the area of its point its share of the pixels; None without any.
 
     Args:
@@ -72,7 +77,6 @@ def class_differences(table: pd.DataFrame, look: Looks, colour: str) -> alt.Laye
     data = data[data["delta"].notna()]
     if not len(data):
         return None
-    title = "Δ [points]"
     y = alt.Y("class:N", sort=list(data["class"]), title=None, axis=alt.Axis(labelLimit=160))
     base = alt.Chart(data)
     zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(color=look.ink, opacity=0.5).encode(x="x:Q")
@@ -90,6 +94,56 @@ def class_differences(table: pd.DataFrame, look: Looks, colour: str) -> alt.Laye
     )
     chart: alt.LayerChart = finished(alt.layer(zero, bars, dots), look, 48 + 26 * len(data))
     return chart
+
+
+def class_scores(
+    tables: Mapping[str, pd.DataFrame], look: Looks, colour: str, of: str = "delta"
+) -> alt.LayerChart | None:
+    """Several scores of every class with their intervals below one another, or the differences; None without any.
+
+    Args:
+        tables: what the scores are called -> tables as for `class_intervals`, of the same classes in the same order.
+        colour: of the row's method; scores are told apart by shape and lightness.
+        of: "iou", the scores, or "delta".
+    """
+    data = pd.concat([_percent(table).assign(score=sinks.visible(name)) for name, table in tables.items()])
+    order, names = list(dict.fromkeys(data["class"])), list(dict.fromkeys(data["score"]))
+    data = data[data[of].notna()]
+    if not len(data):
+        return None
+    title = "Δ [points]" if of == "delta" else "score [%]"
+    x = alt.X(f"{of}:Q", title=title, scale=alt.Undefined if of == "delta" else alt.Scale(domain=[0, 100]))
+    y = alt.Y("class:N", sort=order, title=None, axis=alt.Axis(labelLimit=160))
+    offset = alt.YOffset("score:N", sort=names, scale=alt.Scale(domain=names, paddingOuter=0.6))
+    shape, strength = _told_apart(names, look, colour)
+    base = alt.Chart(data).encode(y=y, yOffset=offset, opacity=strength)
+    said = {"class": "class", "score": "score", f"{of}_said": title, "verdict": "verdict", "pixels_said": "pixels [%]"}
+    layers = [
+        base.transform_filter(f"isValid(datum.{of}_low)")
+        .mark_rule(color=colour, strokeWidth=2, clip=True)
+        .encode(x=alt.X(f"{of}_low:Q", title=title), x2=f"{of}_high:Q"),
+        base.mark_point(filled=True, color=colour, size=90).encode(x=x, shape=shape, tooltip=_tips(said)),
+    ]
+    if of == "delta":
+        zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(color=look.ink, opacity=0.5).encode(x="x:Q")
+        layers.insert(0, zero)
+    elif data["other"].notna().any():
+        layers.append(base.mark_tick(color=look.ink, thickness=2, size=11).encode(x=alt.X("other:Q", title=title)))
+    chart: alt.LayerChart = finished(alt.layer(*layers), look, 48 + (14 + 13 * len(names)) * len(order))
+    return chart
+
+
+def _told_apart(names: Sequence[str], look: Looks, colour: str) -> tuple[alt.Shape, alt.Opacity]:
+    """Scores in shape and lightness. On a page the legend stands beside the figures (`looks.shape_marks`)."""
+    legend = None
+    if look.printed:
+        legend = alt.Legend(title=None, orient="top", direction="vertical", symbolFillColor=colour)
+    shapes = [shape for _, shape in zip(names, cycle(SHAPES))]
+    strong = [strength for _, strength in zip(names, cycle((1.0, 0.65, 0.4)))]
+    return (
+        alt.Shape("score:N", scale=alt.Scale(domain=names, range=shapes), legend=legend),
+        alt.Opacity("score:N", scale=alt.Scale(domain=names, range=strong), legend=legend),
+    )
 
 
 def _percent(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import altair as alt
@@ -78,6 +79,11 @@ def legend(board: pd.DataFrame, look: Looks) -> str:
 def swatches(colours: Mapping[str, str]) -> str:
     """A legend of things and their colours, as HTML that takes as many lines as it needs."""
     return _marks((colour, GLYPHS["circle"], name) for name, colour in colours.items())
+
+
+def shape_marks(names: Iterable[str], colour: str) -> str:
+    """A legend of things in `SHAPES`, in their order, of one colour."""
+    return _marks((colour, GLYPHS[shape], name) for name, shape in zip(names, cycle(SHAPES)))
 
 
 def _marks(entries: Iterable[tuple[str, str, str]]) -> str:

@@ -9,12 +9,13 @@ import pandas as pd
 
 from results import ablation, classes, frontier, lengths, queries, strides
 from results.figures.ablation import term_gains
-from results.figures.classes import class_differences, class_intervals
+from results.figures.classes import class_differences, class_intervals, class_scores
 from results.figures.lengths import gain_over_length
 from results.figures.looks import Looks, looks
 from results.figures.strides import gain_map, metric_over_stride
 from results.figures.tradeoff import accuracy_against_cost
 from results.leaderboard import columns_of, leaderboard, metric_of
+from results.metrics import STATE_METRICS
 from results.queries import SETTING
 from results.ranking import COMPARABLE
 from results.store import Store
@@ -42,13 +43,20 @@ def _lengths(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: 
 
 
 def _classes(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
-    row, found = _class_table(store, board)
-    return class_intervals(found, look, look.colours[row["method"]])
+    row, found = _class_tables(store, board, [metric_of(board)])
+    ((name, table),) = found.items()
+    return class_intervals(table, look, look.colours[row["method"]], f"{name} [%]")
 
 
 def _class_gains(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
-    row, found = _class_table(store, board)
-    return class_differences(found, look, look.colours[row["method"]])
+    row, found = _class_tables(store, board, [metric_of(board)])
+    ((name, table),) = found.items()
+    return class_differences(table, look, look.colours[row["method"]], f"Δ {name} [points]")
+
+
+def _boundary(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
+    row, found = _class_tables(store, board, classes.OUTLINES)
+    return class_scores(found, look, look.colours[row["method"]])
 
 
 def _ablation(store: Store, board: pd.DataFrame, look: Looks, over: str, hidden: Collection[str]) -> Any:
@@ -72,6 +80,7 @@ FIGURES: Mapping[str, Callable[[Store, pd.DataFrame, Looks, str, Collection[str]
     "lengths": _lengths,
     "classes": _classes,
     "class-gains": _class_gains,
+    "boundary": _boundary,
     "ablation": _ablation,
 }
 """Name -> a figure of the rows of a leaderboard, over a cost or the stride."""
@@ -130,14 +139,26 @@ def _of_one_student(store: Store, board: pd.DataFrame, hidden: Collection[str]) 
     return strides.one_setting(kept, student, recipe)
 
 
-def _class_table(store: Store, board: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
-    """The one row of a method, and its classes beside those of its `none`."""
+def _class_tables(store: Store, board: pd.DataFrame, names: Sequence[str]) -> tuple[pd.Series, dict[str, pd.DataFrame]]:
+    """The one row of a method, and its classes beside those of its `none`, by what each metric is called.
+
+    Raises:
+        ValueError: there are more rows, or their runs do not have a metric class by class.
+    """
     own = board[~board["method"].isin(["none", "teacher"])]
-    names = [f"{row['method']} {row['student']}@{row['stride']}" for _, row in own.iterrows()]
-    _one("row of a method", names, "method, --student, --stride")
+    rows = [f"{row['method']} {row['student']}@{row['stride']}" for _, row in own.iterrows()]
+    _one("row of a method", rows, "method, --student, --stride")
     row = own.iloc[0]
     same = {name: [row[name]] for name in ("dataset", "student", "stride", "recipe", "weights")}
     none = leaderboard(store, {**same, "method": ["none"]})
     none = none[none["evaluation"].eq(row["evaluation"])]
     members = [member.runs for member in frontier.members_of(pd.concat([own, none.iloc[:1]]))]
-    return row, classes.class_table(store, members[0], members[1] if len(members) > 1 else None)
+    sides = (members[0], members[1] if len(members) > 1 else None)
+    measured = classes.by_class(store, [key for side in sides if side for key in side.values()])
+    if missing := [name for name in names if name not in measured]:
+        why = f"{', '.join(missing)}: not known class by class; there are {', '.join(measured) or 'none'}"
+        if missing[0] in STATE_METRICS:
+            why = classes.lacking(measured)
+        raise ValueError(f"{row['method']} beside its `none`: {why}")
+    known = queries.metrics(store)
+    return row, {classes.heading(known[name]): classes.class_table(store, *sides, name) for name in names}

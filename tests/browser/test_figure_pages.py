@@ -12,6 +12,7 @@ from tests.browser.watching import settle
 
 __all__ = ["address", "board", "browser", "page", "root"]
 pytestmark = pytest.mark.browser
+SEVERAL = "classes?score=miou&score=mean_class_accuracy"
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -52,7 +53,7 @@ def _point(page: Any, box: dict[str, float]) -> tuple[float, float]:
 
 def test_figures_fit_a_telephone_in_light_and_dark(narrow: tuple[Any, str]) -> None:
     page, address = narrow
-    for name, charts in (("tradeoff", 1), ("strides", 2), ("lengths", 1), ("classes", 2)):
+    for name, charts in (("tradeoff", 1), ("strides", 2), ("lengths", 1), (SEVERAL, 2)):
         page.goto(f"{address}/{name}")
         page.locator(CHARTS).nth(charts - 1).wait_for()
         settle(page)

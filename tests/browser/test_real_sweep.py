@@ -73,7 +73,7 @@ def test_every_page_shows_it(browser: Any, address: str, rows: dict[str, str], w
     assert len(rows) == 9
     words = {
         "": f"?row={rows['ka@8']}",
-        "classes": f"?row={rows['ka@16']}",
+        "classes": f"?row={rows['ka@16']}&score=boundary_iou&score=interior_iou",
         "tradeoff": f"?row={rows['kd@8']}",
         "compare": f"?side={rows['none@8']}&side={rows['ka@16']}",
         "run": "?run=ka%20@16",

@@ -14,9 +14,11 @@ from harness.workspace.folders import Workspace
 from harness.workspace.hidden import hide
 from results import queries
 from results.ingest import collect
+from results.leaderboard import leaderboard
+from results.metrics import STATE_METRICS
 from results.store import open_store
 from tests.dashboards.conftest import look_at
-from tests.results.factory import Fake, sweep, write_all
+from tests.results.factory import Fake, add_outlines, sweep, write_all
 
 PAGES = Path(source.__file__).parent / "pages"
 NAMES = ("tradeoff", "strides", "lengths", "classes", "ablation")
@@ -48,7 +50,7 @@ def filled(swept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return look_at(swept, monkeypatch)
 
 
-def page(name: str, **address: str) -> AppTest:
+def page(name: str, **address: str | list[str]) -> AppTest:
     """A page at an address, run; it must not raise."""
     app = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
     for word, value in address.items():
@@ -125,6 +127,30 @@ def test_classes(filled: Path) -> None:
     assert page("classes", order="pixels").dataframe[0].value["pixels [%]"].is_monotonic_decreasing
     alone = page("classes", against="nothing")
     assert alone.dataframe[0].value["Δ [points]"].isna().all() and "Choose a row to compare with" in texts(alone)
+
+
+def test_boundary_against_interior(workspace: Path) -> None:
+    fakes = sweep(("none", "ka"), (8, 16), (0, 1), images=3)
+    write_all(workspace, fakes)
+    for fake in fakes[1:]:
+        add_outlines(fake, workspace, list(STATE_METRICS)[: 1 if fake.stride == 8 else 2])
+    with open_store(workspace / "results.db") as store:
+        assert not collect(workspace, store).invalid
+        rows = leaderboard(store).set_index(["method", "stride"])["row"]
+    both = {"score": ["boundary_iou", "interior_iou"]}
+    app = page("classes", row=rows["ka", 16], order="pixels", **both)
+    table = app.dataframe[0].value
+    assert {"boundary IoU [%]", "Δ boundary IoU", "interior IoU [%]", "Δ interior IoU"} < set(table.columns)
+    assert table["Δ boundary IoU"].gt(0).all() and table.set_index("class").loc["pole"].isna().sum() == 2
+    assert table["pixels [%]"].is_monotonic_decreasing and table["class"].iloc[0] != "pole"
+    assert len(app.get("vega_lite_chart")) == 2 and "not all of these runs" not in texts(app)
+    app = page("classes", row=rows["ka", 8], **both)  # of before there was interior IoU: boundary alone
+    assert app.dataframe[0].value["score [%]"].notna().all()
+    assert "interior IoU: not all of these runs" in texts(app) and "the link asks for “interior" in texts(app)
+    app = page("classes", row=rows["ka", 16], against=rows["none", 8], **both)
+    assert "The row compared with lacks interior IoU" in texts(app)
+    table = app.dataframe[0].value
+    assert table["Δ boundary IoU"].notna().all() and table["Δ interior IoU"].isna().all()
 
 
 def test_ablation(filled: Path) -> None:

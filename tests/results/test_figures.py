@@ -19,10 +19,10 @@ from results.figures import strides as stride_figures
 from results.figures.tradeoff import accuracy_against_cost
 from results.ingest import collect
 from results.leaderboard import leaderboard
-from results.metrics import MIOU
-from results.statistics import Difference
+from results.metrics import MIOU, STATE_METRICS, mean_of_ratios
+from results.statistics import Difference, class_counts
 from results.store import Store, open_store
-from tests.results.factory import CLASSES, Fake, sweep, write_all
+from tests.results.factory import CLASSES, Fake, add_metrics, add_outlines, sweep, write_all
 
 STUDENT, RECIPE = "timm:mobilenetv2_100/linear", "quick-1a2b3c"
 PARTS = {
@@ -166,6 +166,92 @@ def test_other_images_cannot_be_paired(tmp_path: Path) -> None:
         collect(write_all(tmp_path, fakes), store)
         with pytest.raises(ValueError, match="other images"):
             classes.class_table(store, {0: fakes[0].key}, {0: fakes[1].key})
+
+
+OUTLINED = [Fake(m, 16, s, images=6) for m in ("none", "ka") for s in (0, 1, 2)]
+LATE = Fake("ka", 16, 3, images=6)
+
+
+@pytest.fixture(scope="module")
+def outlined(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """`none` and `ka` with boundary and interior IoU; a fourth seed of `ka` from before there was interior IoU."""
+    root = tmp_path_factory.mktemp("outlined")
+    for fake in [*OUTLINED, LATE]:
+        fake.write(root)
+        add_outlines(fake, root, list(STATE_METRICS)[: 1 if fake.seed == 3 else 2])
+    with open_store(root / "results.db") as opened:
+        assert not collect(root, opened).invalid
+    return open_store(root / "results.db", readonly=True)
+
+
+def keys_of(method: str) -> dict[int, str]:
+    return {fake.seed: fake.key for fake in OUTLINED if fake.method == method}
+
+
+def test_at_outlines_or_inside(outlined: Store) -> None:
+    ours, theirs = keys_of("ka"), keys_of("none")
+    assert classes.by_class(outlined, list(ours.values())) == [
+        "miou", "mean_class_accuracy", "boundary_iou", "interior_iou",
+    ]  # fmt: skip
+    boundary, interior = (classes.class_table(outlined, ours, theirs, name) for name in classes.OUTLINES)
+    assert set(boundary["verdict"]) == {"better"} and (boundary["delta"] > 0.02).all()
+    pole = interior["class"] == "pole"  # a class that is all outline
+    assert interior.loc[~pole, "delta"].abs().max() < 0.01 and set(interior.loc[~pole, "verdict"]) != {"better"}
+    assert interior.loc[pole, ["iou", "other", "delta", "delta_low", "p"]].isna().all(axis=None)
+    assert interior.loc[pole, ["verdict", "iou_basis"]].eq("").all(axis=None)
+    counts = queries.image_states(outlined, ours.values(), "boundary_iou")
+    totals = [counts[key][1].sum(0)[:, 1] for key in ours.values()]
+    assert boundary.loc[1, "iou"] == pytest.approx(np.mean([hit / union for hit, union, *_ in totals]))
+
+
+def test_what_runs_of_before_lack_is_said(outlined: Store, tmp_path: Path) -> None:
+    measured = classes.by_class(outlined, [*keys_of("ka").values(), LATE.key])
+    assert measured == ["miou", "mean_class_accuracy", "boundary_iou"]  # one of the row's runs is of before
+    assert "interior IoU: not all" in classes.lacking(measured) and "boundary" not in classes.lacking(measured)
+    assert "boundary IoU and interior IoU" in classes.lacking(["miou"])
+    assert classes.lacking(["miou", *STATE_METRICS]) == ""
+    assert not len(classes.class_table(outlined, {3: LATE.key}, keys_of("none"), "interior_iou"))
+
+
+def test_of_a_metric_of_which_less_is_better(tmp_path: Path) -> None:
+    said = {"heading": "missed", "unit": "%", "direction": "lower", "digits": 1, "summary": "pixels missed"}
+    with open_store(tmp_path / "results.db") as store:
+        for fake in OUTLINED:
+            counts = class_counts(fake.matrices()).astype(float)
+            missed = np.stack([counts[:, 1] - counts[:, 0], counts[:, 1]], axis=1)
+            value = float(mean_of_ratios(missed.sum(0)))
+            values = {"missed": {**said, "value": value}, "missed_pixels": {**said, "value": value, "unit": "px"}}
+            add_metrics(fake.write(tmp_path), {"missed": missed, "missed_pixels": missed}, values)
+        assert not collect(tmp_path, store).invalid
+        ours, theirs = keys_of("ka"), keys_of("none")
+        assert classes.by_class(store, list(ours.values()))[2:] == ["missed"]  # what is no fraction has no axis here
+        table = classes.class_table(store, ours, theirs, "missed")
+        assert (table["delta"] < 0).all() and set(table["verdict"]) == {"better"}
+
+
+def test_several_scores_in_one_figure(outlined: Store, look: looks.Looks) -> None:
+    tables = {name: classes.class_table(outlined, keys_of("ka"), keys_of("none"), name) for name in classes.OUTLINES}
+    gaps, scores = (class_figures.class_scores(tables, look, "#123456", of) for of in ("delta", "iou"))
+    assert gaps is not None and scores is not None
+    for chart, points in ((gaps, 2), (scores, 1)):
+        found = data_of(chart)[points]
+        assert len(found) == 2 * len(CLASSES) - 1  # no interior IoU of `pole`
+        assert found.groupby("score").size().tolist() == [len(CLASSES), len(CLASSES) - 1]
+    alone = {name: table.assign(delta=np.nan) for name, table in tables.items()}
+    assert class_figures.class_scores(alone, look, "#123456") is None
+
+
+def test_class_figures_by_name(outlined: Store, store: Store) -> None:
+    board = leaderboard(outlined, {"seed": [0, 1, 2]}, metric="boundary_iou")
+    for name, title in (("classes", "boundary IoU [%]"), ("class-gains", "Δ boundary IoU [points]")):
+        assert title in json.dumps(named.draw(outlined, name, board).to_dict(), ensure_ascii=False)
+    assert "interior_iou" not in json.dumps(spec := named.draw(outlined, "boundary", board).to_dict())
+    assert "interior IoU" in json.dumps(spec) and "boundary IoU" in json.dumps(spec)
+    with pytest.raises(ValueError, match=r"ka beside its `none`: interior IoU: not all.*evaluated from now on"):
+        named.draw(outlined, "boundary", leaderboard(outlined))
+    by_pixels = leaderboard(store, {"method": ["ka"], "stride": [16]}, metric="fw_iou")
+    with pytest.raises(ValueError, match="fw_iou: not known class by class; there are miou"):
+        named.draw(store, "classes", by_pixels)
 
 
 def test_class_figures(store: Store, board: pd.DataFrame, look: looks.Looks) -> None:

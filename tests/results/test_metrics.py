@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +15,7 @@ from results.ingest import collect
 from results.leaderboard import BOARD, columns_of, leaderboard
 from results.statistics import class_counts, over_images, paired_over_images
 from results.store import Store
-from tests.results.factory import Fake, sweep, write_all
+from tests.results.factory import Fake, add_metrics, sweep, write_all
 
 INFO = {"heading": "hit rate", "unit": "%", "direction": "higher", "digits": 2, "summary": "hits over tries"}
 
@@ -31,15 +28,8 @@ def states_of(fake: Fake, groups: int = 2) -> np.ndarray:
 
 def add_metric(folder: Path, states: np.ndarray, value: float | None = None, **info: Any) -> None:
     """Give a run the metric `hit_rate`, as a worker would have written it."""
-    record = json.loads((folder / "record.json").read_text())
-    buffer = io.BytesIO()
-    names = np.array([f"image{n:03d}" for n in range(len(states))])
-    np.savez_compressed(buffer, names=names, hit_rate=states)
-    (folder / "metrics.npz").write_bytes(buffer.getvalue())
-    record["artefacts"]["metrics.npz"] = hashlib.sha256(buffer.getvalue()).hexdigest()
     value = float(metrics.mean_of_ratios(states.sum(0))) if value is None else value
-    record["metrics"]["values"] = {"hit_rate": {**INFO, **info, "value": value}}
-    (folder / "record.json").write_text(json.dumps(record))
+    add_metrics(folder, {"hit_rate": states}, {"hit_rate": {**INFO, **info, "value": value}})
 
 
 def filled(
