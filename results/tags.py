@@ -49,5 +49,5 @@ def with_tags(frame: pd.DataFrame, tags: Mapping[str, Sequence[str]], by: str = 
         tags: row, or key of a run -> tags.
         by: the column that holds it: `row` or `key`.
     """
-    texts = [", ".join(tags.get(name, ())) for name in frame[by]]
+    texts = [", ".join(tags.get(name, ())) for name in frame[by]] if tags else [""] * len(frame)
     return frame.assign(tags=pd.Series(texts, index=frame.index, dtype=object))

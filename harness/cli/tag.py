@@ -24,6 +24,9 @@ def tag(
     ] = None,
     add: Annotated[Words, typer.Option("--add", "-a", help="Tags to give them: paper,ablation-2.")] = None,
     remove: Annotated[Words, typer.Option("--remove", help="Tags to take from them.")] = None,
+    sweep: Annotated[
+        str, typer.Option("--sweep", help="All students of this sweep (id, or its beginning), finished or not.")
+    ] = "",
     listed: Annotated[
         bool, typer.Option("--list", help="List all tags and their runs, as does a call without arguments.")
     ] = False,
@@ -43,33 +46,39 @@ def tag(
 
         harness tag 3f2a91 --add broken-lr
 
+        harness tag --sweep 1c9f --add ablation-2
+
         harness tag --list --json
 
         harness leaderboard --tag paper
     """
     from harness.workspace.folders import Workspace as Folder
+    from harness.workspace.status import read_sweeps
     from harness.workspace.tags import by_run, read_tags, retag
     from results import sinks
 
     given, taken = _words(add), _words(remove)
-    if listed and (names or given or taken):
+    if listed and (names or sweep or given or taken):
         raise HarnessError("--list lists all tags", "give it alone; harness tag RUN shows the tags of a run")
-    if (given or taken) and not names:
+    if (given or taken) and not (names or sweep):
         raise HarnessError("name the runs to tag", "harness tag 'ka @16' --add paper")
     folder = Folder(workspace)
     named = named_runs(database(workspace, db), names) if names else {}
-    keys = list(dict.fromkeys(key for some in named.values() for key in some))
+    students = [stage.key for stage in read_sweeps(folder, sweep) if stage.kind == "student"] if sweep else []
+    keys = list(dict.fromkeys([*(key for some in named.values() for key in some), *students]))
     done = retag(folder, keys, given, taken) if given or taken else None
     tags = read_tags(folder)
     if as_json:
         of_runs = by_run(tags)
-        shown = {key: of_runs.get(key, []) for key in keys} if names else {name: sorted(tags[name]) for name in tags}
+        shown = {key: of_runs.get(key, []) for key in keys}
+        if not (names or sweep):
+            shown = {name: sorted(runs) for name, runs in tags.items()}
         typer.echo(sinks.json(json.dumps(shown, indent=1, ensure_ascii=False)))
         return
     if done:
         runs, added = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((len(keys), "run"), (done.added, "tag")))
         typer.echo(f"{runs}: {added} added, {done.removed} removed")
-    for line in _of_runs(tags, keys) if names else _of_tags(tags):
+    for line in _of_runs(tags, keys) if names or sweep else _of_tags(tags):
         typer.echo(sinks.terminal(line))
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import harness
 from harness.cli.app import app
 from harness.errors import HarnessError
+from harness.workspace.files import write_json
 from harness.workspace.folders import Workspace
 from harness.workspace.tags import LONGEST, Retagged, by_run, read_tags, retag, runs_tagged
 from results.ingest import collect
@@ -134,6 +135,22 @@ def test_the_command(workspace: Workspace) -> None:
     }
     assert "tags: draft, paper" in call("show", KA[0].key, *place)
     assert json.loads(call("show", NONE[1].key, "--json", *place))["tags"] == []
+
+
+def test_a_sweep_is_tagged_before_it_is_finished(workspace: Workspace) -> None:
+    place = ["--workspace", str(workspace.root)]
+    stages = [("t", "teacher"), (KA[0].key, "student"), ("later", "student")]
+    planned = [{"key": key, "name": key, "kind": kind, "parents": []} for key, kind in stages]
+    write_json(workspace.sweeps / "1c9f00.json", {"stages": planned})
+    said = call("tag", "--sweep", "1c9f", "--add", "ablation-2", *place)
+    assert said.splitlines() == ["2 runs: 2 tags added, 0 removed", f"{KA[0].key}: ablation-2", "later: ablation-2"]
+    assert json.loads(call("tag", "--sweep", "1c9f", "--json", *place)) == {
+        key: ["ablation-2"] for key in (KA[0].key, "later")
+    }
+    assert [row["method"] for row in json.loads(call("leaderboard", "--tag", "ablation-2", "-f", "json", *place))] == [
+        "ka"
+    ]
+    assert "no sweep 'zz'" in refused("tag", "--sweep", "zz", "--add", "x", *place)
 
 
 @pytest.mark.parametrize(
