@@ -93,7 +93,9 @@ def test_changed_files_and_changed_data_are_named(workspace: Path, capsys: Captu
     assert run(["verify", "zzzz", "-w", str(workspace)]) == 2
 
 
-def test_stored_weights_are_evaluated_on_a_split_of_ones_choice(swept: Path, capsys: Capture) -> None:
+def test_stored_weights_are_evaluated_on_a_split_of_ones_choice(
+    swept: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The reported split gives the record's numbers; another gives those of its own images. Nothing is written."""
     before = {file: file.read_bytes() for file in swept.rglob("*") if file.is_file()}
     record = stage(swept, "ka").record()
@@ -108,6 +110,7 @@ def test_stored_weights_are_evaluated_on_a_split_of_ones_choice(swept: Path, cap
     one = next(iter(other.values()))["runs"][0]
     assert code == 0 and len(other) == 2 and one["split"] == "train" and one["images"] != scores["images"]
     assert one["values"]["miou"] != scores["values"]["miou"]
+    monkeypatch.setenv("COLUMNS", "200")
     assert run(["evaluate", "ka @16", "--split", "val", "-w", str(swept)]) == 0
     said = capsys.readouterr().out
     assert "on val" in said and "mIoU [%]" in said and "boundary" in said and "interior" in said
