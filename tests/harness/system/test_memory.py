@@ -30,7 +30,7 @@ def test_memory_that_was_freed_is_allocated_again_without_page_faults() -> None:
     """A step allocates 4 maps of 28 MB, 28672 pages of 4 KB, and frees them all. Without this, they are given back.
 
     The least of some steps counts: the first ones fault in either case, until the heap has a place for every map.
-    glibc adapts its thresholds to what is freed, with an outcome that depends on random addresses; mallopt makes it keep
+    glibc adapts its thresholds to what is freed, with an outcome that depends on random addresses; mallopt keeps it
     to its first one, M_MMAP_THRESHOLD of 128 KB.
     """
     done = python("-c", _FAULTS)
