@@ -17,10 +17,10 @@ from results.leaderboard import columns_of, metric_of
 from results.metrics import MetricInfo
 
 METRIC = "<metric>"
-PIXELS_A_CHARACTER = 7.4
+PIXELS_A_CHARACTER = 6.6
 WRAPPING = ("method", "student", "tags", "hidden")
 """Columns whose texts may take several lines."""
-WIDEST, WRAPPED = 330, 250
+WIDEST, WRAPPED = 330, 214
 """Of such a column on one line, and on several [pixels]."""
 ROW, HIGH_ROW = 35, 68
 """Heights of rows [pixels]; above 64 Streamlit breaks lines."""
@@ -141,7 +141,7 @@ def fit(texts: Mapping[str, Iterable[str]]) -> Fit:
 
 def _needed(title: str, cells: Iterable[str]) -> int:
     """Pixels of a column on one line."""
-    return 34 + round(PIXELS_A_CHARACTER * max(map(len, [title, *cells])))
+    return 26 + round(PIXELS_A_CHARACTER * max(map(len, [title, *cells])))
 
 
 def board_fit(texts: Texts, whole: Fit | None = None) -> Fit:
