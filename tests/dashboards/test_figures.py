@@ -94,9 +94,11 @@ def test_what_is_empty_is_no_zero_when_sorted(board: pd.DataFrame) -> None:
 
 def test_columns_are_as_wide_as_their_longest_text(board: pd.DataFrame) -> None:
     long = board.assign(method=[f"kd+ka[beta={n}{'0' * 25}]" for n in range(len(board))])
-    found = tables.board_fit(tables.board_texts(long))
+    texts = tables.board_texts(long)
+    found = tables.board_fit(texts)
     assert found.widths["method"] > 38 * 6.5 and found.row == tables.ROW
-    assert found.widths["Δ none [points]"] > len("-10.9 (-11.1 to -10.4) ¹") * 6
+    for column, cells in texts.items():
+        assert found.widths[column.title] >= 20 + 6.5 * max(map(len, [column.title, *cells]))
     assert set(tables.board_fit(tables.board_texts(board)).widths) == set(table_of(board).data.columns)
 
 
