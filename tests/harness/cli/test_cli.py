@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import __version__
 from harness.cli.app import run
 
 WRONG = [
@@ -56,6 +57,11 @@ def test_wrong_words(
     captured = capsys.readouterr()
     assert said in captured.err + captured.out
     assert "Traceback" not in captured.err + captured.out
+
+
+def test_the_version_is_printed_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"harness {__version__}\n"
 
 
 def test_flags_and_file_give_the_same_sweep(tmp_path: Path) -> None:
