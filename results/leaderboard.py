@@ -125,7 +125,9 @@ def _of_seeds(
     columns = board_columns(known, metric)
     these = [schema.board.c[name].in_(list(values)) for name, values in filters.items() if name != "seed"]
     whole = drawn(store, read_rows(store, metric, these, columns), known, metric, most)
-    kept = {row["row"]: row for row in whole.to_dict("records")}
+    names = [str(name) for name in whole]
+    values = zip(*(whole[name].to_numpy(dtype=object) for name in names))
+    kept = {row["row"]: row for row in (dict(zip(names, some)) for some in values)}
     groups, baselines = groups_of(shown, metric), baselines_of(groups_of(nones, metric))
     changed = [group for group in groups if kept[group.row]["keys"] != group.keys]
     states = image_states(store, single_seeds(changed, baselines), metric)
@@ -143,7 +145,7 @@ def _of_seeds(
             "flags": "; ".join(flags_of(row, group.runs, False if behind else None)),
         }
     rows = [kept[group.row] for group in groups]
-    return frame_of({str(name): [row[name] for row in rows] for name in whole}, columns)
+    return frame_of({name: [row[name] for row in rows] for name in names}, columns)
 
 
 _STANDING = frozenset(("tier", "gap_closed", "gap_closed_low", "gap_closed_high", "gap_closed_basis"))

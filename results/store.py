@@ -44,6 +44,8 @@ from results.metrics import HEADLINE
 SCHEMA = 8
 """Version of the tables below. There are no migrations: a database is collected again from its records."""
 BUSY_TIMEOUT_S = 30
+BINARY = "binary"
+"""Execution option: PostgreSQL hands values over as they are, and neither side writes or reads numbers as text."""
 _WRITER_LOCK = 7_316_548_021
 """PostgreSQL's advisory lock of the one writer."""
 
@@ -428,6 +430,11 @@ def _postgresql(url: URL, readonly: bool) -> Engine:
         def _configure(connection, _: object) -> None:  # type: ignore[no-untyped-def]
             connection.execute("SET default_transaction_read_only = on")
             connection.commit()
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _ask_for_binary(_: object, cursor: Any, __: object, ___: object, context: Any, ____: object) -> None:
+        if context and context.execution_options.get(BINARY):
+            cursor.format = 1  # psycopg.pq.Format.BINARY
 
     return engine
 
