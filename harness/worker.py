@@ -23,6 +23,7 @@ import psutil
 from harness.errors import ChangedSincePlanned, HarnessError, StageFailed, WorkerExit, surroundings
 from harness.system.crashes import trace_crashes
 from harness.system.guard import claim_process, text_of
+from harness.system.importing import garbage_ignored
 from harness.system.memory import out_of_memory
 from harness.system.processes import adopt_orphans, end_children, leave_within
 from harness.system.waiting import StoppedWaiting, set_patience
@@ -131,7 +132,8 @@ def rehearse(file: Path, log: Path | None = None, parent_pid: int = 0) -> int:
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
-    from harness.stage.rehearsal import Rehearsing
+    with garbage_ignored():
+        from harness.stage.rehearsal import Rehearsing
 
     # Each trial ends with a collection, which would look at a million objects of the libraries.
     gc.freeze()
@@ -201,8 +203,9 @@ class _Cohort:
             for job in self._jobs:
                 _refuse_drift(job)
                 _load_plugins(job)
-            from harness.curves.mirror import mirrored
-            from harness.stage.run import run_stages
+            with garbage_ignored():
+                from harness.curves.mirror import mirrored
+                from harness.stage.run import run_stages
 
             tasks = list(zip(self._jobs, self._attempts))
             with mirrored(() if self._helper else tasks):
@@ -275,7 +278,8 @@ def _refuse_drift(job: Job) -> None:
 
 
 def _load_plugins(job: Job) -> None:
-    from harness.plugins.load import load_plugins
+    with garbage_ignored():
+        from harness.plugins.load import load_plugins
 
     for plugin in job.plugins:
         found = file_digest(Path(plugin.path)) if Path(plugin.path).is_file() else "missing"

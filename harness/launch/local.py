@@ -35,19 +35,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 
-PRELOAD = [
-    "harness.system.running",
-    "harness.stage.run",
-    "harness.worker",
-    "harness.plugins.load",
-    "harness.curves.mirror",
-    # Every stage imports these anyway, on first use: torch._dynamo with the optimiser, 1.5 s, the others, 0.1 s.
-    "torch._dynamo",
-    "segmentation_models_pytorch",
-    "torchvision.transforms.v2",
-    "PIL.JpegImagePlugin",
-    "PIL.PngImagePlugin",
-]
+PRELOAD = ["harness.stage.preloaded"]
 """What the server imports before workers are forked from it."""
 
 

@@ -14,6 +14,7 @@ from harness.errors import HarnessError, did_you_mean
 from harness.launch.base import Launcher, LaunchResult, Options
 from harness.launch.keywords import ASKED, KEYWORDS, Names
 from harness.launch.opened import OpenedWorkspace
+from harness.system.importing import garbage_ignored
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -130,12 +131,13 @@ def plan_sweep(
         from harness.launch.local import warm_up
 
         warm_up()
-    from harness.builders.datasets import located
-    from harness.launch.launchers import find_launcher
-    from harness.launch.preflight import check_device_word
-    from harness.planning.parse_sweep import sweep_spec
-    from harness.planning.plan import make_plan
-    from harness.plugins.file_plugin import stdout_to_stderr
+    with garbage_ignored():
+        from harness.builders.datasets import located
+        from harness.launch.launchers import find_launcher
+        from harness.launch.preflight import check_device_word
+        from harness.planning.parse_sweep import sweep_spec
+        from harness.planning.plan import make_plan
+        from harness.plugins.file_plugin import stdout_to_stderr
 
     check_device_word(given.get("device", "auto"))
     plugins = [Path(file) for file in given.get("plugins") or ()]

@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from harness.errors import HarnessError, did_you_mean
 from harness.system.guard import guard_process
+from harness.system.importing import garbage_ignored
 
 T = TypeVar("T")
 
@@ -189,10 +190,11 @@ class Registry(Generic[T]):
             self._load_entry_point(point)
 
     def _load_built_in(self) -> None:
-        package = importlib.import_module(self.package)
-        for info in pkgutil.iter_modules(package.__path__):
-            if not info.name.startswith("_"):
-                self.add_module(importlib.import_module(f"{self.package}.{info.name}"), "built-in")
+        with garbage_ignored():
+            package = importlib.import_module(self.package)
+            for info in pkgutil.iter_modules(package.__path__):
+                if not info.name.startswith("_"):
+                    self.add_module(importlib.import_module(f"{self.package}.{info.name}"), "built-in")
 
     def _load_entry_point(self, point: EntryPoint) -> None:
         """Register the classes of an installed package. Failure is a warning, and an error only when that name is
