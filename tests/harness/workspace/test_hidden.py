@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamlit as st
-from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from harness.cli.app import app
 from harness.errors import HarnessError
 from harness.workspace.folders import Workspace
 from harness.workspace.hidden import hidden_runs, hide, unhide
-from results.ingest import collect
-from results.store import open_store
-from tests.dashboards.test_pages import PAGES, texts
-from tests.results.factory import Fake, write_all
-
-KA = [Fake("ka", seed=seed, images=3) for seed in (0, 1)]
-NONE = [Fake("none", seed=seed, images=3) for seed in (0, 1)]
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    """Two rows of two seeds."""
-    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
-    with open_store(tmp_path / "results.db") as store:
-        collect(write_all(tmp_path, [*KA, *NONE]), store)
-    st.cache_data.clear()
-    yield Workspace(tmp_path)
-    st.cache_data.clear()
-
-
-def harness(*words: str) -> tuple[int, str]:
-    found = CliRunner().invoke(app, list(words))
-    return found.exit_code, found.output
-
-
-def page(name: str) -> AppTest:
-    found = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120).run()
-    assert not found.exception
-    return found
+from tests.dashboards.test_pages import texts
+from tests.harness.workspace.two_rows import KA, NONE, command, page
 
 
 def test_a_reason_is_kept_and_taken_back(tmp_path: Path) -> None:
@@ -75,20 +44,20 @@ def test_a_damaged_file_hides_nothing_and_is_not_written_over(tmp_path: Path) ->
 
 def test_the_command(workspace: Workspace) -> None:
     root = str(workspace.root)
-    code, said = harness("hide", "ka @16", "--reason", "learning rate \x1b[2J", "--workspace", root)
+    code, said = command("hide", "ka @16", "--reason", "learning rate \x1b[2J", "--workspace", root)
     assert code == 0 and "learning rate \\x1b[2J" in said
     assert set(hidden_runs(workspace)) == {fake.key for fake in KA}
-    listed = json.loads(harness("hide", "--json", "--workspace", root)[1])
+    listed = json.loads(command("hide", "--json", "--workspace", root)[1])
     assert {entry["reason"] for entry in listed.values()} == {"learning rate \x1b[2J"}
-    assert "1 run shown again" in harness("hide", KA[0].key[:10], "--undo", "--workspace", root)[1]
-    assert "2 runs" not in harness("hide", "ka @16", "--undo", "--workspace", root)[1]
-    assert "nothing is hidden" in harness("hide", "--workspace", root)[1]
+    assert "1 run shown again" in command("hide", KA[0].key[:10], "--undo", "--workspace", root)[1]
+    assert "2 runs" not in command("hide", "ka @16", "--undo", "--workspace", root)[1]
+    assert "nothing is hidden" in command("hide", "--workspace", root)[1]
 
 
 def test_prints_and_exports_leave_hidden_rows_out_and_say_so(workspace: Workspace) -> None:
     place = ["--workspace", str(workspace.root)]
     hide(workspace, [fake.key for fake in NONE], "the wrong split")
-    code, said = harness("leaderboard", *place)
+    code, said = command("leaderboard", *place)
     assert code == 0 and "1 row hidden by `harness hide` left out (--hidden shows them)" in " ".join(said.split())
     for words in (["leaderboard", "-f", "json"], ["export", "board", "-f", "json"]):
         shown = CliRunner().invoke(app, [*words, *place])
@@ -125,6 +94,4 @@ def test_the_runs_say_why_they_are_hidden(workspace: Workspace) -> None:
     hide(workspace, [KA[0].key], "diverged")
     table = page("runs").dataframe[0].value
     assert len(table) == 4 and sorted(table["hidden"]) == ["", "", "", "diverged"]
-    app = AppTest.from_file(str(PAGES / "run.py"), default_timeout=120)
-    app.query_params["run"] = KA[0].key
-    assert "diverged" in texts(app.run())
+    assert "diverged" in texts(page("run", run=KA[0].key))

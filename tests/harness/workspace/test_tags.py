@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import streamlit as st
-from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 import harness
@@ -18,27 +15,8 @@ from harness.errors import HarnessError
 from harness.workspace.files import write_json
 from harness.workspace.folders import Workspace
 from harness.workspace.tags import LONGEST, Retagged, by_run, read_tags, retag, runs_tagged
-from results.ingest import collect
-from results.store import open_store
-from tests.dashboards.test_pages import PAGES, texts
-from tests.results.factory import Fake, write_all
-
-KA = [Fake("ka", seed=seed, images=3) for seed in (0, 1)]
-NONE = [Fake("none", seed=seed, images=3) for seed in (0, 1)]
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    """Two rows of two seeds."""
-    monkeypatch.setenv("HARNESS_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("HARNESS_DB", str(tmp_path / "results.db"))
-    with open_store(tmp_path / "results.db") as store:
-        collect(write_all(tmp_path, [*KA, *NONE]), store)
-    for cache in (st.cache_data, st.cache_resource):
-        cache.clear()
-    yield Workspace(tmp_path)
-    for cache in (st.cache_data, st.cache_resource):
-        cache.clear()
+from tests.dashboards.test_pages import texts
+from tests.harness.workspace.two_rows import KA, NONE, page
 
 
 def call(*words: str) -> str:
@@ -51,15 +29,6 @@ def refused(*words: str) -> str:
     error = CliRunner().invoke(app, [*words]).exception
     assert isinstance(error, HarnessError)
     return f"{error.message} {error.hint}"
-
-
-def page(name: str, **said: str) -> AppTest:
-    found = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
-    for word, value in said.items():
-        found.query_params[word] = value
-    found.run()
-    assert not found.exception
-    return found
 
 
 # ----------------------------------------------------------------------------------------------------- the file
