@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +53,11 @@ class Rows:
         """Column -> the most it may be, in its unit, of the limits that were given."""
         limits = {"macs": self.max_gmacs, "latency_ms": self.max_latency, "parameters": self.max_parameters}
         return {name: most for name, most in limits.items() if most is not None}
+
+    def of_measured_rows(self) -> list[str]:
+        """The flags that were given and that rows published by others cannot be chosen by."""
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        return [f"--{name.replace('_', '-')}" for name in given if name not in FILTERS]
 
     def wanted(self) -> dict[str, list[str]]:
         """Column -> words of the given filters."""

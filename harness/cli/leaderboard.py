@@ -70,7 +70,9 @@ def leaderboard(
     if form not in FORMATS:
         raise HarnessError(f"there is no format '{form}'", did_you_mean(form, FORMATS))
     if reported:
-        typer.echo(_reported(rows.wanted(), form))
+        if flags := [*rows.of_measured_rows(), *(["--group-by"] if group_by else [])]:
+            raise HarnessError(f"{flags[0]} is about rows measured here, and --reported shows others", "leave one out")
+        typer.echo(_reported(rows.wanted(), form, top))
         return
     target = database(workspace, db)
     if group_by:
@@ -113,11 +115,12 @@ def _in_groups(workspace: Path, target: str, rows: Rows, form: str, by: str, top
     return board
 
 
-def _reported(wanted: dict[str, list[str]], form: str) -> str:
-    """The selected published rows."""
+def _reported(wanted: dict[str, list[str]], form: str, top: int | None) -> str:
+    """The selected published rows; the first so many, or all for 0 and None."""
     from results.reported import render_reported, reported
 
     try:
-        return render_reported(reported(wanted), form)
+        rows = reported(wanted)
+        return render_reported(rows.head(top or len(rows)), form)
     except ValueError as error:
         raise HarnessError(str(error)) from error

@@ -80,6 +80,10 @@ def test_leaderboard(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {(row["method"], row["stride"]) for row in rows} == {("ka", 16), ("none", 16)}
     assert harness("leaderboard", "-f", "csv", "-m", "ka").count("\n") == 3
     assert "not measured by us" in harness("leaderboard", "--reported", "--dataset", "camvid")
+    assert len(json.loads(harness("leaderboard", "--reported", "--top", "3", "-f", "json"))) == 3
+    for words in (["--max-gmacs", "1"], ["--tag", "paper"], ["--group-by", "stride"], ["--metric", "boundary_iou"]):
+        with pytest.raises(HarnessError, match=f"{words[0]} is about rows measured here"):
+            harness("leaderboard", "--reported", *words)
 
 
 def test_a_budget(workspace: Path) -> None:
