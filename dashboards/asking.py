@@ -18,6 +18,7 @@ from results.metrics import HEADLINE, MetricInfo
 
 ROW_ICON = ":material/leaderboard:"
 FILTERS = {"student": "Students", "stride": "Output strides", "method": "Methods", "recipe": "Recipes"}
+REFERENCES_STAY = "a row passes with a run that has any of them; `none` and teachers always do."
 LIMITS = {"macs": "GMACs at most", "latency_ms": "Latency at most [ms]", "parameters": "Parameters at most [M]"}
 
 
@@ -86,14 +87,19 @@ def filters(there: pd.DataFrame) -> dict[str, list[Any]]:
                 students = wanted.get(name) or values
                 # No student of these heads: a name that nothing has, so that nothing passes.
                 wanted[name] = [s for s in students if s.rpartition("/")[2] in chosen] or [""]
-        found = source.tagged().datasets
-        wanted["tag"] = tags(sorted({tag for dataset in there["dataset"].unique() for tag in found.get(dataset, ())}))
+        wanted["tag"] = tags_of(there)
     return wanted
 
 
-def tags(
-    known: Sequence[str], what: str = "a row passes with a run that has any of them, and keeps all its runs."
+def tags_of(
+    there: pd.DataFrame, what: str = "a row passes with a run that has any of them, and keeps all its runs."
 ) -> list[str]:
+    """The tags that were chosen, of those that the runs of some data sets have."""
+    found = source.tagged().datasets
+    return tags(sorted({tag for dataset in there["dataset"].unique() for tag in found.get(dataset, ())}), what)
+
+
+def tags(known: Sequence[str], what: str) -> list[str]:
     """The tags that were chosen, of those that occur; where none does, nothing is asked."""
     if not known and not address.get_all("tag"):
         return []

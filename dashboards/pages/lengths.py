@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -17,8 +19,8 @@ ORDER = 1.6
 FIRST = "chart"
 
 
-def setting(there: pd.DataFrame) -> tuple[str, int, list[str]]:
-    """One student and stride, those under most recipes first, and the methods to show."""
+def setting(there: pd.DataFrame) -> tuple[str, int, list[str], list[str]]:
+    """One student and stride, those under most recipes first, and the methods and tags to show."""
     students = there[there["method"] != "teacher"]
     counts = students.groupby(["student", "stride"]).agg(recipes=("recipe", "nunique"), runs=("seeds", "sum"))
     settings = counts.sort_values(["recipes", "runs"], ascending=False, kind="stable").index
@@ -28,7 +30,19 @@ def setting(there: pd.DataFrame) -> tuple[str, int, list[str]]:
         stride = address.choice("Output stride", "stride", strides)
         own = students[(students["student"] == student) & (students["stride"] == stride)]
         chosen = address.choices("Methods", "method", sorted(set(own["method"]) - {"none"}), placeholder="all")
-    return student, stride, chosen
+        tags = asking.tags_of(there, asking.REFERENCES_STAY)
+    return student, stride, chosen, tags
+
+
+def board(wanted: dict[str, list[Any]], ranked: str, tags: list[str]) -> pd.DataFrame:
+    """The rows of a setting with any of some tags, and every `none` that they are compared with."""
+    tagged = source.board(wanted | {"tag": tags}, ranked)
+    if not tags:
+        return tagged
+    rows = pd.concat([tagged, source.board(wanted | {"method": ["none"]}, ranked)])
+    rows = rows.drop_duplicates("row", ignore_index=True)
+    rows.attrs = tagged.attrs
+    return rows
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:
@@ -70,10 +84,10 @@ st.title("Lengths")
 if source.ready():
     wanted, there = asking.data_set()
     ranked = asking.metric(there)
-    student, stride, methods = setting(there)
+    student, stride, methods, tags = setting(there)
     asking.reads()
-    board = hiding.left_out(source.board(wanted | {"student": [student], "stride": [stride]}, ranked))
-    rows = answers.over_lengths(board[board["method"] != "teacher"])
+    rows = hiding.left_out(board(wanted | {"student": [student], "stride": [stride]}, ranked, tags))
+    rows = answers.over_lengths(rows[rows["method"] != "teacher"])
     rows = rows[rows["method"].isin([*methods, "none"])].reset_index(drop=True) if methods else rows
     if not len(rows):
         st.info("No row fits these filters.")

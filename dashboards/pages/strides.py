@@ -18,8 +18,8 @@ FIRST = "chart"
 OVER = {"stride": "output stride", "macs": "GMACs", "latency_ms": "latency", "parameters": "parameters"}
 
 
-def setting(there: pd.DataFrame) -> tuple[str, str, list[str]]:
-    """One student and recipe, the ones with most strides first, and the methods to show."""
+def setting(there: pd.DataFrame) -> tuple[str, str, list[str], list[str]]:
+    """One student and recipe, the ones with most strides first, and the methods and tags to show."""
     students = there[there["method"] != "teacher"]
     with st.sidebar:
         order = students.groupby("student")["stride"].nunique().sort_values(ascending=False, kind="stable").index
@@ -28,7 +28,8 @@ def setting(there: pd.DataFrame) -> tuple[str, str, list[str]]:
         recipe = address.choice("Recipe", "recipe", most_measured(own))
         names = sorted(set(own["method"]) - {"none"})
         chosen = address.choices("Methods", "method", names, placeholder="all")
-    return student, recipe, chosen
+        tags = asking.tags_of(there, asking.REFERENCES_STAY)
+    return student, recipe, chosen, tags
 
 
 def most_measured(rows: pd.DataFrame) -> list[str]:
@@ -37,12 +38,14 @@ def most_measured(rows: pd.DataFrame) -> list[str]:
     return list(grouped.sort_values(["strides", "runs"], ascending=False, kind="stable").index)
 
 
-def board(wanted: dict[str, list[Any]], ranked: str, student: str, recipe: str) -> pd.DataFrame:
-    """The rows of a student and recipe, and all teachers of the data set."""
-    own = source.board(wanted | {"student": [student], "recipe": [recipe]}, ranked)
+def board(wanted: dict[str, list[Any]], ranked: str, student: str, recipe: str, tags: list[str]) -> pd.DataFrame:
+    """The rows of a student and recipe with any of some tags, its `none`, and all teachers of the data set."""
+    own = wanted | {"student": [student], "recipe": [recipe]}
+    tagged = source.board(own | {"tag": tags}, ranked)
+    references = [source.board(own | {"method": ["none"]}, ranked)] if tags else []
     teachers = source.board(wanted | {"method": ["teacher"]}, ranked)
-    rows = pd.concat([own, teachers]).drop_duplicates("row", ignore_index=True)
-    rows.attrs = own.attrs
+    rows = pd.concat([tagged, *references, teachers]).drop_duplicates("row", ignore_index=True)
+    rows.attrs = tagged.attrs
     return rows
 
 
@@ -98,9 +101,9 @@ st.title("Strides")
 if source.ready():
     wanted, there = asking.data_set()
     ranked = asking.metric(there)
-    student, recipe, methods = setting(there)
+    student, recipe, methods, tags = setting(there)
     asking.reads()
-    rows = strides.one_setting(hiding.left_out(board(wanted, ranked, student, recipe)), student, recipe)
+    rows = strides.one_setting(hiding.left_out(board(wanted, ranked, student, recipe, tags)), student, recipe)
     rows = rows[rows["method"].isin([*methods, "none", "teacher"])] if methods else rows
     rows = rows.reset_index(drop=True)
     if (rows["method"] != "teacher").any():

@@ -184,8 +184,17 @@ def test_the_board_filters_by_tags_and_no_number_changes(workspace: Workspace) -
     both = page("leaderboard", tag="paper", row=str(table.index[0]))
     assert sorted(both.dataframe[1].value["tags"]) == ["", "paper"]
     assert "“gone”" in texts(page("leaderboard", tag="gone"))
-    for name in ("tradeoff", "classes"):
+    for name in ("tradeoff", "classes", "strides", "lengths"):
         assert "Tags" in [box.label for box in page(name, tag="paper").sidebar.multiselect]
+
+
+def test_references_stay_whatever_the_tags(workspace: Workspace) -> None:
+    retag(workspace, [KA[1].key], ["paper"])
+    retag(workspace, [NONE[0].key], ["draft"])
+    for tag, methods in (("paper", ["ka", "none"]), ("draft", ["none"])):
+        assert sorted(page("lengths", tag=tag).dataframe[0].value["method"]) == methods
+        legend = page("strides", tag=tag).get("html")[0].proto.body
+        assert ("ka" in legend, "none" in legend) == ("ka" in methods, True)
 
 
 def test_the_runs_filter_by_tags(workspace: Workspace) -> None:
