@@ -30,6 +30,19 @@ FILES = {
 }  # format -> label, ending, type
 
 
+def rows_of(
+    wanted: dict[str, list[Any]], ranked: str, limits: dict[str, float], *more: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All rows in brief with their tags, and those that are hidden.
+
+    Args:
+        more: columns beside those of every row in brief.
+    """
+    everything = advice.within(source.brief_board(wanted, ranked, [*limits, *more]), limits)
+    rows, hidden = hiding.split(everything)
+    return with_tags(rows, source.tagged().rows), hidden
+
+
 def overview(board: pd.DataFrame) -> None:
     """The few numbers."""
     numbers = tables.summary(board)
@@ -160,15 +173,14 @@ if source.ready():
     ranked = asking.metric(there)
     wanted |= asking.filters(there)
     limits = asking.budget()
-    rows, hidden = hiding.split(advice.within(source.brief_board(wanted, ranked, limits), limits))
-    rows = with_tags(rows, source.tagged().rows)
+    rows, hidden = rows_of(wanted, ranked, limits)
     asking.reads()
     if len(rows):
         overview(rows)
         columns = tables.board_columns(rows)
         by, backwards, group = order(rows, columns)
         if by != "rank" and by not in rows:
-            rows, hidden = hiding.split(advice.within(source.brief_board(wanted, ranked, [*limits, by]), limits))
+            rows, hidden = rows_of(wanted, ranked, limits, by)
         rows = ordered(rows, by, backwards, columns)
         told = False
         if group == "nothing":
