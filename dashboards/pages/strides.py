@@ -59,7 +59,9 @@ def lines(rows: pd.DataFrame) -> None:
         return
     st.html(figures.legend(rows, looks))
     st.altair_chart(chart, width="stretch", theme=None)
-    st.caption("Bands: 95 % intervals. Grey, dashed: no distillation. Dotted: the teacher, at its own stride.")
+    alone = rows["seeds"].eq(1) & rows["method"].ne("teacher")
+    said = " Where a row has one seed, its interval is over images alone: not training noise." if alone.any() else ""
+    st.caption(f"Bands: 95 % intervals.{said} Grey, dashed: no distillation. Dotted: the teacher, at its own stride.")
 
 
 def words(rows: pd.DataFrame) -> None:

@@ -9,13 +9,18 @@ import pandas as pd
 from results import formats, sinks
 from results.figures.looks import Looks, colour_of, finished, looks, methods
 from results.leaderboard import columns_of
+from results.statistics import IMAGES_ONLY
 
 SIDE_BY_SIDE = 0.018
 """The points of one length are set this far apart, as a fraction of it, so that their intervals can be told apart."""
 
+ONE_SEED = "; hollow, dashed: one seed, interval over images"
+
 
 def gain_over_length(rows: pd.DataFrame, look: Looks | None = None, height: int = 380) -> alt.LayerChart | None:
     """Δ to `none` at equal length over the iterations of training (logarithmic); the level line at 0 is `none`.
+
+    A point whose interval is over images alone, since it rests on one seed, is hollow, and its interval dashed.
 
     Args:
         rows: as `results.lengths.over_lengths` gives them.
@@ -31,7 +36,7 @@ def gain_over_length(rows: pd.DataFrame, look: Looks | None = None, height: int 
     lengths = sorted(data["iterations"].unique())
     x = alt.X(
         "place:Q",
-        title="training [iterations]",
+        title="training [iterations]" + (ONE_SEED if data["one_seed"].any() else ""),
         scale=alt.Scale(type="log", nice=False, domain=[lengths[0] / 1.12, lengths[-1] * 1.12]),
         axis=alt.Axis(values=lengths, format="d", grid=False),
     )
@@ -44,8 +49,17 @@ def gain_over_length(rows: pd.DataFrame, look: Looks | None = None, height: int 
     layers = [
         level.encode(y=y),
         base.mark_line(strokeWidth=2.2).encode(y=y, detail="method:N"),
-        intervals.encode(y=alt.Y("low:Q", title=title), y2="high:Q"),
-        base.mark_point(filled=True, size=70, opacity=1).encode(y=y, tooltip=_tooltip(title)),
+        intervals.encode(
+            y=alt.Y("low:Q", title=title),
+            y2="high:Q",
+            strokeDash=alt.condition("datum.one_seed", alt.value([3, 3]), alt.value([1, 0])),
+        ),
+        base.transform_filter("datum.one_seed")
+        .mark_point(filled=False, size=70, strokeWidth=2, opacity=1)
+        .encode(y=y, tooltip=_tooltip(title)),
+        base.transform_filter("!datum.one_seed")
+        .mark_point(filled=True, size=70, opacity=1)
+        .encode(y=y, tooltip=_tooltip(title)),
     ]
     chart: alt.LayerChart = finished(alt.layer(*layers), look, height)
     return chart
@@ -57,6 +71,7 @@ def _points(rows: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     data = compared[["method", "iterations", "verdict", "seeds", "delta_basis"]].copy()
     for name, source in {"gain": "delta", "low": "delta_low", "high": "delta_high"}.items():
         data[name] = column.factor * compared[source].astype(float)
+    data["one_seed"] = compared["delta_basis"].str.contains(IMAGES_ONLY, regex=False)
     data["said"] = formats.cells(column, compared)
     data["iterations"] = data["iterations"].astype(int)
     names = methods(data["method"])

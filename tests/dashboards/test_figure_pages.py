@@ -107,6 +107,8 @@ def test_strides(filled: Path) -> None:
     assert app.dataframe[0].value["method"].tolist() == ["ka", "ka-affinity", "kd"]
     assert "ka at stride" not in texts(page("strides", method="kd"))
     assert len(page("strides", over="macs").get("vega_lite_chart")) == 2
+    assert "not training noise" not in texts(app)
+    assert "over images alone: not training noise" in texts(page("strides", student="timm:mobilenetv2_100/aspp"))
 
 
 def test_lengths(filled: Path) -> None:

@@ -20,7 +20,7 @@ from results.figures.tradeoff import accuracy_against_cost
 from results.ingest import collect
 from results.leaderboard import leaderboard
 from results.metrics import MIOU, STATE_METRICS, mean_of_ratios
-from results.statistics import Difference, class_counts
+from results.statistics import IMAGES_ONLY, Difference, class_counts
 from results.store import Store, open_store
 from tests.results.factory import CLASSES, Fake, add_metrics, add_outlines, sweep, write_all
 
@@ -386,6 +386,11 @@ def test_lengths_of_recipes_that_differ_in_nothing_else(lengths_store: Store, lo
     assert list(points["iterations"]) == [100, 200, 400]
     deltas = everything.set_index(["method", "recipe"])["delta"]
     assert list(points["gain"]) == pytest.approx([100 * deltas["ka", f"quick-{n}"] for n in (100, 200, 400)])
+    assert not points["one_seed"].any() and "hollow" not in chart.to_json()
+    alone = rows.assign(delta_basis=rows["delta_basis"].where(rows["iterations"] != 400, "bootstrap: " + IMAGES_ONLY))
+    chart = length_figures.gain_over_length(alone, look)
+    assert chart is not None and list(chart.layer[-1].data["one_seed"]) == [False, False, True]
+    assert "hollow, dashed: one seed" in chart.to_json()
     assert length_figures.gain_over_length(rows[rows["method"].eq("none")], look) is None
     drawn = named.draw(lengths_store, "lengths", everything)
     assert list(drawn.layer[-1].data["iterations"]) == [100, 200, 400]
