@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from dashboards import source
+
+PAGES = Path(source.__file__).parent / "pages"
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +21,16 @@ def _no_cache() -> Iterator[None]:
     yield
     for cache in (st.cache_data, st.cache_resource):
         cache.clear()
+
+
+def page(name: str, **address: str | list[str]) -> AppTest:
+    """A page at an address, run; it must not raise."""
+    app = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
+    for word, value in address.items():
+        app.query_params[word] = value
+    app.run()
+    assert not app.exception
+    return app
 
 
 def look_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -14,8 +14,9 @@ from dashboards import comparison, figures
 from results.ingest import collect
 from results.leaderboard import leaderboard
 from results.store import open_store
+from tests.dashboards import conftest
 from tests.dashboards.conftest import look_at
-from tests.dashboards.test_pages import PAGES, texts
+from tests.dashboards.test_pages import texts
 from tests.results.factory import Fake, write_all
 
 TEACHER = Fake("teacher", 8, images=6)
@@ -50,13 +51,7 @@ def rows(swept: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def page(*sides: str, **address: Any) -> AppTest:
-    app = AppTest.from_file(str(PAGES / "compare.py"), default_timeout=120)
-    app.query_params["side"] = list(sides)
-    for key, value in address.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception
-    return app
+    return conftest.page("compare", side=list(sides), **address)
 
 
 def frames(app: AppTest) -> list[pd.DataFrame]:

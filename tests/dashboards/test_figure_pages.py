@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboards import source
 from harness.workspace.folders import Workspace
 from harness.workspace.hidden import hide
 from results import queries
@@ -17,10 +16,9 @@ from results.ingest import collect
 from results.leaderboard import leaderboard
 from results.metrics import STATE_METRICS
 from results.store import open_store
-from tests.dashboards.conftest import look_at
+from tests.dashboards.conftest import look_at, page
 from tests.results.factory import Fake, add_outlines, sweep, write_all
 
-PAGES = Path(source.__file__).parent / "pages"
 NAMES = ("tradeoff", "strides", "lengths", "classes", "ablation")
 KA = {"ka": {"adapt": 50.0, "affinity": 1.0}, "ka-affinity": {"adapt": 50.0}}
 
@@ -48,16 +46,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filled(swept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, named in the environment."""
     return look_at(swept, monkeypatch)
-
-
-def page(name: str, **address: str | list[str]) -> AppTest:
-    """A page at an address, run; it must not raise."""
-    app = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
-    for word, value in address.items():
-        app.query_params[word] = value
-    app.run()
-    assert not app.exception
-    return app
 
 
 def texts(app: AppTest) -> str:

@@ -16,10 +16,9 @@ from dashboards import board_view, source
 from results import groups, sinks
 from results.ingest import collect
 from results.store import open_store
-from tests.dashboards.conftest import look_at
+from tests.dashboards.conftest import PAGES, look_at, page
 from tests.results.factory import Fake, sweep, write_all
 
-PAGES = Path(source.__file__).parent / "pages"
 FAKES = [
     *sweep(("none", "kd", "ka"), (8, 16), (0, 1, 2), images=4),
     Fake("none", dataset="camvid", recipe="camvid-1", images=4),
@@ -43,13 +42,6 @@ def collected(root: Path) -> Path:
 def filled(swept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, named in the environment."""
     return look_at(swept, monkeypatch)
-
-
-def page(name: str) -> AppTest:
-    """A page, run; it must not raise."""
-    app = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120).run()
-    assert not app.exception
-    return app
 
 
 def texts(app: AppTest) -> str:

@@ -16,8 +16,9 @@ from harness.workspace.folders import AttemptFolder, Workspace
 from harness.workspace.status import PlannedStage, StageStatus, State
 from results.ingest import collect
 from results.store import open_store
+from tests.dashboards import conftest
 from tests.dashboards.conftest import look_at
-from tests.dashboards.test_pages import PAGES, texts
+from tests.dashboards.test_pages import texts
 from tests.results.factory import Fake, write_all
 
 HOSTILE = "![x](http://evil.invalid/a.png) <img src=x> \x1b[2J"
@@ -70,12 +71,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def page(name: str, **address: Any) -> AppTest:
-    """A page at an address, run; it must not raise, and nothing of a record is markup."""
-    app = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
-    for key, value in address.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception
+    """A page at an address, run; nothing of a record is markup."""
+    app = conftest.page(name, **address)
     for element in [*app.markdown, *app.caption, *app.warning, *app.error, *app.header, *app.info]:
         assert "](http" not in element.value.replace("\\]\\(", "") and "<img" not in element.value.replace("\\<", "")
         assert "\x1b" not in element.value

@@ -12,8 +12,9 @@ from harness.cli.app import app
 from harness.errors import HarnessError
 from harness.workspace.folders import Workspace
 from harness.workspace.hidden import hidden_runs, hide, unhide
+from tests.dashboards.conftest import page
 from tests.dashboards.test_pages import texts
-from tests.harness.workspace.two_rows import KA, NONE, command, page
+from tests.harness.workspace.two_rows import KA, NONE, command
 
 
 def test_a_reason_is_kept_and_taken_back(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from harness.errors import HarnessError
 from harness.workspace.files import write_json
 from harness.workspace.folders import Workspace
 from harness.workspace.tags import LONGEST, Retagged, by_run, read_tags, retag, runs_tagged
+from tests.dashboards.conftest import page
 from tests.dashboards.test_pages import texts
-from tests.harness.workspace.two_rows import KA, NONE, page
+from tests.harness.workspace.two_rows import KA, NONE
 
 
 def call(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""A workspace of two rows of two seeds, what commands say of it, and its pages."""
+"""A workspace of two rows of two seeds, and what commands say of it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from harness.cli.app import app
 from harness.workspace.folders import Workspace
 from results.ingest import collect
 from results.store import open_store
-from tests.dashboards.test_pages import PAGES
 from tests.results.factory import Fake, write_all
 
 KA = [Fake("ka", seed=seed, images=3) for seed in (0, 1)]
@@ -39,13 +37,3 @@ def command(*words: str) -> tuple[int, str]:
     """Exit code and output of a command."""
     found = CliRunner().invoke(app, list(words))
     return found.exit_code, found.output
-
-
-def page(name: str, **said: str) -> AppTest:
-    """A page that was opened with these words in its address."""
-    found = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
-    for word, value in said.items():
-        found.query_params[word] = value
-    found.run()
-    assert not found.exception
-    return found
