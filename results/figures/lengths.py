@@ -13,6 +13,8 @@ from results.statistics import IMAGES_ONLY
 
 SIDE_BY_SIDE = 0.018
 """The points of one length are set this far apart, as a fraction of it, so that their intervals can be told apart."""
+WIDEST = 0.2
+"""So far apart are the outermost of many, so that they stay within the axis, and away from the next length."""
 
 ONE_SEED = "; hollow, dashed: one seed, interval over images"
 
@@ -74,9 +76,10 @@ def _points(rows: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     data["one_seed"] = compared["delta_basis"].str.contains(IMAGES_ONLY, regex=False)
     data["said"] = formats.cells(column, compared)
     data["iterations"] = data["iterations"].astype(int)
-    names = methods(data["method"])
-    aside = data["method"].map({name: place - (len(names) - 1) / 2 for place, name in enumerate(names)})
-    data["place"] = data["iterations"] * np.exp(SIDE_BY_SIDE * aside)
+    order = data["method"].map({name: place for place, name in enumerate(methods(data["method"]))})
+    place, count = (order.groupby(data["iterations"]).transform(how) for how in ("rank", "count"))
+    step = np.minimum(SIDE_BY_SIDE, WIDEST / count)
+    data["place"] = data["iterations"] * np.exp(step * (place - (count + 1) / 2))
     return data
 
 

@@ -387,6 +387,7 @@ def test_lengths_of_recipes_that_differ_in_nothing_else(lengths_store: Store, lo
     deltas = everything.set_index(["method", "recipe"])["delta"]
     assert list(points["gain"]) == pytest.approx([100 * deltas["ka", f"quick-{n}"] for n in (100, 200, 400)])
     assert not points["one_seed"].any() and "hollow" not in chart.to_json()
+    assert list(points["place"]) == pytest.approx([100, 200, 400])  # one method: where its length is
     alone = rows.assign(delta_basis=rows["delta_basis"].where(rows["iterations"] != 400, "bootstrap: " + IMAGES_ONLY))
     chart = length_figures.gain_over_length(alone, look)
     assert chart is not None and list(chart.layer[-1].data["one_seed"]) == [False, False, True]
@@ -395,6 +396,19 @@ def test_lengths_of_recipes_that_differ_in_nothing_else(lengths_store: Store, lo
     drawn = named.draw(lengths_store, "lengths", everything)
     assert list(drawn.layer[-1].data["iterations"]) == [100, 200, 400]
     assert lengths.over_lengths(lengths_store, everything.iloc[:0]).empty
+
+
+def test_points_of_many_methods_stay_at_their_length(lengths_store: Store) -> None:
+    rows = lengths.over_lengths(lengths_store, leaderboard(lengths_store))
+    ka = rows[rows["method"].eq("ka")]
+    many = pd.concat([rows, *(ka[ka["iterations"].eq(200)].assign(method=f"ka[beta={n}]") for n in range(30))])
+    many.attrs = rows.attrs
+    chart = length_figures.gain_over_length(many.reset_index(drop=True))
+    assert chart is not None
+    points = chart.layer[-1].data
+    few, crowd = points[points["iterations"] != 200], points[points["iterations"] == 200]
+    assert list(few["place"]) == pytest.approx([100, 400])
+    assert crowd["place"].is_unique and crowd["place"].between(200 * 0.9, 200 * 1.11).all()
 
 
 def test_very_long_names_are_cut_and_stay_two(tmp_path: Path) -> None:
