@@ -179,6 +179,13 @@ def board(filters: dict[str, list[Any]], metric: str = HEADLINE) -> pd.DataFrame
     return _board(target, stamp(target), *_parted(filters), metric)
 
 
+def joined(first: pd.DataFrame, *others: pd.DataFrame) -> pd.DataFrame:
+    """The rows of several leaderboards, each once, with what the first says of all its rows."""
+    rows = pd.concat([first, *others]).drop_duplicates("row", ignore_index=True)
+    rows.attrs = first.attrs
+    return rows
+
+
 def brief_board(filters: dict[str, list[Any]], metric: str, also: Iterable[str] = ()) -> pd.DataFrame:
     """All rows of the leaderboard, best first, with the columns of `results.brief.BRIEF` and some more.
 

@@ -37,12 +37,7 @@ def setting(there: pd.DataFrame) -> tuple[str, int, list[str], list[str]]:
 def board(wanted: dict[str, list[Any]], ranked: str, tags: list[str]) -> pd.DataFrame:
     """The rows of a setting with any of some tags, and every `none` that they are compared with."""
     tagged = source.board(wanted | {"tag": tags}, ranked)
-    if not tags:
-        return tagged
-    rows = pd.concat([tagged, source.board(wanted | {"method": ["none"]}, ranked)])
-    rows = rows.drop_duplicates("row", ignore_index=True)
-    rows.attrs = tagged.attrs
-    return rows
+    return source.joined(tagged, source.board(wanted | {"method": ["none"]}, ranked)) if tags else tagged
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:

@@ -42,11 +42,8 @@ def board(wanted: dict[str, list[Any]], ranked: str, student: str, recipe: str, 
     """The rows of a student and recipe with any of some tags, its `none`, and all teachers of the data set."""
     own = wanted | {"student": [student], "recipe": [recipe]}
     tagged = source.board(own | {"tag": tags}, ranked)
-    references = [source.board(own | {"method": ["none"]}, ranked)] if tags else []
-    teachers = source.board(wanted | {"method": ["teacher"]}, ranked)
-    rows = pd.concat([tagged, *references, teachers]).drop_duplicates("row", ignore_index=True)
-    rows.attrs = tagged.attrs
-    return rows
+    nones = [source.board(own | {"method": ["none"]}, ranked)] if tags else []
+    return source.joined(tagged, *nones, source.board(wanted | {"method": ["teacher"]}, ranked))
 
 
 def lines(rows: pd.DataFrame) -> None:
